@@ -1,0 +1,34 @@
+# Needs Python 3.11 or newer and make, nothing else: the first target that runs creates .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test check format clean
+help: ## show this list
+	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | sort
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(READY) ## segment the example photos with the embedded model
+	$(BIN)/genseg segment examples/images --out demo-output --save overlay,labels,npz --clusters 15 --overwrite
+	@echo "The pictures are in demo-output/: NAME.overlay.png beside NAME.labels.png and NAME.npz."
+
+test: $(READY) ## run the whole test suite with coverage
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90
+
+check: $(READY) ## linters and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## put the code into the project's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) demo-output .pytest_cache .mypy_cache .ruff_cache .coverage
