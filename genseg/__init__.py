@@ -1,0 +1,19 @@
+"""Segment images with what generative models already know: no training, no labels, no prompt.
+
+```python
+import genseg
+
+seg = genseg.segment("photo.jpg")  # the embedded model
+seg = genseg.segment("photo.jpg", backend="sd15", recipe="paper", n_clusters=25)
+seg.merge(6).overlay()
+```
+
+The public names stand in ``__init__.pyi``; each is imported when it is first used, so that
+``genseg --help`` does not wait for torch.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+__version__ = "0.1.0"

@@ -1,0 +1,17 @@
+from .errors import GensegError as GensegError
+from .interface import Backend as Backend
+from .interface import Capabilities as Capabilities
+from .interface import FeatureTap as FeatureTap
+from .interface import ModulationPoint as ModulationPoint
+from .modulate import difference_maps as difference_maps
+from .recipe import Recipe as Recipe
+from .recipe import load_recipe as load_recipe
+from .registry import BackendInfo as BackendInfo
+from .registry import list_backends as list_backends
+from .registry import load_backend as load_backend
+from .segmentation import Cost as Cost
+from .segmentation import Segmentation as Segmentation
+from .segmenter import Segmenter as Segmenter
+from .segmenter import segment as segment
+
+__version__: str

@@ -1,0 +1,69 @@
+"""Features to low-resolution masks: k-means over the grid's positions (EmerDiff, section 3.2)."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor
+
+from genseg.errors import GensegError
+from genseg.recipe import Recipe
+
+AUTO_RANGE = range(2, 31)  # the numbers of clusters that n_clusters="auto" chooses from
+
+
+def cluster(features: Tensor, recipe: Recipe) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """Cluster the positions of a feature map.
+
+    Args:
+        features: float32 [C, h, w], taken raw: no normalisation, no position channels.
+        recipe: Gives `n_clusters`, `n_init` and `kmeans_seed`.
+
+    Returns:
+        grid_labels, int32 [h, w] in 0..K-1, and embeddings, float32 [K, C], the mean feature of each cluster.
+
+    Raises:
+        GensegError: If K exceeds the number of positions, or the features are not finite.
+    """
+    channels, height, width = features.shape
+    points = features.reshape(channels, -1).T.contiguous().cpu().numpy()
+    if not np.isfinite(points).all():
+        raise GensegError("the model's features are not finite; try dtype='float32'")
+    n_clusters = elbow(points, recipe) if recipe.n_clusters == "auto" else int(recipe.n_clusters)
+    if n_clusters > len(points):
+        raise GensegError(
+            f"n_clusters={n_clusters} exceeds the {height}x{width} = {len(points)} positions of the feature map; "
+            "choose a smaller n_clusters"
+        )
+    fitted = _kmeans(points, n_clusters, recipe.n_init, recipe.kmeans_seed)
+    return fitted.labels_.reshape(height, width).astype(np.int32), fitted.cluster_centers_.astype(np.float32)
+
+
+def masks_of(grid_labels: npt.NDArray[np.int32], n_clusters: int) -> Tensor:
+    """The clusters as masks M_k: float32 [K, h, w] in {0, 1}, that partition the grid."""
+    return torch.nn.functional.one_hot(torch.from_numpy(grid_labels).long(), n_clusters).permute(2, 0, 1).float()
+
+
+def elbow(points: npt.NDArray[np.float32], recipe: Recipe) -> int:
+    """Choose K where the k-means inertia bends most.
+
+    The criterion is that of "kneedle" (Satopää et al., 2011) on log inertia against log K: the K whose point lies
+    farthest below the chord between the ends of `AUTO_RANGE`.
+    """
+    candidates = np.array([k for k in AUTO_RANGE if k <= len(points)])
+    inertias = [_kmeans(points, int(k), min(recipe.n_init, 3), recipe.kmeans_seed).inertia_ for k in candidates]
+    x = np.log(candidates)
+    y = np.log(np.maximum(inertias, np.finfo(np.float32).tiny))
+    chord = y[0] + (y[-1] - y[0]) * (x - x[0]) / (x[-1] - x[0])
+    return int(candidates[np.argmax(chord - y)])
+
+
+def _kmeans(points: npt.NDArray[np.float32], n_clusters: int, n_init: int, seed: int) -> KMeans:
+    with warnings.catch_warnings():  # fewer distinct features than clusters is a uniform image, not a mistake
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return KMeans(n_clusters, init="k-means++", n_init=n_init, random_state=seed, algorithm="lloyd").fit(points)

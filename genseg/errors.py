@@ -1,0 +1,18 @@
+"""The one exception that users meet: a sentence that says what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class GensegError(ValueError):
+    """Something about the input, the recipe or the installation must change; the message says what."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> GensegError:
+    """The error for a name that is not among ``known``: nearest matches first, then the list."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return GensegError(f"unknown {kind} {name!r}: {hint}available: {', '.join(names) or 'none'}")

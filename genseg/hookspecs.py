@@ -1,0 +1,24 @@
+"""The hook through which backends register: genseg's own and anyone's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import pluggy
+
+hookspec = pluggy.HookspecMarker("genseg")
+hookimpl = pluggy.HookimplMarker("genseg")
+
+Register: TypeAlias = Callable[[str, str], None]
+
+
+@hookspec
+def register_backends(register: Register) -> None:
+    """Register backends by name.
+
+    Call ``register("sd15", "genseg_backends.stable_diffusion:sd15")`` for each: the second argument names a
+    factory as ``"module:callable"``, imported only when the backend is used. The factory takes ``model=``,
+    ``device=`` and ``dtype=`` (each may be None) and returns a `genseg.interface.Backend`; the first line of its
+    docstring describes it in listings.
+    """

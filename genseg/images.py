@@ -1,0 +1,168 @@
+"""Reading what users call an image, and shaping it for a model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from genseg.errors import GensegError
+
+ImageLike: TypeAlias = "str | Path | Image.Image | npt.NDArray[Any] | Tensor"
+
+SMALLEST_SIDE = 16  # pixels; nothing smaller has anything to segment
+
+
+def load_image(source: ImageLike, max_pixels: int) -> Image.Image:
+    """Read an image as 8-bit RGB, upright.
+
+    Args:
+        source: A path; a PIL image of any mode; an array (H, W), (H, W, 3) or (H, W, 4); or a tensor (H, W),
+            (3, H, W) or (4, H, W). Arrays and tensors are uint8, uint16, or floating point in [0, 1].
+        max_pixels: Larger images are refused, before they are decoded.
+
+    Returns:
+        A PIL image of mode RGB: EXIF rotation applied, transparency laid on white, 16 bits rounded to 8.
+
+    Raises:
+        GensegError: If it is no image, or one that cannot be segmented; the message says what to do.
+    """
+    if isinstance(source, (str, Path)):
+        image = _open(Path(source), max_pixels)
+    elif isinstance(source, Image.Image):
+        _check_size(source.size, max_pixels, "the image")
+        image = source
+    elif isinstance(source, (np.ndarray, Tensor)):
+        image = _from_array(source, max_pixels)
+    else:
+        raise GensegError(f"an image must be a path, a PIL image, an array or a tensor, not a {type(source).__name__}")
+    return _rgb(ImageOps.exif_transpose(image))
+
+
+def model_size(width: int, height: int, area_side: int, multiple: int, resize: str) -> tuple[int, int]:
+    """The (width, height) at which a model sees an image.
+
+    ``"area"``: both sides scaled so that the area is about ``area_side``², then rounded **up** to multiples of
+    ``multiple``. ``"square"``: ``area_side`` × ``area_side``, rounded up likewise.
+    """
+    scale = area_side / math.sqrt(width * height)
+    sides = (width * scale, height * scale) if resize == "area" else (area_side, area_side)
+    snapped = [max(math.ceil(round(side, 6) / multiple), 1) * multiple for side in sides]
+    return snapped[0], snapped[1]
+
+
+def to_tensor(image: Image.Image, size: tuple[int, int]) -> Tensor:
+    """An RGB image scaled to ``size`` (width, height) with LANCZOS: float32 [1, 3, H, W] in [-1, 1]."""
+    pixels = np.asarray(image.resize(size, Image.Resampling.LANCZOS), dtype=np.float32)
+    return torch.from_numpy(pixels / 127.5 - 1).permute(2, 0, 1)[None].contiguous()
+
+
+def mirrored(maps: Tensor, margin: int) -> Tensor:
+    """Continue maps [..., H, W] by ``margin`` positions beyond each border, the border itself repeated first."""
+    rows, columns = (torch.from_numpy(np.pad(np.arange(n), margin, mode="symmetric")) for n in maps.shape[-2:])
+    return maps[..., rows, :][..., columns]
+
+
+def inner(maps: Tensor, margin: int) -> Tensor:
+    """Cut ``margin`` positions off each border of maps [..., H, W]: the inverse of `mirrored`."""
+    height, width = maps.shape[-2:]
+    return maps[..., margin : height - margin, margin : width - margin]
+
+
+def _open(path: Path, max_pixels: int) -> Image.Image:
+    try:
+        with _no_pixel_limit(), Image.open(path) as image:
+            _check_size(image.size, max_pixels, str(path))
+            image.load()
+            return image
+    except FileNotFoundError as error:
+        raise GensegError(f"{path} does not exist; check the path") from error
+    except IsADirectoryError as error:
+        raise GensegError(f"{path} is a folder; give the path of an image in it") from error
+    except PermissionError as error:
+        raise GensegError(f"{path} may not be read; change its permissions") from error
+    except UnidentifiedImageError as error:
+        what = "is empty" if path.stat().st_size == 0 else "is not an image that Pillow reads"
+        raise GensegError(f"{path} {what}; give a PNG, JPEG, TIFF or WebP file") from error
+    except GensegError:
+        raise
+    except (OSError, SyntaxError, ValueError) as error:  # what Pillow's decoders raise on damaged data
+        raise GensegError(f"{path} is damaged or truncated ({error}); get the file again") from error
+
+
+@contextmanager
+def _no_pixel_limit() -> Iterator[None]:
+    """Pillow's own limit neither warns nor stops here: `max_pixels` is checked before anything is decoded."""
+    kept, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = kept
+
+
+def _check_size(size: tuple[int, int], max_pixels: int, name: str) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise GensegError(
+            f"{name} has {width}x{height} pixels, over the limit of {max_pixels}; "
+            f"raise it with max_pixels={width * height}"
+        )
+    if min(size) < SMALLEST_SIDE:
+        raise GensegError(f"{name} is {width}x{height} pixels; images need at least {SMALLEST_SIDE} on each side")
+
+
+def _from_array(source: npt.NDArray[Any] | Tensor, max_pixels: int) -> Image.Image:
+    if isinstance(source, Tensor):
+        source = source.detach().cpu()
+        source = source.float() if source.dtype is torch.bfloat16 else source
+        source = source.permute(1, 2, 0) if source.ndim == 3 else source
+        kinds = "(H, W), (3, H, W) or (4, H, W)"
+        array = source.numpy()
+    else:
+        kinds = "(H, W), (H, W, 3) or (H, W, 4)"
+        array = source
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise GensegError(
+            f"an image {type(source).__name__.lower()} must have shape {kinds}, not {tuple(source.shape)}"
+        )
+    _check_size((array.shape[1], array.shape[0]), max_pixels, "the image")
+    if array.dtype == np.uint16:
+        array = _eight_bits(array)
+    elif np.issubdtype(array.dtype, np.floating):
+        if not np.isfinite(array).all():
+            raise GensegError("the image has NaN or infinite values; replace them first")
+        if array.min() < 0 or array.max() > 1:
+            raise GensegError(
+                f"floating-point images must lie in [0, 1], not [{array.min():.3g}, {array.max():.3g}]; "
+                "scale the image first"
+            )
+        array = np.round(array * 255).astype(np.uint8)
+    elif array.dtype != np.uint8:
+        raise GensegError(
+            f"an image must be uint8, uint16 or floating point in [0, 1], not {array.dtype}; convert it first"
+        )
+    return Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array)
+
+
+def _eight_bits(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    rounded: npt.NDArray[np.uint8] = np.round(np.clip(array, 0, 65535) / 257).astype(np.uint8)
+    return rounded
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        image = Image.fromarray(_eight_bits(np.asarray(image)))
+    elif image.mode == "F":
+        return _rgb(_from_array(np.asarray(image), image.width * image.height))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")

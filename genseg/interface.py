@@ -1,0 +1,172 @@
+"""The contract between the algorithm and a generative model.
+
+A backend turns an image into a state it can regenerate, lets its features be read (feature tap), lets an
+offset be added inside (modulation point), and turns what it regenerates into pixels (decoder). The algorithm in
+`genseg.segmenter` uses these methods and nothing else.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from genseg.errors import GensegError, unknown
+from genseg.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class FeatureTap:
+    """Where features are read: one module's output seen as a map [channels, h, w].
+
+    Attributes:
+        module: Dotted path of the torch module inside the model.
+        channels: Number of feature channels C.
+        stride: Image pixels per grid cell, along each side.
+        grid: (h, w) at the backend's own image size.
+    """
+
+    module: str
+    channels: int
+    stride: int
+    grid: tuple[int, int]
+
+    def grid_for(self, height: int, width: int) -> tuple[int, int]:
+        """The grid (h, w) of an image of ``height`` × ``width`` pixels."""
+        return height // self.stride, width // self.stride
+
+
+@dataclass(frozen=True)
+class ModulationPoint(FeatureTap):
+    """Where an offset is added: to all channels of one module's output, at the positions of a mask."""
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a backend can do, as data.
+
+    Attributes:
+        reconstructs: How well `Backend.regenerate` with a zero offset gives the image back.
+        generates: Whether `Backend.generate` makes images.
+        noise_axis: Whether the recipe's timesteps mean anything to the model.
+        deterministic: Same image, recipe, seed and device give the same result.
+        max_batch: Largest number of rows in one model evaluation; None if memory is the only bound.
+    """
+
+    reconstructs: Literal["exact", "approximate", "no"] = "exact"
+    generates: bool = False
+    noise_axis: bool = True
+    deterministic: bool = True
+    max_batch: int | None = None
+
+
+@dataclass
+class Meter:
+    """Counts what a backend spends; the segmenter reads it before and after.
+
+    Attributes:
+        evaluations: Rows sent through the generative network, each at one timestep.
+        decodes: Images decoded to pixels.
+    """
+
+    evaluations: int = 0
+    decodes: int = 0
+
+
+class Backend(ABC):
+    """One generative model behind genseg's contract. Subclass it, or one of a family's shared bases.
+
+    Attributes:
+        name: The name under which results are reported.
+        taps: Feature taps by name, declared before any forward pass; the first is the default.
+        points: Modulation points by name, likewise.
+        image_size: Side of the square image that the model was made for, in pixels.
+        size_multiple: Both sides of an image must be multiples of this, in pixels.
+        recipe: The backend's own calibration: recipe keys and values laid over the preset.
+        preset: The preset used when the caller names none.
+        capabilities: What the backend can do.
+        meter: Running count of model evaluations and decodes.
+    """
+
+    taps: Mapping[str, FeatureTap]
+    points: Mapping[str, ModulationPoint]
+    image_size: int
+    size_multiple: int
+    recipe: Mapping[str, Any] = MappingProxyType({})
+    preset: str = "paper"
+    capabilities: Capabilities = Capabilities()
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.meter = Meter()
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where the model's weights are."""
+
+    @abstractmethod
+    def encode(self, image: Tensor, recipe: Recipe, seed: int) -> Any:
+        """Turn an image into a state from which the model regenerates it.
+
+        Args:
+            image: float32 [1, 3, H, W] in [-1, 1]; H and W are multiples of `size_multiple`. It is taken at
+                its own size: resizing is the segmenter's job.
+            recipe: The resolved recipe.
+            seed: Fixes every random draw made here.
+
+        Returns:
+            A state, opaque to the algorithm.
+        """
+
+    @abstractmethod
+    def features(self, state: Any, tap: FeatureTap, recipe: Recipe) -> Tensor:
+        """Read the model's features of the encoded image: float32 [C, h, w], as ``tap`` declares."""
+
+    @abstractmethod
+    def regenerate(self, state: Any, point: ModulationPoint, offsets: Tensor, recipe: Recipe) -> Tensor:
+        """Regenerate the image once per offset.
+
+        Args:
+            state: What `encode` returned.
+            point: Where to add the offset.
+            offsets: float32 [N, h, w] on the point's grid, in the recipe's `strength_unit`; added to all channels.
+            recipe: The resolved recipe.
+
+        Returns:
+            Estimates [N, ...] that `decode` understands. Row n depends on offset n alone, and a zero offset
+            gives the reconstruction.
+        """
+
+    @abstractmethod
+    def decode(self, estimates: Tensor) -> Tensor:
+        """Turn estimates into images: float32 [N, 3, H, W], nominally in [-1, 1], **not** clamped."""
+
+    def generate(self, prompt: str, seed: int) -> Any:  # noqa: ARG002
+        """Make an image and return its state, to be segmented without inversion.
+
+        Raises:
+            GensegError: If the model cannot generate (see `Capabilities.generates`).
+        """
+        raise GensegError(f"backend {self.name!r} cannot generate images; give segment() an image instead")
+
+
+SiteT = TypeVar("SiteT", bound=FeatureTap)
+
+
+def pick(kind: str, sites: Mapping[str, SiteT], name: str | None) -> SiteT:
+    """The site called ``name``, or the first one for None.
+
+    Raises:
+        GensegError: If there is no such site; the message lists those there are.
+    """
+    if name is None:
+        return next(iter(sites.values()))
+    if name not in sites:
+        raise unknown(kind, name, sites)
+    return sites[name]

@@ -1,0 +1,178 @@
+"""Recipes: every constant of the method, typed, layered and checked.
+
+A recipe is resolved in layers: a preset (``paper``, ``fast``) < the backend's calibration < the caller's
+overrides. The defaults of `Recipe` are the constants of the paper and its notebook.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from genseg.errors import GensegError, unknown
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an image is segmented.
+
+    Timesteps count as diffusers counts them, 0 to 999. Section numbers are those of EmerDiff (arXiv 2401.11739).
+
+    Attributes:
+        n_clusters: K, the number of low-resolution masks, or ``"auto"``: the elbow of the k-means
+            inertia (`genseg.cluster`).
+        size: Side, in pixels, of the square whose area the model sees; None for the backend's own.
+        resize: ``"area"`` keeps the aspect ratio at that area; ``"square"`` squeezes the image into the square.
+        margin: Pixels by which the image is continued, mirrored, beyond each border before the model sees it, and cut
+            off again: convolutions pad with zeros, and features near the border tell where it is. A multiple of the
+            backend's `size_multiple`.
+        tap: Name of the feature tap; None for the backend's first.
+        t_f: Timestep at which features are read (paper: 1; the authors' notebook: 0).
+        draws: Number of noise draws over which features are averaged (notebook: 100).
+        n_init: k-means restarts (notebook: 100).
+        kmeans_seed: Random state of k-means (notebook: 1234).
+        num_inference_steps: Steps of the sampler over all timesteps, of which those at or below t_m are run.
+        t_m: Timestep at which the offset is added; the nearest step of the sampler is taken (section 3.3).
+        replay_steps: Number of steps from t_m down to 0; None for all of the sampler's.
+        point: Name of the modulation point; None for the backend's first.
+        strength: λ, the offset's size (paper: 10).
+        strength_unit: ``"absolute"``, or ``"rms"`` for multiples of the point's own output RMS.
+        injection: Whether queries and keys of the unmodified run replace the branches' own (section 3.3).
+        blur: σ in pixels of the 3×3 Gaussian before the difference; 0 for none.
+        normalise: ``"none"``, or ``"rms"`` to divide each difference map by its RMS before the argmax.
+        batch_size: Branches, or noise draws, in one model evaluation. The result does not depend on it.
+        keep_scores: Whether the result carries the difference maps.
+        max_pixels: Larger images are refused before they are decoded.
+    """
+
+    n_clusters: int | str = 25
+    size: int | None = None
+    resize: str = "area"
+    margin: int = 0
+    tap: str | None = None
+    t_f: int = 0
+    draws: int = 100
+    n_init: int = 100
+    kmeans_seed: int = 1234
+    num_inference_steps: int = 50
+    t_m: int = 281
+    replay_steps: int | None = None
+    point: str | None = None
+    strength: float = 10.0
+    strength_unit: str = "absolute"
+    injection: bool = True
+    blur: float = 0.8
+    normalise: str = "none"
+    batch_size: int = 16
+    keep_scores: bool = False
+    max_pixels: int = 100_000_000
+
+    def __post_init__(self) -> None:
+        if self.n_clusters != "auto" and (isinstance(self.n_clusters, str) or self.n_clusters < 2):
+            raise GensegError(f"n_clusters must be an integer of at least 2, or 'auto', not {self.n_clusters!r}")
+        for key in ("draws", "n_init", "num_inference_steps", "batch_size", "max_pixels", "size", "replay_steps"):
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                raise GensegError(f"{key} must be at least 1, not {value}")
+        for key in ("t_f", "t_m"):
+            if not 0 <= getattr(self, key) <= 999:
+                raise GensegError(f"{key} must be a timestep from 0 to 999, not {getattr(self, key)}")
+        for key in ("strength", "blur", "margin"):
+            if not 0 <= getattr(self, key) < float("inf"):
+                raise GensegError(f"{key} must be a finite number of at least 0, not {getattr(self, key)}")
+        for key, choices in CHOICES.items():
+            if getattr(self, key) not in choices:
+                raise GensegError(f"{key} must be one of {', '.join(choices)}, not {getattr(self, key)!r}")
+
+
+CHOICES = {"resize": ("area", "square"), "strength_unit": ("absolute", "rms"), "normalise": ("none", "rms")}
+KEYS = tuple(f.name for f in fields(Recipe))
+
+RecipeLike: TypeAlias = "Recipe | str | Path | Mapping[str, Any]"
+
+
+def load_recipe(
+    source: RecipeLike = "paper",
+    *,
+    calibration: Mapping[str, Any] | None = None,
+    options: Sequence[str] = (),
+    **overrides: Any,
+) -> Recipe:
+    """Resolve a recipe from its layers.
+
+    Args:
+        source: A preset's name, a YAML file (which may name the preset it starts from under ``preset``), a
+            mapping like such a file, or a resolved `Recipe`, which no calibration is laid over.
+        calibration: A backend's own values, laid over the preset and below the file's.
+        options: Overrides as ``key=value`` strings, as on the command line.
+        **overrides: Overrides as keywords; None means "not given".
+
+    Returns:
+        The resolved recipe.
+
+    Raises:
+        GensegError: For an unknown preset or key (naming the nearest), an unreadable file, or a value out of range.
+    """
+    if isinstance(source, Recipe):
+        layers = [OmegaConf.structured(source)]
+    else:
+        values = dict(source) if isinstance(source, Mapping) else _read(source)
+        preset = _preset(values.pop("preset", "paper"))
+        layers = [OmegaConf.structured(Recipe), preset, _checked(calibration or {}), _checked(values)]
+    try:
+        given = OmegaConf.to_container(OmegaConf.from_dotlist(list(options)))
+        layers += [_checked(given), _checked({k: v for k, v in overrides.items() if v is not None})]  # type: ignore[arg-type]
+        OmegaConf.set_readonly(layers[0], False)
+        recipe = OmegaConf.to_object(OmegaConf.merge(*layers))
+    except OmegaConfBaseException as error:
+        raise GensegError(f"recipe value refused: {str(error).splitlines()[0]}") from error
+    assert isinstance(recipe, Recipe)
+    return recipe
+
+
+def list_presets() -> list[str]:
+    """Names of the presets that ship with genseg."""
+    return sorted(f.name.removesuffix(".yaml") for f in _folder().iterdir() if f.name.endswith(".yaml"))
+
+
+def _folder() -> Any:
+    return resources.files("genseg") / "recipes"
+
+
+def _preset(name: str) -> dict[str, Any]:
+    if name not in list_presets():
+        raise unknown("recipe", name, list_presets())
+    return _checked(_yaml((_folder() / f"{name}.yaml").read_text(encoding="utf-8"), name))
+
+
+def _read(source: str | Path) -> dict[str, Any]:
+    """The values of a preset's name or of a YAML file."""
+    if isinstance(source, str) and not source.endswith((".yaml", ".yml")):
+        return {"preset": source}
+    try:
+        return _yaml(Path(source).read_text(encoding="utf-8"), str(source))
+    except (OSError, UnicodeDecodeError) as error:
+        raise GensegError(f"cannot read the recipe {source}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _yaml(text: str, name: str) -> dict[str, Any]:
+    try:
+        values = OmegaConf.to_container(OmegaConf.create(text))
+    except Exception as error:
+        raise GensegError(f"recipe {name} is not YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(values, dict):
+        raise GensegError(f"recipe {name} must hold lines of the form key: value")
+    return {str(k): v for k, v in values.items()}
+
+
+def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
+    for key in values:
+        if key not in KEYS:
+            raise unknown("recipe key", str(key), KEYS)
+    return dict(values)

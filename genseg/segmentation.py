@@ -1,0 +1,214 @@
+"""The result of a segmentation: labels, what they came from, and what can be made of them."""
+
+from __future__ import annotations
+
+import colorsys
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from skimage.segmentation import find_boundaries
+from sklearn.cluster import AgglomerativeClustering
+
+from genseg.errors import GensegError
+from genseg.files import write_whole
+from genseg.recipe import Recipe
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FORMAT = 1  # of .npz files
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one segmentation took.
+
+    Attributes:
+        evaluations: Rows sent through the generative network, each at one timestep.
+        decodes: Images decoded to pixels.
+        seconds: Wall time by stage.
+        peak_memory: Bytes: the most that was allocated on a GPU, or the process's largest resident size on the CPU.
+    """
+
+    evaluations: int = 0
+    decodes: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    peak_memory: int = 0
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """One image's segments.
+
+    Attributes:
+        labels: int32 (H, W) at the input image's own resolution, every pixel in 0..K-1.
+        grid_labels: int32 (h, w): the low-resolution clusters.
+        embeddings: float32 (K, C): mean tap feature of each cluster.
+        colors: uint8 (K, 3): the colour of each label.
+        image: uint8 (H, W, 3): the input, upright and in RGB.
+        scores: float32 (K, H', W') difference maps at the model's resolution, as the argmax took them; None unless
+            the recipe's `keep_scores` asked for them.
+        cost: What it took.
+        recipe: The resolved recipe; with `backend` and `seed`, what it takes to get the same result again.
+        backend: Name of the backend.
+        seed: The seed.
+    """
+
+    labels: npt.NDArray[np.int32]
+    grid_labels: npt.NDArray[np.int32]
+    embeddings: npt.NDArray[np.float32]
+    colors: npt.NDArray[np.uint8]
+    image: npt.NDArray[np.uint8]
+    scores: npt.NDArray[np.float32] | None
+    cost: Cost
+    recipe: Recipe
+    backend: str
+    seed: int
+
+    @property
+    def n_segments(self) -> int:
+        """Number of labels that at least one pixel has."""
+        return len(np.unique(self.labels))
+
+    def merge(self, n_segments: int) -> Segmentation:
+        """Coarser segments from the merge tree over embeddings (Ward linkage); no model call.
+
+        Labels without pixels are left out of the tree. Merges are nested: a cut into fewer segments only joins
+        segments of a cut into more. A merged segment has the colour of its largest part.
+
+        Args:
+            n_segments: How many segments to keep.
+
+        Returns:
+            A new segmentation with labels 0..n_segments-1.
+
+        Raises:
+            GensegError: If ``n_segments`` is below 1 or above the number of segments there are.
+        """
+        present, sizes = np.unique(self.labels, return_counts=True)
+        if not 1 <= n_segments <= len(present):
+            raise GensegError(
+                f"merge needs a number from 1 to {len(present)}, the segments there are, not {n_segments}"
+            )
+        if len(present) == 1:
+            groups = np.zeros(1, dtype=int)
+        else:
+            groups = AgglomerativeClustering(n_segments, linkage="ward").fit(self.embeddings[present]).labels_
+        _, first = np.unique(groups, return_index=True)
+        groups = np.argsort(np.argsort(first))[groups]  # number the groups by their smallest label
+        target = np.full(len(self.embeddings), -1)
+        target[present] = groups
+        members = [np.flatnonzero(target == group) for group in range(n_segments)]
+        size_of = dict(zip(present.tolist(), sizes.tolist(), strict=True))
+        return replace(
+            self,
+            labels=target[self.labels].astype(np.int32),
+            grid_labels=_nearest(self.embeddings, present, target)[self.grid_labels],
+            embeddings=np.stack(
+                [np.average(self.embeddings[m], axis=0, weights=[size_of[k] for k in m.tolist()]) for m in members]
+            ).astype(np.float32),
+            colors=np.stack([self.colors[max(m.tolist(), key=size_of.__getitem__)] for m in members]),
+            scores=None if self.scores is None else np.stack([self.scores[m].max(axis=0) for m in members]),
+        )
+
+    def overlay(self, opacity: float = 0.5) -> Image.Image:
+        """The image under its segments' colours, boundaries drawn in white; RGB at the image's own size."""
+        mixed = (1 - opacity) * self.image + opacity * self.colors[self.labels]
+        mixed[find_boundaries(self.labels, mode="thick")] = 255
+        return Image.fromarray(mixed.round().astype(np.uint8))
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the overlay into a matplotlib axes (a new one for None) and return it."""
+        import matplotlib.pyplot as plt
+
+        if ax is None:
+            ax = plt.subplots(layout="constrained")[1]
+        ax.imshow(self.overlay())
+        ax.set_axis_off()
+        ax.set_title(f"{self.backend}, {self.n_segments} segments")
+        return ax
+
+    def save(self, path: str | Path) -> Path:
+        """Write the segmentation; the suffix says how.
+
+        ``.png``: the label map, indexed, each label its palette colour. ``.npz``: everything, for `load`.
+
+        Raises:
+            GensegError: For another suffix, more than 256 labels in a ``.png``, or an unwritable file.
+        """
+        path = Path(path)
+        if path.suffix == ".png":
+            if len(self.colors) > 256:
+                raise GensegError(
+                    f"an indexed PNG holds 256 labels, not {len(self.colors)}; save as .npz or merge first"
+                )
+            picture = Image.fromarray(self.labels.astype(np.uint8))
+            picture.putpalette(self.colors.tobytes())
+            write_whole(path, lambda file: picture.save(file, format="PNG"))
+        elif path.suffix == ".npz":
+            meta = {"format": FORMAT, "backend": self.backend, "seed": self.seed}
+            meta |= {"recipe": asdict(self.recipe), "cost": asdict(self.cost)}
+            arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
+            write_whole(
+                path, lambda file: np.savez_compressed(file, allow_pickle=False, meta=json.dumps(meta), **arrays)
+            )
+        else:
+            raise GensegError(
+                f"cannot save as {path.suffix or 'a file without suffix'}; use .png (labels) or .npz (everything)"
+            )
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Segmentation:
+        """Read what `save` wrote as ``.npz``.
+
+        Raises:
+            GensegError: If the file is missing, damaged, or of another kind.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                meta: dict[str, Any] = json.loads(str(file["meta"]))
+                arrays: dict[str, Any] = {name: file.get(name) for name in _ARRAYS}
+            if meta["format"] != FORMAT:
+                raise GensegError(
+                    f"{path} was saved by another version of genseg (format {meta['format']}); upgrade genseg"
+                )
+            recipe, cost = Recipe(**meta["recipe"]), Cost(**meta["cost"])
+            return cls(**arrays, recipe=recipe, cost=cost, backend=meta["backend"], seed=meta["seed"])
+        except GensegError:
+            raise
+        except FileNotFoundError as error:
+            raise GensegError(f"{path} does not exist; check the path") from error
+        except Exception as error:  # zipfile, json, numpy: any of them on a file that is not ours
+            raise GensegError(f"{path} is not a segmentation saved by genseg as .npz; save it again") from error
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.overlay().save(buffer, format="PNG")
+        return buffer.getvalue()
+
+
+_ARRAYS = ("labels", "grid_labels", "embeddings", "colors", "image", "scores")
+
+
+def palette(n: int) -> npt.NDArray[np.uint8]:
+    """``n`` distinct colours, uint8 (n, 3); colour k is the same whatever ``n``."""
+    golden = (5**0.5 - 1) / 2
+    rows = [colorsys.hsv_to_rgb(k * golden % 1, 0.55 + 0.4 * (k % 2), 0.95 - 0.3 * (k % 3 == 2)) for k in range(n)]
+    return np.round(np.array(rows) * 255).astype(np.uint8)
+
+
+def _nearest(embeddings: npt.NDArray[np.float32], present: Any, target: Any) -> npt.NDArray[np.int32]:
+    """``target``, with labels that no pixel has sent where the nearest label that has one goes."""
+    distances = np.linalg.norm(embeddings[:, None] - embeddings[None, present], axis=2)
+    filled: npt.NDArray[np.int32] = np.where(target >= 0, target, target[present[distances.argmin(axis=1)]]).astype(
+        np.int32
+    )
+    return filled
