@@ -1,0 +1,11 @@
+"""The backends that ship with genseg, registered through the same hook as anyone's plug-in."""
+
+from genseg.hookspecs import Register, hookimpl
+
+
+@hookimpl
+def register_backends(register: Register) -> None:
+    """Name the factories; nothing heavy is imported until one is used."""
+    register("tiny", "genseg_backends.tiny:tiny")
+    register("sd14", "genseg_backends.stable_diffusion:sd14")
+    register("sd15", "genseg_backends.stable_diffusion:sd15")
