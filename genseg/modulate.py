@@ -14,12 +14,9 @@ from genseg.errors import GensegError
 from genseg.interface import Backend, pick
 from genseg.recipe import Recipe
 
-Progress = Callable[[str, int, int], None]
-"""Called with the stage's name, what is done of it and how much there is."""
-
 
 def difference_maps(
-    backend: Backend, state: Any, masks: Tensor, recipe: Recipe, progress: Progress | None = None
+    backend: Backend, state: Any, masks: Tensor, recipe: Recipe, progress: Callable[[int, int], None] | None = None
 ) -> Tensor:
     """How much each pixel changes when each mask is perturbed.
 
@@ -31,7 +28,7 @@ def difference_maps(
         state: What ``backend.encode`` returned.
         masks: float32 [K, h, w] in {0, 1} on the modulation point's grid.
         recipe: Gives `point`, `strength`, `blur` and `batch_size`.
-        progress: Told after every batch how many masks are done.
+        progress: Told after every batch how many masks are done, and how many there are.
 
     Returns:
         float32 [K, H, W] at the model's resolution, on the CPU.
@@ -49,7 +46,7 @@ def difference_maps(
         minus, plus = images.chunk(2)
         maps.append((minus - plus).norm(dim=1).cpu())
         if progress is not None:
-            progress("modulate", sum(map(len, maps)), len(masks))
+            progress(sum(map(len, maps)), len(masks))
     differences = torch.cat(maps)
     if not differences.isfinite().all():
         raise GensegError("the difference maps are not finite; try dtype='float32' or a smaller strength")

@@ -5,22 +5,43 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from genseg.cluster import cluster, masks_of
 from genseg.errors import GensegError
 from genseg.images import ImageLike, inner, load_image, mirrored, model_size, to_tensor
 from genseg.interface import Backend, pick
-from genseg.modulate import Progress, difference_maps, labels_at, normalised
+from genseg.modulate import difference_maps, labels_at, normalised
 from genseg.recipe import RecipeLike, load_recipe
 from genseg.registry import load_backend
 from genseg.segmentation import Cost, Segmentation, palette
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Called with the stage's name, what is done of it and how much there is."""
+
+
+class Analysis(NamedTuple):
+    """What the method finds at the model's resolution.
+
+    Attributes:
+        features: float32 [C, h, w]: the tap's features.
+        grid_labels: int32 (h, w): the low-resolution clusters.
+        embeddings: float32 (K, C): mean feature of each cluster.
+        differences: float32 [K, H, W]: the difference maps, not yet normalised.
+    """
+
+    features: Tensor
+    grid_labels: npt.NDArray[np.int32]
+    embeddings: npt.NDArray[np.float32]
+    differences: Tensor
 
 
 class Segmenter:
@@ -61,7 +82,7 @@ class Segmenter:
         self.backend = backend
         self.recipe = load_recipe(recipe or backend.preset, calibration=backend.recipe, **overrides)
         self.seed = seed
-        self.progress = progress or (lambda *_: None)
+        self.progress = progress
         self.tap = pick("tap", backend.taps, self.recipe.tap)
         self.point = pick("point", backend.points, self.recipe.point)
         if self.recipe.margin % backend.size_multiple:
@@ -80,51 +101,55 @@ class Segmenter:
         Raises:
             GensegError: If the image or the recipe cannot be used; the message says what to do.
         """
-        backend, recipe, clock = self.backend, self.recipe, _Clock(self.backend)
+        recipe, clock = self.recipe, Clock(self.backend, self.progress)
         picture = load_image(image, recipe.max_pixels)
-        side, margin = recipe.size or backend.image_size, recipe.margin
-        pixels = to_tensor(picture, model_size(*picture.size, side, backend.size_multiple, recipe.resize))
-
-        with clock.stage("encode"), self._stage("encode"):
-            state = backend.encode(mirrored(pixels, margin), recipe, self.seed)
-        with clock.stage("features"), self._stage("features"):
-            features = inner(backend.features(state, self.tap, recipe), margin // self.tap.stride)
-        with clock.stage("cluster"), self._stage("cluster"):
-            grid_labels, embeddings = cluster(features, recipe)
-        with clock.stage("modulate"):
-            masks = F.interpolate(
-                masks_of(grid_labels, len(embeddings))[None],
-                self.point.grid_for(*pixels.shape[2:]),
-                mode="nearest-exact",
-            )[0]
-            masks = mirrored(masks, margin // self.point.stride)
-            differences = difference_maps(backend, state, masks, recipe, self.progress)
-            maps = normalised(inner(differences, margin), recipe.normalise)
-        with clock.stage("labels"), self._stage("labels"):
+        side = recipe.size or self.backend.image_size
+        pixels = to_tensor(picture, model_size(*picture.size, side, self.backend.size_multiple, recipe.resize))
+        found = self.analyse(pixels, clock)
+        with clock.stage("labels"):
+            maps = normalised(found.differences, recipe.normalise)
             labels = labels_at(maps, picture.height, picture.width).numpy()
-
         return Segmentation(
             labels=labels,
-            grid_labels=grid_labels,
-            embeddings=embeddings,
-            colors=palette(len(embeddings)),
+            grid_labels=found.grid_labels,
+            embeddings=found.embeddings,
+            colors=palette(len(found.embeddings)),
             image=np.asarray(picture),
             scores=maps.numpy() if recipe.keep_scores else None,
             cost=clock.cost(),
             recipe=recipe,
-            backend=backend.name,
+            backend=self.backend.name,
             seed=self.seed,
         )
+
+    def analyse(self, pixels: Tensor, clock: Clock | None = None) -> Analysis:
+        """The method itself, at the model's resolution: all but reading the image and scaling the result.
+
+        Args:
+            pixels: float32 [1, 3, H, W] in [-1, 1]; H and W are multiples of the backend's `size_multiple`.
+            clock: Times the stages and tells progress.
+
+        Returns:
+            Features, clusters and difference maps, the recipe's margin cut off.
+        """
+        backend, recipe, margin = self.backend, self.recipe, self.recipe.margin
+        clock = clock or Clock(backend)
+        with clock.stage("encode"):
+            state = backend.encode(mirrored(pixels, margin), recipe, self.seed)
+        with clock.stage("features"):
+            features = inner(backend.features(state, self.tap, recipe), margin // self.tap.stride)
+        with clock.stage("cluster"):
+            grid_labels, embeddings = cluster(features, recipe)
+        with clock.stage("modulate", len(embeddings)) as progress:
+            masks = masks_of(grid_labels, len(embeddings))
+            masks = F.interpolate(masks[None], self.point.grid_for(*pixels.shape[2:]), mode="nearest-exact")[0]
+            masks = mirrored(masks, margin // self.point.stride)
+            differences = inner(difference_maps(backend, state, masks, recipe, progress), margin)
+        return Analysis(features, grid_labels, embeddings, differences)
 
     def map(self, images: Iterable[ImageLike]) -> Iterator[Segmentation]:
         """Segment many images, one result at a time and in order."""
         return map(self, images)
-
-    @contextmanager
-    def _stage(self, name: str) -> Iterator[None]:
-        self.progress(name, 0, 1)
-        yield
-        self.progress(name, 1, 1)
 
 
 def segment(
@@ -150,25 +175,30 @@ def segment(
     return segmenter(image)
 
 
-class _Clock:
-    """Seconds by stage, and what the backend's meter and the memory say at the end."""
+class Clock:
+    """Seconds by stage, told to ``progress`` as they begin and end; at the end, the cost."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, progress: Progress | None = None) -> None:
         self._backend = backend
+        self._progress = progress or (lambda *_: None)
         self._evaluations, self._decodes = backend.meter.evaluations, backend.meter.decodes
         self._seconds: dict[str, float] = {}
         if backend.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(backend.device)
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: str, total: int = 1) -> Iterator[Callable[[int, int], None]]:
+        """Time a stage of ``total`` parts; yields what tells progress within it, as (done, total)."""
         start = time.perf_counter()
-        yield
+        self._progress(name, 0, total)
+        yield lambda done, of: self._progress(name, done, of)
         if self._backend.device.type == "cuda":
             torch.cuda.synchronize(self._backend.device)
         self._seconds[name] = time.perf_counter() - start
+        self._progress(name, total, total)
 
     def cost(self) -> Cost:
+        """What was spent since the clock was made."""
         meter = self._backend.meter
         if self._backend.device.type == "cuda":
             peak = torch.cuda.max_memory_allocated(self._backend.device)

@@ -1,0 +1,83 @@
+from pathlib import Path
+
+import pytest
+
+from genseg import GensegError, Recipe, load_recipe
+from genseg.recipe import KEYS, list_presets
+
+
+def test_paper_preset_has_the_constants_of_the_paper():
+    recipe = load_recipe("paper")
+    assert recipe == Recipe()
+    assert (recipe.n_clusters, recipe.n_init, recipe.kmeans_seed) == (25, 100, 1234)
+    assert (recipe.t_f, recipe.draws) == (0, 100)
+    assert (recipe.num_inference_steps, recipe.t_m, recipe.replay_steps) == (50, 281, None)
+    assert (recipe.strength, recipe.strength_unit, recipe.injection) == (10.0, "absolute", True)
+    assert (recipe.blur, recipe.normalise) == (0.8, "none")
+
+
+def test_layers_win_in_order(tmp_path: Path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("preset: fast\nt_m: 401\nstrength: 3\n")
+    calibration = {"t_m": 181, "t_f": 101, "replay_steps": 2}
+    recipe = load_recipe(file, calibration=calibration, options=["strength=4"], blur=0.0)
+    assert recipe.draws == load_recipe("fast").draws, "the preset is the lowest layer"
+    assert (recipe.t_f, recipe.replay_steps) == (101, 2), "then the calibration"
+    assert recipe.t_m == 401, "then the file"
+    assert (recipe.strength, recipe.blur) == (4.0, 0.0), "then options and keywords"
+
+
+def test_none_keyword_means_not_given():
+    assert load_recipe("paper", n_clusters=None).n_clusters == 25
+
+
+def test_a_resolved_recipe_is_taken_as_it_is():
+    recipe = load_recipe("fast", t_f=7)
+    assert load_recipe(recipe, calibration={"t_f": 900}) == recipe
+    assert load_recipe(recipe, draws=1).draws == 1
+
+
+@pytest.mark.parametrize("name", list_presets())
+def test_presets_load(name: str):
+    assert isinstance(load_recipe(name), Recipe)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_key_is_documented(key: str):
+    assert f"        {key}: " in (Recipe.__doc__ or "")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"n_cluster": 5}, "did you mean n_clusters"),
+        ({"n_clusters": 1}, "at least 2"),
+        ({"n_clusters": "many"}, "'auto'"),
+        ({"t_m": 1000}, "0 to 999"),
+        ({"draws": 0}, "at least 1"),
+        ({"draws": "few"}, "refused"),
+        ({"strength": float("nan")}, "finite"),
+        ({"normalise": "max"}, "one of none, rms"),
+    ],
+)
+def test_bad_values_say_what_to_do(given: dict, message: str):
+    with pytest.raises(GensegError, match=message):
+        load_recipe("paper", **given)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("t_n: 3", "did you mean"), ("- 1", "key: value"), ("a: [", "not YAML"), ("preset: papper", "did you mean paper")],
+)
+def test_bad_files_say_what_to_do(tmp_path: Path, text: str, message: str):
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(GensegError, match=message):
+        load_recipe(file)
+
+
+def test_missing_file_and_preset():
+    with pytest.raises(GensegError, match="cannot read the recipe"):
+        load_recipe("nowhere.yaml")
+    with pytest.raises(GensegError, match="did you mean fast"):
+        load_recipe("fats")

@@ -1,0 +1,92 @@
+import warnings
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import genseg
+from genseg import GensegError
+from genseg.hookspecs import hookimpl
+from genseg.registry import Registry
+
+
+def plugin(*claims: tuple[str, str]) -> ModuleType:
+    module = ModuleType("plugin")
+
+    @hookimpl
+    def register_backends(register):
+        for claim in claims:
+            register(*claim)
+
+    module.register_backends = register_backends
+    return module
+
+
+def test_builtin_backends_are_listed_through_the_entry_point():
+    infos = {info.name: info for info in genseg.list_backends()}
+    assert {"tiny", "sd14", "sd15"} <= set(infos)
+    assert infos["tiny"].usable
+    assert infos["tiny"].provider == "genseg:builtin"
+    assert all(info.description for info in infos.values() if info.usable)
+
+
+def test_unknown_name_gives_the_nearest():
+    with pytest.raises(GensegError, match="did you mean tiny"):
+        genseg.load_backend("tinny")
+
+
+def test_a_name_claimed_twice_is_an_error_only_when_used():
+    registry = Registry()
+    registry.add(plugin(("a", "m:f"), ("b", "m:g")), "one:x")
+    registry.add(plugin(("b", "n:g")), "two:y")
+    assert [(info.name, info.provider) for info in registry.infos()] == [("a", "one:x"), ("b", "one:x"), ("b", "two:y")]
+    assert registry.factory("a") == "m:f"
+    with pytest.raises(GensegError, match="one:x and two:y"):
+        registry.factory("b")
+
+
+def test_a_missing_package_is_named_with_its_cure():
+    registry = Registry()
+    registry.add(plugin(("a", "no_such_package.models:f")), "one:x")
+    (info,) = registry.infos()
+    assert not info.usable
+    assert "pip install no_such_package" in info.problem
+
+
+def test_a_hook_that_does_not_exist_is_refused():
+    module = ModuleType("plugin")
+
+    @hookimpl
+    def register_backend(register): ...
+
+    module.register_backend = register_backend
+    registry = Registry()
+    with pytest.raises(Exception, match="register_backend"):
+        registry.add(module, "one:x")
+    registry.add(plugin(("a", "m:f")), "one:x")  # the failed one left nothing behind
+    assert registry.factory("a") == "m:f"
+
+
+def test_a_broken_plugin_is_a_warning_that_names_its_distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    info = tmp_path / "broken_thing-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-thing\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[genseg]\nmodels = no_such_module_anywhere\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert metadata.distribution("broken-thing")
+    registry = Registry()
+    with pytest.warns(UserWarning, match="broken-thing:models"):
+        registry.discover()
+    assert registry.factory("tiny") == "genseg_backends.tiny:tiny"
+
+
+def test_discovery_finds_nothing_broken_here():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Registry().discover()
+
+
+def test_the_public_surface_is_lazy_and_complete():
+    for name in genseg.__all__:
+        assert getattr(genseg, name).__name__ == name

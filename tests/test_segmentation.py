@@ -1,0 +1,131 @@
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from PIL import Image
+
+from genseg import Cost, GensegError, Recipe, Segmentation
+from genseg.segmentation import palette
+
+mpl.use("Agg")
+
+
+@pytest.fixture
+def seg() -> Segmentation:
+    """Five clusters in two families, of which label 4 has no pixel; 40×30 pixels."""
+    blocks = np.array([[0, 0, 1], [2, 3, 3]], dtype=np.int32)
+    labels = np.kron(blocks, np.ones((15, 14), dtype=np.int32))[:, :40]
+    embeddings = np.array([[0, 0], [0.1, 0], [9, 9], [9, 9.2], [8.5, 9]], dtype=np.float32)
+    return Segmentation(
+        labels=labels,
+        grid_labels=np.array([[0, 4, 1], [2, 3, 3]], dtype=np.int32),
+        embeddings=embeddings,
+        colors=palette(5),
+        image=np.full((*labels.shape, 3), 100, dtype=np.uint8),
+        scores=np.random.default_rng(0).random((5, 6, 8), dtype=np.float32),
+        cost=Cost(10, 4, {"encode": 0.5}, 1000),
+        recipe=Recipe(n_clusters=5),
+        backend="tiny",
+        seed=3,
+    )
+
+
+def test_merge_joins_what_is_alike(seg: Segmentation):
+    merged = seg.merge(2)
+    assert merged.n_segments == 2
+    assert np.array_equal(merged.labels, np.isin(seg.labels, [2, 3]))
+    assert merged.grid_labels.tolist() == [[0, 1, 0], [1, 1, 1]], "the cluster without pixels goes with its nearest"
+    assert merged.embeddings.shape == (2, 2)
+    assert merged.scores is not None
+    assert np.array_equal(merged.scores[0], seg.scores[:2].max(axis=0))
+    largest = max([0, 1], key=lambda k: (seg.labels == k).sum())
+    assert np.array_equal(merged.colors[0], seg.colors[largest])
+
+
+def test_merges_are_nested(seg: Segmentation):
+    finer, coarser = seg.merge(3), seg.merge(2)
+    for k in range(3):
+        assert len(np.unique(coarser.labels[finer.labels == k])) == 1
+
+
+def test_merge_to_all_and_to_one(seg: Segmentation):
+    assert np.array_equal(seg.merge(4).labels, seg.labels)
+    assert seg.merge(1).merge(1).n_segments == 1
+
+
+@pytest.mark.parametrize("n", [0, 5])
+def test_merge_out_of_range(seg: Segmentation, n: int):
+    with pytest.raises(GensegError, match="from 1 to 4"):
+        seg.merge(n)
+
+
+def test_npz_round_trip(seg: Segmentation, tmp_path: Path):
+    for given in (seg, replace(seg, scores=None)):
+        loaded = Segmentation.load(given.save(tmp_path / "x.npz"))
+        for name in ("labels", "grid_labels", "embeddings", "colors", "image", "scores"):
+            expected, found = getattr(given, name), getattr(loaded, name)
+            assert type(found) is type(expected)
+            assert found is None or (found.dtype == expected.dtype and np.array_equal(found, expected))
+        assert (loaded.recipe, loaded.cost, loaded.backend, loaded.seed) == (seg.recipe, seg.cost, "tiny", 3)
+    assert [p.name for p in tmp_path.iterdir()] == ["x.npz"], "no temporary file stays"
+
+
+def test_png_is_indexed_with_the_labels_colours(seg: Segmentation, tmp_path: Path):
+    with Image.open(seg.save(tmp_path / "x.png")) as picture:
+        assert picture.mode == "P"
+        assert np.array_equal(np.asarray(picture), seg.labels)
+        assert np.array_equal(np.asarray(picture.convert("RGB")), seg.colors[seg.labels])
+
+
+def test_too_many_labels_for_a_png(seg: Segmentation, tmp_path: Path):
+    with pytest.raises(GensegError, match="256"):
+        replace(seg, colors=palette(300)).save(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x"])
+def test_unknown_suffix(seg: Segmentation, tmp_path: Path, name: str):
+    with pytest.raises(GensegError, match=r"\.npz"):
+        seg.save(tmp_path / name)
+
+
+def test_files_that_are_not_ours(tmp_path: Path):
+    (tmp_path / "x.npz").write_bytes(b"nothing")
+    with pytest.raises(GensegError, match="not a segmentation"):
+        Segmentation.load(tmp_path / "x.npz")
+    with pytest.raises(GensegError, match="does not exist"):
+        Segmentation.load(tmp_path / "y.npz")
+    np.savez(tmp_path / "z.npz", meta='{"format": 99}')
+    with pytest.raises(GensegError, match="another version"):
+        Segmentation.load(tmp_path / "z.npz")
+
+
+def test_an_unwritable_place_is_an_error_and_leaves_nothing(seg: Segmentation, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(GensegError, match="choose another output folder"):
+        seg.save(tmp_path / "file" / "x.npz")
+    assert (tmp_path / "file").read_text() == ""
+
+
+def test_colours_are_stable_and_distinct():
+    assert np.array_equal(palette(5), palette(40)[:5])
+    assert len(np.unique(palette(40), axis=0)) == 40
+
+
+def test_overlay_draws_boundaries_and_colours(seg: Segmentation):
+    overlay = np.asarray(seg.overlay(opacity=1.0))
+    assert overlay.shape == seg.image.shape
+    inside = overlay[5, 5]
+    assert np.array_equal(inside, seg.colors[seg.labels[5, 5]])
+    border = np.flatnonzero(np.diff(seg.labels[5]))[0]
+    assert overlay[5, border].tolist() == [255, 255, 255]
+
+
+def test_notebooks_get_a_picture_and_plot_a_title(seg: Segmentation):
+    with Image.open(io.BytesIO(seg._repr_png_())) as picture:
+        assert picture.size == (40, 30)
+    ax = seg.plot()
+    assert "4 segments" in ax.get_title()
+    assert seg.plot(ax) is ax

@@ -1,0 +1,109 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import genseg
+from genseg import GensegError, Segmenter, load_recipe
+
+QUICK = {"draws": 1, "replay_steps": 1, "n_init": 1, "n_clusters": 4, "size": 64}
+
+
+@pytest.fixture(scope="module")
+def segmenter(tiny) -> Segmenter:
+    return Segmenter(tiny, **QUICK)
+
+
+def test_labels_have_the_inputs_own_size_and_range(segmenter: Segmenter, astronaut: Image.Image):
+    image = astronaut.crop((0, 0, 321, 200))
+    seg = segmenter(image)
+    assert seg.labels.shape == (200, 321)
+    assert seg.labels.dtype == np.int32
+    assert 0 <= seg.labels.min() <= seg.labels.max() < 4
+    assert seg.embeddings.shape == (4, segmenter.tap.channels)
+    assert seg.grid_labels.shape == segmenter.tap.grid_for(*_model_size(segmenter, image))
+    assert seg.scores is None
+
+
+def _model_size(segmenter: Segmenter, image: Image.Image) -> tuple[int, int]:
+    from genseg.images import model_size
+
+    return model_size(*image.size, 64, segmenter.backend.size_multiple, "area")[::-1]
+
+
+def test_same_everything_same_labels(segmenter: Segmenter, astronaut: Image.Image):
+    first, second = segmenter(astronaut), segmenter(astronaut)
+    assert np.array_equal(first.labels, second.labels)
+    assert np.array_equal(first.embeddings, second.embeddings)
+
+
+def test_the_result_can_be_had_again_from_what_it_says(segmenter: Segmenter, astronaut: Image.Image, tmp_path: Path):
+    seg = genseg.Segmentation.load(segmenter(astronaut).save(tmp_path / "x.npz"))
+    again = genseg.segment(astronaut, backend=segmenter.backend, recipe=seg.recipe, seed=seg.seed)
+    assert np.array_equal(again.labels, seg.labels)
+
+
+def test_seeds_draw_other_noise(tiny, astronaut: Image.Image):
+    embeddings = [Segmenter(tiny, seed=seed, **QUICK)(astronaut).embeddings for seed in (0, 1)]
+    assert not np.array_equal(*embeddings)
+
+
+def test_path_image_and_array_give_the_same(segmenter: Segmenter, astronaut: Image.Image, tmp_path: Path):
+    astronaut.save(tmp_path / "a.png")
+    array = np.asarray(astronaut)
+    given = [tmp_path / "a.png", str(tmp_path / "a.png"), astronaut, array, torch.from_numpy(array).permute(2, 0, 1)]
+    labels = [seg.labels for seg in segmenter.map(given)]
+    assert all(np.array_equal(labels[0], other) for other in labels[1:])
+
+
+def test_stages_are_told_in_order(tiny, astronaut: Image.Image):
+    told = []
+    seg = Segmenter(tiny, progress=lambda *step: told.append(step), **QUICK)(astronaut)
+    stages = list(dict.fromkeys(stage for stage, _, _ in told))
+    assert stages == ["encode", "features", "cluster", "modulate", "labels"] == list(seg.cost.seconds)
+    assert ("modulate", 4, 4) in told
+
+
+def test_cost_is_what_was_spent(segmenter: Segmenter, astronaut: Image.Image):
+    seg = segmenter(astronaut)
+    assert seg.cost.decodes == 2 * 4
+    # one step inverted, one draw, and one step for 4 pairs and the unmodified sample
+    assert seg.cost.evaluations == 1 + 1 + 2 * 4 + 1
+    assert seg.cost.peak_memory > 1e6
+
+
+def test_scores_on_request_and_square_resize(tiny, astronaut: Image.Image):
+    seg = Segmenter(tiny, keep_scores=True, resize="square", **QUICK)(astronaut.crop((0, 0, 400, 100)))
+    assert seg.scores is not None
+    assert seg.scores.shape == (4, 64, 64)
+    assert seg.labels.shape == (100, 400)
+
+
+def test_point_on_another_grid_than_the_tap(tiny, astronaut: Image.Image):
+    """Masks follow the modulation point's grid, whatever the tap's is."""
+    seg = Segmenter(tiny, **{**QUICK, "n_clusters": "auto"})(astronaut)
+    assert 2 <= len(seg.embeddings) <= 30
+
+
+def test_mistakes_are_found_before_a_model_is_loaded():
+    with pytest.raises(GensegError, match="did you mean paper"):
+        Segmenter("sd15", recipe="papr")
+    with pytest.raises(GensegError, match="did you mean n_clusters"):
+        Segmenter("sd15", recipe="paper", n_cluster=3)
+    with pytest.raises(GensegError, match="seed"):
+        Segmenter("tiny", seed=-1)
+
+
+def test_unknown_tap_and_point(tiny):
+    with pytest.raises(GensegError, match="unknown tap"):
+        Segmenter(tiny, tap="up9")
+    with pytest.raises(GensegError, match="unknown point"):
+        Segmenter(tiny, point="up9")
+
+
+def test_calibration_lies_between_preset_and_caller(tiny):
+    assert Segmenter(tiny).recipe == load_recipe(tiny.preset, calibration=tiny.recipe)
+    assert Segmenter(tiny, recipe="paper").recipe.t_f == tiny.recipe["t_f"]
+    assert Segmenter(tiny, t_f=5).recipe.t_f == 5
