@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import DDIMScheduler
 from torch import Tensor
 
 from genseg.errors import GensegError
@@ -42,16 +43,38 @@ def dtype_of(dtype: str | torch.dtype | None) -> torch.dtype:
 
 
 def load_part(kind: Any, model: str, subfolder: str, dtype: torch.dtype | None = None) -> Any:
-    """Load one part of a pipeline with its class's ``from_pretrained``.
+    """Load one part of a pipeline with its class's ``from_pretrained``; weights where ``dtype`` is given.
 
     Raises:
         GensegError: If it is missing, unreadable, or of another architecture.
     """
-    weights = {} if dtype is None else {"torch_dtype": dtype, "use_safetensors": True}
     try:
-        return kind.from_pretrained(model, subfolder=subfolder, **weights)
+        if dtype is None:
+            return kind.from_pretrained(model, subfolder=subfolder)
+        part, found = kind.from_pretrained(
+            model, subfolder=subfolder, torch_dtype=dtype, use_safetensors=True, output_loading_info=True
+        )
     except Exception as error:  # diffusers and the hub raise OSError, ValueError, RuntimeError, KeyError and their own
         raise _missing(model, subfolder, error) from error
+    if found["missing_keys"]:  # transformers would leave them at random
+        raise GensegError(f"{model} lacks weights of its {subfolder} ({min(found['missing_keys'])}); get it again")
+    return part
+
+
+def load_scheduler(model: str) -> DDIMScheduler:
+    """The noise schedule of a checkpoint, whatever sampler it names.
+
+    Raises:
+        GensegError: If it is missing, or not one of betas.
+    """
+    scheduler = load_part(DDIMScheduler, model, "scheduler")
+    config = DDIMScheduler.load_config(model, subfolder="scheduler")
+    if "beta_start" not in config and not config.get("trained_betas"):
+        raise GensegError(
+            f"the scheduler of {model} is a {config.get('_class_name')}, which has no betas; "
+            "this backend needs one of the DDPM family"
+        )
+    return scheduler
 
 
 def empty_prompt(model: str) -> Tensor:
@@ -68,6 +91,8 @@ def empty_prompt(model: str) -> Tensor:
         ) from error
     tokenizer = load_part(CLIPTokenizer, model, "tokenizer")
     encoder = load_part(CLIPTextModel, model, "text_encoder", torch.float32).eval()
+    if len(tokenizer) != encoder.config.vocab_size:  # transformers makes up a tokenizer where the files are missing
+        raise GensegError(f"the tokenizer of {model} is missing or not its text encoder's; get the checkpoint again")
     tokens = tokenizer("", padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt")
     with torch.inference_mode():
         return encoder(tokens.input_ids).last_hidden_state.clone()

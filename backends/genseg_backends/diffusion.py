@@ -18,7 +18,7 @@ from genseg.sites import edited, recorded, tokens_to_map
 
 
 class Codec(Protocol):
-    """Between pixels and latents: a VAE, or anything with these two methods.
+    """Between pixels and latents, float32 on both sides: a VAE, or anything with these two methods.
 
     Attributes:
         stride: Image pixels per latent pixel, along each side.
@@ -162,7 +162,7 @@ class DiffusionBackend(Backend):
 
         Every x_t is x_0 with noise of its own, so no step above t_m is needed, and all are evaluated side by side.
         """
-        clean = self.codec.encode(image.to(self.device, self.dtype)).float()
+        clean = self.codec.encode(image.to(self.device)).float()
         steps = self.schedule.timesteps(recipe)
         noise = torch.randn((len(steps), *clean.shape[1:]), generator=_generator(seed, "inversion"))
         if recipe.replay_steps is not None and recipe.replay_steps < len(steps):
@@ -195,7 +195,14 @@ class DiffusionBackend(Backend):
 
     @torch.inference_mode()
     def regenerate(self, state: DiffusionState, point: ModulationPoint, offsets: Tensor, recipe: Recipe) -> Tensor:
-        """Replay the sampler from t_m, the offset added at t_m alone; float32 estimates of x_0 [N, C, h, w]."""
+        """Replay the sampler from t_m, the offset added at t_m alone; float32 estimates of x_0 [N, C, h, w].
+
+        Raises:
+            GensegError: If the offsets are not on the point's grid.
+        """
+        grid = point.grid_for(*(side * self.codec.stride for side in state.latents.shape[2:]))
+        if offsets.shape[1:] != grid:
+            raise GensegError(f"masks must be on the grid {grid} of {point.module}, not {tuple(offsets.shape[1:])}")
         with self.injection() if recipe.injection else nullcontext():
             return torch.cat([self._replay(state, point, part, recipe) for part in offsets.split(recipe.batch_size)])
 
@@ -214,14 +221,15 @@ class DiffusionBackend(Backend):
             times = t.expand(len(x))
             with edited(self.network, point.module, offset) if index == 0 else nullcontext():
                 output = self.evaluate(x, times)
-            branches = (self.schedule.step(x, output, times, before.expand(len(x))) + state.residuals[index])[1:]
+            means = self.schedule.step(x, output, times, before.expand(len(x)))
+            branches = means[1:] + (state.latents[index + 1] - means[0])  # the residual, as this very pass rounds it
         return branches
 
     @torch.inference_mode()
     def decode(self, estimates: Tensor) -> Tensor:
         """Latents to images, float32, not clamped."""
         self.meter.decodes += len(estimates)
-        return self.codec.decode(estimates.to(self.dtype)).float()
+        return self.codec.decode(estimates).float()
 
     def as_map(self, output: Tensor, site: FeatureTap, latents: Tensor) -> Tensor:
         """A site's output as [N, C, h, w], whether the module puts out maps or tokens in row order."""

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 
 from genseg.errors import GensegError
 from genseg.interface import FeatureTap, ModulationPoint
 from genseg_backends.attention import shared_queries_and_keys
-from genseg_backends.checkpoints import device_of, dtype_of, empty_prompt, load_part
+from genseg_backends.checkpoints import device_of, dtype_of, empty_prompt, load_part, load_scheduler
 from genseg_backends.diffusion import Codec, DiffusionBackend, NoiseSchedule
 
 
@@ -33,7 +33,7 @@ class KLCodec:
 
 
 class StableDiffusion(DiffusionBackend):
-    """EmerDiff over in-memory parts; the parts are used as they are and left as they were.
+    """EmerDiff over in-memory parts, which are used as they are: only dropout is switched off, for good.
 
     Args:
         unet: A `UNet2DConditionModel` whose upward blocks have cross-attention.
@@ -45,7 +45,8 @@ class StableDiffusion(DiffusionBackend):
         preset: The preset used when the caller names none.
 
     Raises:
-        GensegError: If the U-Net has no upward cross-attention, or the scheduler is of another kind.
+        GensegError: If the U-Net has no upward block with three cross-attentions or needs other inputs than latents,
+            timestep and prompt, or the scheduler is of another kind.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class StableDiffusion(DiffusionBackend):
         preset: str = "paper",
     ) -> None:
         super().__init__(name)
+        _check_inputs(unet, prompt_embeds)
         self.network = unet.eval()
         self.codec = KLCodec(vae) if isinstance(vae, AutoencoderKL) else vae
         self.schedule = NoiseSchedule.of(scheduler)
@@ -81,6 +83,21 @@ class StableDiffusion(DiffusionBackend):
         return shared_queries_and_keys(self.network)
 
 
+def _check_inputs(unet: UNet2DConditionModel, prompt_embeds: Tensor) -> None:
+    """Refuse a U-Net that cannot run on latents, a timestep and this prompt alone."""
+    config = unet.config
+    if config["in_channels"] != config["out_channels"] or config["addition_embed_type"] or config["class_embed_type"]:
+        raise GensegError(
+            "this U-Net needs more inputs than latents, timestep and prompt (inpainting, SDXL or class labels); "
+            "use a text-to-image checkpoint shaped like Stable Diffusion 1.x or 2.x"
+        )
+    if config["cross_attention_dim"] != prompt_embeds.shape[-1]:
+        raise GensegError(
+            f"prompt_embeds have {prompt_embeds.shape[-1]} channels and this U-Net takes "
+            f"{config['cross_attention_dim']}; use the text encoder that belongs to it"
+        )
+
+
 def _sites(unet: UNet2DConditionModel, latent_stride: int) -> tuple[dict[str, FeatureTap], dict[str, ModulationPoint]]:
     """Taps and points of every upward block with cross-attention, the paper's first.
 
@@ -93,7 +110,8 @@ def _sites(unet: UNet2DConditionModel, latent_stride: int) -> tuple[dict[str, Fe
     for index, block in enumerate(unet.up_blocks):
         stride = 2 ** (levels - 1 - index)
         grid = (size // stride, size // stride)
-        for number, transformer in enumerate(getattr(block, "attentions", [])):
+        transformers = [a for a in getattr(block, "attentions", []) if hasattr(a, "transformer_blocks")]
+        for number, transformer in enumerate(transformers):
             path, name = f"up_blocks.{index}.attentions.{number}", f"up{index}.{number}"
             inner = f"{path}.transformer_blocks.{len(transformer.transformer_blocks) - 1}"
             first = f"{path}.transformer_blocks.0"
@@ -134,7 +152,7 @@ def from_pretrained(model: str, name: str, device: str | None = None, dtype: str
     where, precision = device_of(device), dtype_of(dtype)
     unet = load_part(UNet2DConditionModel, model, "unet", precision)
     vae = load_part(AutoencoderKL, model, "vae", precision)
-    scheduler = load_part(DDIMScheduler, model, "scheduler")
+    scheduler = load_scheduler(model)
     return StableDiffusion(
         unet=unet.to(where),
         vae=vae.to(where).eval(),

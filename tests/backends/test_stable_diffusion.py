@@ -1,0 +1,399 @@
+"""Backends of the Stable Diffusion family: what they declare, what they leave behind, what they refuse."""
+
+import shutil
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+from safetensors.torch import load_file, save_file
+
+import genseg
+import genseg_backends.tiny
+from genseg.sites import module_at, recorded
+from genseg_backends.stable_diffusion import StableDiffusion
+from models import clip_text_model, sd_parts, sd_unet, sd_vae
+
+QUICK = {"n_clusters": 3, "n_init": 1, "draws": 2, "replay_steps": 3}
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    return genseg.load_recipe(QUICK)
+
+
+@pytest.fixture(scope="module")
+def state(sd, pixels, recipe):
+    return sd.encode(pixels(128, 128), recipe, seed=0)
+
+
+@pytest.fixture(scope="module")
+def point(sd):
+    return next(iter(sd.points.values()))
+
+
+@contextmanager
+def counted_rows(module):
+    """Count the rows of every call of a module."""
+    rows = []
+    handle = module.register_forward_pre_hook(lambda _module, inputs: rows.append(len(inputs[0])))
+    yield rows
+    handle.remove()
+
+
+def copied(folder, to):
+    shutil.copytree(folder, to)
+    return to
+
+
+# What is declared is what comes out
+
+
+def test_the_first_tap_and_point_are_the_papers(sd):
+    name, tap = next(iter(sd.taps.items()))
+    assert (name, tap.module) == ("up1.0.query", "up_blocks.1.attentions.0.transformer_blocks.0.attn2.to_q")
+    name, point = next(iter(sd.points.items()))
+    assert (name, point.module) == ("up1.2.cross", "up_blocks.1.attentions.2.transformer_blocks.0.attn2")
+    assert (sd.image_size, sd.size_multiple, tap.grid, point.grid) == (128, 64, (4, 4), (4, 4))
+
+
+@pytest.mark.parametrize("size", [(128, 128), (64, 192)])
+def test_every_tap_gives_the_declared_channels_and_grid(sd, pixels, size):
+    recipe = genseg.load_recipe(QUICK, draws=1)
+    state = sd.encode(pixels(*size), recipe, seed=0)
+    for tap in sd.taps.values():
+        features = sd.features(state, tap, recipe)
+        assert features.shape == (tap.channels, *tap.grid_for(*size))
+        assert features.dtype == torch.float32
+        assert size != (128, 128) or tap.grid == tap.grid_for(*size)
+
+
+@pytest.mark.parametrize("size", [(128, 128), (64, 192)])
+@torch.no_grad()
+def test_every_point_has_the_declared_channels_and_grid(sd, pixels, size):
+    latents = sd.encode(pixels(*size), genseg.load_recipe(QUICK), seed=0).latents
+    for point in sd.points.values():
+        with recorded(sd.network, point.module) as outputs:
+            sd.predict(latents[:1], torch.tensor([281]))
+        height, width = point.grid_for(*size)
+        assert outputs[0].shape == (1, height * width, point.channels)
+        assert size != (128, 128) or point.grid == (height, width)
+
+
+@torch.no_grad()
+def test_latents_are_the_posteriors_mean_times_the_scaling_factor(sd_parts, state, pixels):
+    expected = sd_parts["vae"].encode(pixels(128, 128)).latent_dist.mean * 0.18215
+    torch.testing.assert_close(state.latents[-1:], expected)
+
+
+# Offsets
+
+
+def test_an_offset_at_every_point_changes_pixels(sd, state, recipe):
+    for name, point in sd.points.items():
+        masks = torch.ones(1, *point.grid)
+        maps = genseg.difference_maps(sd, state, masks, genseg.load_recipe(recipe, point=name))
+        assert maps.max() > 0.01, name
+
+
+def test_each_row_of_a_batch_is_what_it_is_alone(sd, state, point, recipe):
+    offsets = 10 * torch.eye(16)[:3].reshape(3, 4, 4)
+    together = sd.regenerate(state, point, offsets, recipe)
+    alone = torch.cat([sd.regenerate(state, point, offset[None], recipe) for offset in offsets])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+    assert (together[0] - together[1]).abs().max() > 0.01
+
+
+def test_the_embedded_model_changes_most_inside_the_mask(tiny, pixels):
+    recipe = genseg.load_recipe("paper", replay_steps=3)
+    state = tiny.encode(pixels(64, 64), recipe, seed=0)
+    quadrants = torch.eye(4).reshape(4, 2, 2).repeat_interleave(4, dim=1).repeat_interleave(4, dim=2)
+    maps = genseg.difference_maps(tiny, state, quadrants, recipe)
+    for changed, inside in zip(maps, quadrants.repeat_interleave(8, dim=1).repeat_interleave(8, dim=2), strict=True):
+        assert changed[inside == 1].mean() > 2 * changed[inside == 0].mean()
+
+
+# Nothing is left behind
+
+
+class StopHereError(Exception):
+    pass
+
+
+def fail(*_):
+    raise StopHereError
+
+
+def fingerprint(parts):
+    """Everything about in-memory parts that a backend might change."""
+    modules = {f"{part}.{name}": m for part in ("unet", "vae") for name, m in parts[part].named_modules()}
+    return {
+        "processors": {name: id(processor) for name, processor in parts["unet"].attn_processors.items()},
+        "hooks": {name: (*m._forward_hooks, *m._forward_pre_hooks) for name, m in modules.items()},
+        "training": {name: m.training for name, m in modules.items()},
+        "weights": {part: sum(p.double().sum().item() for p in parts[part].parameters()) for part in ("unet", "vae")},
+        "gradients": [p.requires_grad for part in ("unet", "vae") for p in parts[part].parameters()],
+        "scheduler": (dict(parts["scheduler"].config), parts["scheduler"].timesteps.tolist()),
+        "prompt": parts["prompt_embeds"].sum().item(),
+    }
+
+
+def test_in_memory_parts_are_left_as_they_were(photo):
+    parts = sd_parts()
+    before = fingerprint(parts)
+    assert genseg.segment(photo, StableDiffusion(**parts), QUICK).n_segments > 1
+    assert fingerprint(parts) == before
+
+
+@pytest.mark.parametrize("method", ["features", "regenerate"])
+def test_an_exception_midway_leaves_no_hook_and_no_processor_behind(pixels, recipe, method):
+    parts = sd_parts()
+    sd = StableDiffusion(**parts)
+    state, before = sd.encode(pixels(128, 128), recipe, seed=0), fingerprint(parts)
+    tap, point = next(iter(sd.taps.values())), next(iter(sd.points.values()))
+    midway = module_at(sd.network, "up_blocks.2").register_forward_hook(fail)  # after the tap and the point have run
+    arguments = {"features": (state, tap, recipe), "regenerate": (state, point, torch.ones(1, 4, 4), recipe)}
+    with pytest.raises(StopHereError):
+        getattr(sd, method)(*arguments[method])
+    midway.remove()
+    assert fingerprint(parts) == before
+
+
+def test_dropout_of_a_unet_in_training_mode_does_not_act(pixels, recipe):
+    first, second = (
+        StableDiffusion(**sd_parts() | {"unet": sd_unet(dropout=0.5).train()}).encode(pixels(64, 64), recipe, seed=0)
+        for _ in range(2)
+    )
+    assert torch.equal(first.residuals, second.residuals)
+
+
+# Same seed, same result; what it costs
+
+
+def test_the_same_seed_gives_the_same_segmentation(sd, photo):
+    first, second = (genseg.segment(photo, sd, QUICK, seed=3, keep_scores=True) for _ in range(2))
+    assert np.array_equal(first.labels, second.labels)
+    assert np.array_equal(first.scores, second.scores)
+    assert first.labels.shape == (64, 96)
+
+
+def test_another_seed_gives_other_noise(sd, pixels, recipe, state):
+    other = sd.encode(pixels(128, 128), recipe, seed=1)
+    assert torch.equal(other.latents[-1], state.latents[-1])
+    assert not torch.isclose(other.latents[:-1], state.latents[:-1]).flatten(1).all(dim=1).any()
+
+
+@pytest.mark.parametrize("overrides", [{}, {"batch_size": 4}, {"injection": False}], ids=str)
+def test_cost_counts_every_row_that_the_network_and_the_decoder_saw(sd_parts, sd, photo, overrides):
+    with counted_rows(sd_parts["unet"]) as evaluations, counted_rows(sd_parts["vae"].decoder) as decodes:
+        cost = genseg.segment(photo, sd, QUICK, **overrides).cost
+    assert cost.evaluations == sum(evaluations)
+    assert cost.decodes == sum(decodes) == 2 * 3
+    assert cost.evaluations >= 2 * 3 * 3  # two branches a mask at every step
+
+
+# Checkpoints
+
+
+@torch.no_grad()
+def test_a_checkpoint_folder_in_the_hubs_layout_is_read_completely(sd_checkpoint):
+    backend = genseg.load_backend("sd15", model=str(sd_checkpoint), device="cpu")
+    for found, written in ((backend.network, sd_unet()), (backend.codec.vae, sd_vae())):
+        for name, weight in written.state_dict().items():
+            assert torch.equal(found.state_dict()[name], weight), name
+    start, end = 2, 3  # "" is a start token, an end token and padding, which is end tokens
+    expected = clip_text_model()(torch.tensor([[start] + 76 * [end]])).last_hidden_state
+    torch.testing.assert_close(backend.prompt_embeds, expected)
+    torch.testing.assert_close(backend.schedule.alpha_bar.float(), sd_parts()["scheduler"].alphas_cumprod)
+    assert backend.schedule.prediction_type == "epsilon"
+
+
+@pytest.mark.parametrize("name", ["sd14", "sd15"])
+def test_a_photo_is_segmented_end_to_end_from_a_checkpoint_folder(sd_checkpoint, photo, name):
+    segmentation = genseg.segment(photo, name, QUICK, model=str(sd_checkpoint), device="cpu")
+    parts = sd_parts() | {"prompt_embeds": clip_text_model()(torch.tensor([[2] + 76 * [3]])).last_hidden_state.detach()}
+    in_memory = genseg.segment(photo, StableDiffusion(**parts), QUICK)
+    assert segmentation.backend == name
+    assert segmentation.n_segments == 3
+    assert np.mean(segmentation.labels == in_memory.labels) > 0.999
+
+
+def test_bfloat16_gives_nearly_the_maps_of_float32(sd_checkpoint, pixels):
+    recipe, maps = genseg.load_recipe(QUICK), []
+    for dtype in ("bfloat16", "float32"):
+        backend = genseg.load_backend("sd15", model=str(sd_checkpoint), device="cpu", dtype=dtype)
+        state = backend.encode(pixels(128, 128), recipe, seed=0)
+        masks = torch.eye(2).reshape(2, 1, 2).repeat_interleave(2, dim=2).expand(2, 4, 4)
+        maps.append(genseg.difference_maps(backend, state, masks, recipe).flatten())
+        assert backend.network.dtype == getattr(torch, dtype)
+        assert maps[-1].dtype == state.latents.dtype == state.residuals.dtype == torch.float32
+    assert not torch.equal(*maps)
+    assert torch.corrcoef(torch.stack(maps))[0, 1] > 0.95
+
+
+# What is refused, and in what words
+
+
+def test_a_missing_folder_is_refused_saying_how_to_give_one(tmp_path):
+    with pytest.raises(genseg.GensegError, match=r"cannot get unet of .*gone .*give a local folder with model="):
+        genseg.load_backend("sd15", model=str(tmp_path / "gone"), device="cpu")
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "scheduler", "text_encoder"])
+def test_a_folder_without_a_part_is_refused_naming_the_part(sd_checkpoint, tmp_path, part):
+    folder = copied(sd_checkpoint, tmp_path / "checkpoint")
+    shutil.rmtree(folder / part)
+    with pytest.raises(genseg.GensegError, match=f"has no usable {part}/.*diffusers layout with safetensors"):
+        genseg.load_backend("sd15", model=str(folder), device="cpu")
+
+
+def test_weights_that_are_not_safetensors_are_refused(sd_checkpoint, tmp_path):
+    folder = copied(sd_checkpoint, tmp_path / "checkpoint")
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    torch.save(sd_unet().state_dict(), folder / "unet" / "diffusion_pytorch_model.bin")
+    with pytest.raises(genseg.GensegError, match=r"has no usable unet/.*safetensors"):
+        genseg.load_backend("sd15", model=str(folder), device="cpu")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"up_block_types": ("UpBlock2D",) * 4}, {"layers_per_block": 1}],
+    ids=["no cross-attention upward", "two layers upward"],
+)
+def test_a_unet_without_the_papers_block_is_refused_saying_what_was_looked_for(config):
+    with pytest.raises(genseg.GensegError, match=r"no upward block with three cross-attention layers.*looked for"):
+        StableDiffusion(**sd_parts() | {"unet": sd_unet(**config)})
+
+
+def test_a_scheduler_of_another_kind_is_refused_naming_it():
+    with pytest.raises(genseg.GensegError, match=r"FlowMatchEulerDiscreteScheduler.*use a DDIM or DDPM scheduler"):
+        StableDiffusion(**sd_parts() | {"scheduler": FlowMatchEulerDiscreteScheduler()})
+
+
+def test_an_unknown_prediction_type_is_refused_naming_it():
+    parts = sd_parts(prediction_type="epsilon")
+    parts["scheduler"].register_to_config(prediction_type="score")
+    with pytest.raises(genseg.GensegError, match="'score' is not a variance-preserving schedule"):
+        StableDiffusion(**parts)
+
+
+def test_an_unknown_dtype_is_refused_listing_those_there_are(sd_checkpoint):
+    with pytest.raises(genseg.GensegError, match="dtype must be one of float32, float16, bfloat16, not 'float8'"):
+        genseg.load_backend("sd15", model=str(sd_checkpoint), dtype="float8")
+
+
+@pytest.mark.skipif(torch.cuda.device_count() > 9, reason="this machine has a cuda:9")
+@pytest.mark.parametrize("device", ["cuda:9", "banana"])
+def test_a_device_that_is_not_there_is_refused(sd_checkpoint, device):
+    with pytest.raises(genseg.GensegError, match=f"device '{device}' is not available here; use device='cpu'"):
+        genseg.load_backend("sd15", model=str(sd_checkpoint), device=device)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "near"), [("tap", "up1.0.qurey", "up1.0.query"), ("point", "up1.2.crss", "up1.2.cross")]
+)
+def test_an_unknown_tap_or_point_is_refused_naming_the_nearest(sd, kind, name, near):
+    with pytest.raises(genseg.GensegError, match=f"unknown {kind} '{name}': did you mean {near}"):
+        genseg.Segmenter(sd, QUICK, **{kind: name})
+
+
+@pytest.fixture
+def tiny_copy(tmp_path, monkeypatch):
+    """A copy of the embedded model's folder, loaded in its place."""
+    folder = copied(genseg_backends.tiny.FOLDER, tmp_path / "tiny")
+    monkeypatch.setattr(genseg_backends.tiny, "FOLDER", folder)
+    return folder
+
+
+@pytest.mark.usefixtures("tiny_copy")
+def test_a_whole_copy_of_the_embedded_weights_is_accepted(tiny):
+    backend = genseg.load_backend("tiny", device="cpu")
+    assert backend.name == "tiny"
+    assert all(torch.equal(*pair) for pair in zip(backend.network.parameters(), tiny.network.parameters(), strict=True))
+
+
+def test_damaged_embedded_weights_are_refused(tiny_copy):
+    file = tiny_copy / genseg_backends.tiny.WEIGHTS
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(genseg.GensegError, match=r"embedded weights are damaged.*reinstall genseg"):
+        genseg.load_backend("tiny", device="cpu")
+
+
+def test_missing_embedded_weights_are_refused(tiny_copy):
+    (tiny_copy / genseg_backends.tiny.WEIGHTS).unlink()
+    with pytest.raises(genseg.GensegError, match=r"embedded weights are missing.*reinstall genseg"):
+        genseg.load_backend("tiny", device="cpu")
+
+
+# Known bugs: each mark goes when its bug does
+
+
+def test_a_zero_offset_gives_the_image_back_in_bfloat16(sd_checkpoint, pixels, recipe):
+    backend = genseg.load_backend("sd15", model=str(sd_checkpoint), device="cpu", dtype="bfloat16")
+    state = backend.encode(pixels(128, 128), recipe, seed=0)
+    estimates = backend.regenerate(state, next(iter(backend.points.values())), torch.zeros(2, 4, 4), recipe)
+    torch.testing.assert_close(estimates, state.latents[-1:].expand_as(estimates), atol=1e-3, rtol=0)
+
+
+def test_the_embedded_models_codec_loses_nothing_in_bfloat16(pixels, recipe):
+    backend = genseg.load_backend("tiny", device="cpu", dtype="bfloat16")
+    image = pixels(64, 64)
+    assert torch.equal(backend.decode(backend.encode(image, recipe, seed=0).latents[-1:]), image)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_weights_that_lack_a_parameter_are_refused_naming_the_part(sd_checkpoint, tmp_path, part):
+    folder = copied(sd_checkpoint, tmp_path / "checkpoint")
+    (file,) = (folder / part).glob("*.safetensors")
+    weights = load_file(file)
+    del weights[next(name for name in weights if "norm" in name)]
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(genseg.GensegError, match=part):
+        genseg.load_backend("sd15", model=str(folder), device="cpu")
+
+
+def test_a_folder_without_tokenizer_is_refused_naming_it(sd_checkpoint, tmp_path):
+    folder = copied(sd_checkpoint, tmp_path / "checkpoint")
+    shutil.rmtree(folder / "tokenizer")
+    with pytest.raises(genseg.GensegError, match="tokenizer"):
+        genseg.load_backend("sd15", model=str(folder), device="cpu")
+
+
+def test_a_folder_whose_scheduler_is_of_another_kind_is_refused(sd_checkpoint, tmp_path):
+    folder = copied(sd_checkpoint, tmp_path / "checkpoint")
+    FlowMatchEulerDiscreteScheduler().save_pretrained(folder / "scheduler")
+    with pytest.raises(genseg.GensegError, match="FlowMatchEulerDiscreteScheduler"):
+        genseg.load_backend("sd15", model=str(folder), device="cpu")
+
+
+@pytest.mark.parametrize("kind", ["SimpleCrossAttnUpBlock2D", "AttnUpBlock2D"])
+def test_a_unet_with_attention_of_another_kind_is_refused_saying_what_was_looked_for(kind):
+    with pytest.raises(genseg.GensegError, match="no upward block with three cross-attention layers"):
+        StableDiffusion(**sd_parts() | {"unet": sd_unet(up_block_types=("UpBlock2D", kind, kind, kind))})
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"in_channels": 9},
+        {"cross_attention_dim": 48},
+        {
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 8,
+            "projection_class_embeddings_input_dim": 80,
+        },
+    ],
+    ids=["inpainting", "another prompt width", "SDXL"],
+)
+def test_a_unet_that_needs_other_inputs_is_refused_before_anything_runs(config):
+    with pytest.raises(genseg.GensegError):
+        StableDiffusion(**sd_parts() | {"unet": sd_unet(**config)})
+
+
+def test_masks_on_another_grid_are_refused_even_with_as_many_positions(sd, pixels, recipe):
+    state = sd.encode(pixels(128, 192), recipe, seed=0)  # the grid is 4×6
+    with pytest.raises(genseg.GensegError):
+        genseg.difference_maps(sd, state, torch.ones(1, 6, 4), recipe)
