@@ -1,0 +1,80 @@
+"""The embedded default: a small SD-shaped diffusion model over space-to-depth pixels, trained for genseg."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
+from safetensors.torch import load_file
+from torch import Tensor
+
+from genseg.errors import GensegError
+from genseg_backends.checkpoints import device_of, dtype_of, load_part, load_scheduler
+from genseg_backends.stable_diffusion import StableDiffusion
+
+FOLDER = Path(__file__).parent
+WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
+
+
+class SpaceToDepth:
+    """A lossless codec: squares of ``stride`` × ``stride`` pixels folded into channels, and unfolded again."""
+
+    def __init__(self, stride: int) -> None:
+        self.stride = stride
+
+    def encode(self, image: Tensor) -> Tensor:
+        """[N, 3, H, W] to [N, 3·stride², H/stride, W/stride]."""
+        return F.pixel_unshuffle(image, self.stride)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """The inverse of `encode`."""
+        return F.pixel_shuffle(latents, self.stride)
+
+
+def tiny(model: str | None = None, device: str | None = None, dtype: str | None = None) -> StableDiffusion:
+    """The small model that ships with genseg: 128×128 photos, no download (Apache-2.0)."""
+    folder = Path(model) if model else FOLDER
+    if model is None:
+        _verify(folder)
+    where, precision = device_of(device), dtype_of(dtype)
+    unet = load_part(UNet2DConditionModel, str(folder), "unet", precision)
+    stride = round((unet.config["in_channels"] / 3) ** 0.5)
+    return StableDiffusion(
+        unet=unet.to(where),
+        vae=SpaceToDepth(stride),
+        scheduler=load_scheduler(str(folder)),
+        prompt_embeds=load_file(folder / "prompt_embeds.safetensors")["null"],
+        name="tiny",
+        recipe=RECIPE,
+        preset="fast",
+    )
+
+
+RECIPE: dict[str, Any] = {
+    "n_clusters": 15,
+    "n_init": 10,
+    "size": 160,
+    "margin": 16,
+    "tap": "up1.2.query",
+    "t_f": 201,
+    "point": "up1.1.cross",
+    "t_m": 181,
+    "strength": 25.0,
+}
+"""The calibration, found by benchmarks/calibrate_tiny.py (docs/tiny.md)."""
+
+
+def _verify(folder: Path) -> None:
+    """Refuse weights other than those of the model card: a clone without them, or a damaged file."""
+    try:
+        expected = (folder / "SHA256").read_text().split()[0]
+        found = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    except OSError as error:
+        raise GensegError(
+            f"the embedded weights are missing ({error.strerror}: {folder / WEIGHTS}); reinstall genseg"
+        ) from error
+    if found != expected:
+        raise GensegError(f"the embedded weights are damaged ({folder / WEIGHTS}); reinstall genseg")

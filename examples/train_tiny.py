@@ -1,0 +1,279 @@
+"""Train the embedded ``tiny`` model: an SD-shaped diffusion U-Net over space-to-depth pixels.
+
+    python examples/train_tiny.py --images FOLDER --minutes 60 --out runs/tiny
+
+FOLDER holds one sub-folder of photos per group (any names); they are cut to centre squares. A run
+stops when its minutes are used up, writes a checkpoint every ``--checkpoint-minutes`` and goes on from
+it when started again with the same ``--out``. The learning rate follows the time used, so
+``--minutes`` is the length of the whole run, resumed parts included.
+
+What it writes into ``--out``:
+    checkpoint.pt   weights, averaged weights, optimizer and clock, to resume from
+    log.jsonl       one line a report: step, samples, minutes, training and held-out loss
+    model/          unet/, scheduler/ and prompt_embeds.safetensors (float16, averaged weights)
+    samples.png     unconditional samples of the averaged model
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers.training_utils import EMAModel
+from PIL import Image, ImageOps
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+SHARED_TOKENS = 8  # prompt tokens that every image has; one more names its group
+
+
+def new_unet(image_size: int, patch: int, channels: tuple[int, ...], token_dim: int) -> UNet2DConditionModel:
+    """An SD-shaped U-Net with cross-attention on the grid of 8×8-pixel cells alone, as SD 1.x has at 16×16."""
+    levels = len(channels)
+    grid = [image_size // patch // 2**level for level in range(levels)]
+    attends = [side == image_size // 8 and level < levels - 1 for level, side in enumerate(grid)]
+    if not any(attends):
+        raise SystemExit(
+            f"no level of {grid} is {image_size // 8} wide above the deepest; change --patch or --channels"
+        )
+    return UNet2DConditionModel(
+        sample_size=image_size // patch,
+        in_channels=3 * patch**2,
+        out_channels=3 * patch**2,
+        down_block_types=tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attends),
+        up_block_types=tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)),
+        block_out_channels=channels,
+        layers_per_block=2,
+        cross_attention_dim=token_dim,
+        attention_head_dim=4,  # diffusers' historic name for the number of heads
+        norm_num_groups=16,
+    )
+
+
+class TinyModel(nn.Module):
+    """The U-Net together with its learned prompt: shared tokens, and one token a group (the last: no group)."""
+
+    def __init__(self, unet: UNet2DConditionModel, groups: int, null: Tensor | None = None):
+        super().__init__()
+        self.unet = unet
+        if null is None:
+            null = 0.5 * torch.randn(SHARED_TOKENS + 1, unet.config["cross_attention_dim"])
+        self.shared = nn.Parameter(null[:SHARED_TOKENS].clone())
+        self.group = nn.Parameter(null[SHARED_TOKENS:].repeat(groups + 1, 1))
+
+    def prompt(self, group: Tensor) -> Tensor:
+        """Prompt embeddings [N, tokens, dim] of group numbers [N]."""
+        return torch.cat([self.shared.expand(len(group), -1, -1), self.group[group][:, None]], dim=1)
+
+    def forward(self, latents: Tensor, timesteps: Tensor, group: Tensor) -> Tensor:
+        return self.unet(latents, timesteps, self.prompt(group)).sample
+
+
+def load_images(folder: Path, size: int) -> tuple[Tensor, Tensor, list[str]]:
+    """All photos below ``folder`` as uint8 [N, 3, size, size], their group numbers [N], and the groups' names."""
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in {".jpg", ".jpeg", ".png", ".webp"})
+    if not files:
+        raise SystemExit(f"no photos (.jpg, .png, .webp) below {folder}")
+    names = sorted({p.parent.name for p in files})
+
+    def read(path: Path) -> np.ndarray:
+        with Image.open(path) as image:
+            return np.asarray(ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.LANCZOS))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        images = torch.from_numpy(np.stack(list(pool.map(read, files)))).permute(0, 3, 1, 2).contiguous()
+    return images, torch.tensor([names.index(p.parent.name) for p in files]), names
+
+
+def augment(images: Tensor) -> Tensor:
+    """Random flips, and for half of the images a random crop of 70 to 100 % of each side, scaled back; [N, 3, H, W]."""
+    n, device = len(images), images.device
+    crop = torch.rand(n, 1, device=device) < 0.5
+    scale = torch.where(crop, 0.7 + 0.3 * torch.rand(n, 1, device=device), 1.0)
+    aspect = torch.where(crop, 0.2 * torch.rand(n, 1, device=device) - 0.1, 0.0).exp()
+    side = torch.cat([scale * aspect, scale / aspect], dim=1).clamp(max=1.0)
+    shift = (2 * torch.rand(n, 2, device=device) - 1) * (1 - side)
+    flip = 1 - 2 * (torch.rand(n, device=device) < 0.5).float()
+    theta = torch.zeros(n, 2, 3, device=device)
+    theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = side[:, 0] * flip, side[:, 1], shift
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+
+def noised(images: Tensor, timesteps: Tensor, scheduler: DDIMScheduler, patch: int, generator: torch.Generator | None):
+    """Noisy latents and their v-prediction targets, both [N, 3·patch², H/patch, W/patch]."""
+    latents = F.pixel_unshuffle(images, patch)
+    noise = torch.randn(latents.shape, device=latents.device, generator=generator)
+    return scheduler.add_noise(latents, noise, timesteps), scheduler.get_velocity(latents, noise, timesteps)
+
+
+@torch.no_grad()
+def held_out_loss(model: nn.Module, images: Tensor, scheduler: DDIMScheduler, patch: int, none: int) -> float:
+    """Mean v-prediction loss over fixed noise at 8 noise levels, without a group."""
+    generator = torch.Generator(images.device).manual_seed(0)
+    losses = []
+    for part, level in zip(images.chunk(8), torch.arange(50, 850, 100), strict=True):
+        timesteps = level.to(images.device).expand(len(part))
+        latents, target = noised(part, timesteps, scheduler, patch, generator)
+        losses.append(F.mse_loss(model(latents, timesteps, torch.full_like(timesteps, none)).float(), target))
+    return torch.stack(losses).mean().item()
+
+
+@torch.no_grad()
+def sample(
+    model: TinyModel, scheduler: DDIMScheduler, patch: int, none: int, count: int, device: torch.device
+) -> Image.Image:
+    """A contact sheet of ``count`` unconditional samples (50 DDIM steps, eta 0)."""
+    scheduler.set_timesteps(50)
+    size, channels = model.unet.config["sample_size"], model.unet.config["in_channels"]
+    x = torch.randn(count, channels, size, size, device=device, generator=torch.Generator(device).manual_seed(0))
+    for t in scheduler.timesteps:
+        v = model(x, t.to(device).expand(count), torch.full((count,), none, device=device)).float()
+        x = scheduler.step(v, t, x).prev_sample
+    pixels = ((F.pixel_shuffle(x, patch).clamp(-1, 1) + 1) * 127.5).round().byte().cpu()
+    rows = [torch.cat(list(row), dim=2) for row in pixels.split(8)]
+    return Image.fromarray(torch.cat(rows, dim=1).permute(1, 2, 0).numpy())
+
+
+def export(model: TinyModel, scheduler: DDIMScheduler, names: list[str], out: Path) -> None:
+    """Write the diffusers folder in float16."""
+    unet = UNet2DConditionModel(**{k: v for k, v in model.unet.config.items() if not k.startswith("_")})
+    unet.load_state_dict({k: v.detach().cpu() for k, v in model.unet.state_dict().items()})
+    unet.half().save_pretrained(out / "unet")
+    scheduler.save_pretrained(out / "scheduler")
+    with torch.no_grad():
+        prompts = model.prompt(torch.arange(len(names) + 1, device=model.shared.device)).half().cpu()
+    tensors = {"null": prompts[-1].contiguous(), "groups": prompts[:-1].contiguous()}
+    save_file(tensors, out / "prompt_embeds.safetensors", metadata={"groups": json.dumps(names)})
+
+
+def replace(path: Path, payload: dict) -> None:
+    """Save under a temporary name, then rename: a killed run never leaves half a checkpoint."""
+    torch.save(payload, path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").replace(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("runs/tiny"))
+    parser.add_argument("--minutes", type=float, default=120.0)
+    parser.add_argument("--checkpoint-minutes", type=float, default=5.0)
+    parser.add_argument("--init", type=Path, help="start from this model/ folder in place of random weights")
+    parser.add_argument("--image-size", type=int, default=128)
+    parser.add_argument("--patch", type=int, default=2, help="side of the pixel squares folded into channels")
+    parser.add_argument("--channels", type=int, nargs="+", default=[64, 64, 192, 128])
+    parser.add_argument("--token-dim", type=int, default=128)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--learning-rate", type=float, default=4e-4)
+    parser.add_argument("--warmup-steps", type=int, default=500)
+    parser.add_argument("--ema-decay", type=float, default=0.999)
+    parser.add_argument("--no-group", type=float, default=0.5, help="share of samples trained without their group")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the model (pays on a GPU)")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+
+    accelerator = Accelerator(mixed_precision="bf16")
+    device = accelerator.device
+    set_seed(args.seed)
+    torch.set_float32_matmul_precision("high")
+    images, groups, names = load_images(args.images, args.image_size)
+    held = torch.arange(len(images)) % max(len(images) // 512, 2) == 0  # about 512 photos, spread over the groups
+    held_images = images[held][:512].to(device).float() / 127.5 - 1
+    images, groups = images[~held].to(device), groups[~held].to(device)
+
+    scheduler = DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+    if args.init is None:
+        model = TinyModel(new_unet(args.image_size, args.patch, tuple(args.channels), args.token_dim), len(names))
+    else:
+        unet = UNet2DConditionModel.from_pretrained(args.init, subfolder="unet", torch_dtype=torch.float32)
+        model = TinyModel(unet, len(names), load_file(args.init / "prompt_embeds.safetensors")["null"].float())
+    patch = round((model.unet.config["in_channels"] / 3) ** 0.5)
+    model = model.to(device, memory_format=torch.channels_last)
+    ema = EMAModel(model.parameters(), decay=args.ema_decay, foreach=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=args.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    bare = accelerator.unwrap_model(model)
+    forward = torch.compile(model) if args.compile else model
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    checkpoint, step, used = args.out / "checkpoint.pt", 0, 0.0
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, map_location=device, weights_only=True)
+        bare.load_state_dict(saved["model"])
+        ema.load_state_dict(saved["ema"])
+        optimizer.load_state_dict(saved["optimizer"])
+        step, used = saved["step"], saved["minutes"]
+        set_seed(args.seed + step)
+    parameters = sum(p.numel() for p in bare.parameters())
+    print(
+        f"{parameters / 1e6:.1f}M parameters, {len(images)} photos in {len(names)} groups, {device}, from step {step}",
+        flush=True,
+    )
+
+    def report(loss: float) -> None:
+        ema.store(bare.parameters())
+        ema.copy_to(bare.parameters())
+        row = {"step": step, "samples": step * args.batch_size, "minutes": round(used, 2), "loss": round(loss, 5),
+               "held_out": round(held_out_loss(model, held_images, scheduler, patch, len(names)), 5)}  # fmt: skip
+        export(bare, scheduler, names, args.out / "model")
+        ema.restore(bare.parameters())
+        replace(checkpoint, {"model": bare.state_dict(), "ema": ema.state_dict(), "optimizer": optimizer.state_dict(),
+                             "step": step, "minutes": used})  # fmt: skip
+        with (args.out / "log.jsonl").open("a") as log:
+            log.write(json.dumps(row) + "\n")
+        print(row, flush=True)
+
+    before, started, reported, losses = used, time.monotonic(), used, []
+    while used < args.minutes:
+        progress = used / args.minutes
+        rate = args.learning_rate * min(1.0, (step + 1) / args.warmup_steps) * 0.5 * (1 + math.cos(math.pi * progress))
+        for parameter_group in optimizer.param_groups:
+            parameter_group["lr"] = rate
+        rows = torch.randint(len(images), (args.batch_size,), device=device)
+        group = torch.where(torch.rand(args.batch_size, device=device) < args.no_group, len(names), groups[rows])
+        timesteps = (
+            1000 * torch.rand(args.batch_size, device=device) ** 1.5
+        ).long()  # more of the low noise that segmentation uses
+        latents, target = noised(augment(images[rows].float() / 127.5 - 1), timesteps, scheduler, patch, None)
+        loss = F.mse_loss(
+            forward(latents.contiguous(memory_format=torch.channels_last), timesteps, group).float(), target
+        )
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        ema.step(bare.parameters())
+        step += 1
+        losses.append(loss.item())
+        used = before + (time.monotonic() - started) / 60
+        if used - reported >= args.checkpoint_minutes or used >= args.minutes:
+            report(sum(losses) / len(losses))
+            reported, losses = used, []
+
+    ema.copy_to(bare.parameters())
+    with accelerator.autocast():
+        sample(bare, scheduler, patch, len(names), 32, device).save(args.out / "samples.png")
+
+
+if __name__ == "__main__":
+    main()
