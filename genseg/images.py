@@ -40,6 +40,7 @@ def load_image(source: ImageLike, max_pixels: int) -> Image.Image:
     elif isinstance(source, Image.Image):
         _check_size(source.size, max_pixels, "the image")
         image = source
+        _decode(image, "the image")
     elif isinstance(source, (np.ndarray, Tensor)):
         image = _from_array(source, max_pixels)
     else:
@@ -81,9 +82,9 @@ def _open(path: Path, max_pixels: int) -> Image.Image:
     try:
         with _no_pixel_limit(), Image.open(path) as image:
             _check_size(image.size, max_pixels, str(path))
-            image.load()
+            _decode(image, str(path))
             return image
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise GensegError(f"{path} does not exist; check the path") from error
     except IsADirectoryError as error:
         raise GensegError(f"{path} is a folder; give the path of an image in it") from error
@@ -94,8 +95,15 @@ def _open(path: Path, max_pixels: int) -> Image.Image:
         raise GensegError(f"{path} {what}; give a PNG, JPEG, TIFF or WebP file") from error
     except GensegError:
         raise
+    except (OSError, SyntaxError, ValueError) as error:
+        raise GensegError(f"{path} cannot be opened ({getattr(error, 'strerror', None) or error}); check it") from error
+
+
+def _decode(image: Image.Image, name: str) -> None:
+    try:
+        image.load()
     except (OSError, SyntaxError, ValueError) as error:  # what Pillow's decoders raise on damaged data
-        raise GensegError(f"{path} is damaged or truncated ({error}); get the file again") from error
+        raise GensegError(f"{name} is damaged or truncated ({error}); get the file again") from error
 
 
 @contextmanager
@@ -120,6 +128,7 @@ def _check_size(size: tuple[int, int], max_pixels: int, name: str) -> None:
 
 
 def _from_array(source: npt.NDArray[Any] | Tensor, max_pixels: int) -> Image.Image:
+    shape = tuple(source.shape)
     if isinstance(source, Tensor):
         source = source.detach().cpu()
         source = source.float() if source.dtype is torch.bfloat16 else source
@@ -130,9 +139,7 @@ def _from_array(source: npt.NDArray[Any] | Tensor, max_pixels: int) -> Image.Ima
         kinds = "(H, W), (H, W, 3) or (H, W, 4)"
         array = source
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        raise GensegError(
-            f"an image {type(source).__name__.lower()} must have shape {kinds}, not {tuple(source.shape)}"
-        )
+        raise GensegError(f"an image {type(source).__name__.lower()} must have shape {kinds}, not {shape}")
     _check_size((array.shape[1], array.shape[0]), max_pixels, "the image")
     if array.dtype == np.uint16:
         array = _eight_bits(array)

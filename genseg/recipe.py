@@ -126,14 +126,28 @@ def load_recipe(
         preset = _preset(values.pop("preset", "paper"))
         layers = [OmegaConf.structured(Recipe), preset, _checked(calibration or {}), _checked(values)]
     try:
-        given = OmegaConf.to_container(OmegaConf.from_dotlist(list(options)))
-        layers += [_checked(given), _checked({k: v for k, v in overrides.items() if v is not None})]  # type: ignore[arg-type]
+        given = _given(options)
+        layers += [_checked(given), _checked({k: v for k, v in overrides.items() if v is not None})]
         OmegaConf.set_readonly(layers[0], False)
         recipe = OmegaConf.to_object(OmegaConf.merge(*layers))
     except OmegaConfBaseException as error:
-        raise GensegError(f"recipe value refused: {str(error).splitlines()[0]}") from error
+        where = f" of {error.full_key}" if error.full_key else ""
+        raise GensegError(f"recipe value{where} refused: {str(error).splitlines()[0]}") from error
     assert isinstance(recipe, Recipe)
     return recipe
+
+
+def _given(options: Sequence[str]) -> dict[str, Any]:
+    """The keys and values of ``key=value`` strings."""
+    values: dict[str, Any] = {}
+    for option in options:
+        try:
+            values |= OmegaConf.to_container(OmegaConf.from_dotlist([option]))  # type: ignore[arg-type]
+        except OmegaConfBaseException:
+            raise
+        except Exception as error:  # the YAML parser's own
+            raise GensegError(f"recipe option {option} is not key=value with a YAML value") from error
+    return values
 
 
 def list_presets() -> list[str]:

@@ -85,8 +85,11 @@ class Segmenter:
         self.progress = progress
         self.tap = pick("tap", backend.taps, self.recipe.tap)
         self.point = pick("point", backend.points, self.recipe.point)
-        if self.recipe.margin % backend.size_multiple:
-            raise GensegError(f"margin must be a multiple of {backend.size_multiple} for {backend.name}")
+        side = self.recipe.size or backend.image_size
+        if self.recipe.margin % backend.size_multiple or self.recipe.margin > side:
+            raise GensegError(
+                f"margin must be a multiple of {backend.size_multiple} and at most {side}, not {self.recipe.margin}"
+            )
 
     def __call__(self, image: ImageLike) -> Segmentation:
         """Segment one image.

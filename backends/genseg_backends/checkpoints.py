@@ -54,6 +54,8 @@ def load_part(kind: Any, model: str, subfolder: str, dtype: torch.dtype | None =
         part, found = kind.from_pretrained(
             model, subfolder=subfolder, torch_dtype=dtype, use_safetensors=True, output_loading_info=True
         )
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
     except Exception as error:  # diffusers and the hub raise OSError, ValueError, RuntimeError, KeyError and their own
         raise _missing(model, subfolder, error) from error
     if found["missing_keys"]:  # transformers would leave them at random

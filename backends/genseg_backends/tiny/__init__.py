@@ -8,6 +8,7 @@ from typing import Any
 
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -46,11 +47,20 @@ def tiny(model: str | None = None, device: str | None = None, dtype: str | None 
         unet=unet.to(where),
         vae=SpaceToDepth(stride),
         scheduler=load_scheduler(str(folder)),
-        prompt_embeds=load_file(folder / "prompt_embeds.safetensors")["null"],
+        prompt_embeds=_null_prompt(folder),
         name="tiny",
         recipe=RECIPE,
         preset="fast",
     )
+
+
+def _null_prompt(folder: Path) -> Tensor:
+    """The learned tokens that stand for no class."""
+    file = folder / "prompt_embeds.safetensors"
+    try:
+        return load_file(file)["null"]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise GensegError(f"{file} is missing or damaged; give a checkpoint made by examples/train_tiny.py") from error
 
 
 RECIPE: dict[str, Any] = {

@@ -1,0 +1,251 @@
+import contextlib
+import json
+import os
+import pty
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import genseg
+from genseg.cli import _is_out_of_memory, app
+
+QUICK = ("size=64", "draws=1", "replay_steps=1", "n_init=1")
+MAIN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from genseg.cli import main; main()"
+
+
+def run(*arguments: object):
+    """One command line; an exception that is no exit is raised, as a traceback would be."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def refused(result, *parts: str) -> None:
+    assert result.exit_code == 2
+    assert result.stderr.startswith("genseg: ")
+    assert result.stderr.count("\n") == 1
+    assert all(part in result.stderr for part in parts), result.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(photo, tmp_path_factory) -> Path:
+    """Two photos of 96×64 and 64×64 pixels, what an earlier run wrote, and what is no image."""
+    folder = tmp_path_factory.mktemp("photos")
+    photo.save(folder / "b.png")
+    photo.crop((0, 0, 64, 64)).save(folder / "a.JPG")
+    for other in ("notes.txt", ".hidden.png", "b.overlay.png", "b.labels.png"):
+        (folder / other).write_text("no image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(folder, tmp_path_factory):
+    """One run over the folder, and where its files are."""
+    out = tmp_path_factory.mktemp("done") / "new" / "out"
+    result = run("segment", folder, *QUICK, "-k", "4", "--seed", "3", "-o", out, "--save", "npz,overlay,labels")
+    assert result.exit_code == 0, result.stderr
+    return result, out
+
+
+def test_each_image_gets_the_files_asked_for(done):
+    _, out = done
+    kinds = ("overlay.png", "labels.png", "npz")
+    assert {file.name for file in out.iterdir()} == {f"{name}.{kind}" for name in "ab" for kind in kinds}
+    seg = genseg.Segmentation.load(out / "b.npz")
+    assert (seg.backend, seg.seed, seg.recipe.n_clusters, seg.recipe.draws) == ("tiny", 3, 4, 1)
+    assert np.array_equal(np.asarray(Image.open(out / "b.labels.png")), seg.labels)
+    assert np.array_equal(np.asarray(Image.open(out / "b.overlay.png")), np.asarray(seg.overlay()))
+    assert seg.labels.shape == (64, 96)
+
+
+def test_plain_lines_in_order_then_the_cost_and_the_place(done, folder):
+    result, out = done
+    first, second, cost, place = result.stdout.splitlines()
+    figures = r"\d+\.\d s, \d+ model evaluations"
+    assert re.fullmatch(rf"{re.escape(str(folder / 'a.JPG'))}: [1-4] segments, {figures}", first)
+    assert second.startswith(str(folder / "b.png"))
+    assert re.fullmatch(rf"cost per image: {figures}", cost)
+    assert place == f"files in {out}: NAME.npz, NAME.overlay.png, NAME.labels.png"
+    assert result.stderr == ""
+
+
+def test_files_that_exist_are_left_alone_and_no_model_is_loaded(done, folder):
+    _, out = done
+    before = {file: file.stat().st_mtime_ns for file in out.iterdir()}
+    result = run("segment", folder, "-o", out, "--model", "missing")
+    assert result.exit_code == 0
+    assert result.stdout.count("skipped, its files exist") == 2
+    assert {file: file.stat().st_mtime_ns for file in out.iterdir()} == before
+
+
+def test_missing_files_are_made_beside_those_that_exist(done, folder, tmp_path):
+    kept = tmp_path / "b.labels.png"
+    kept.write_text("mine")
+    assert run("segment", folder / "b.png", *QUICK, "-k", "4", "-o", tmp_path).exit_code == 0
+    assert kept.read_text() == "mine"
+    assert (tmp_path / "b.overlay.png").exists()
+    command = ("segment", folder / "b.png", *QUICK, "-k", "4", "--seed", "3", "-o", tmp_path, "--save", "labels")
+    assert run(*command, "--overwrite").exit_code == 0
+    assert kept.read_bytes() == (done[1] / "b.labels.png").read_bytes()
+
+
+def test_files_patterns_and_options_mix_and_each_image_is_taken_once(photo, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    photo.save("size=64.png")
+    inputs = ("size=64.png", "n_clusters=4", folder / "b.png", f"{folder}/*.[jJ]PG", folder)
+    result = run("segment", *inputs, *QUICK, "--merge", "2", "--save", "labels")
+    assert result.exit_code == 0, result.stderr
+    assert {file.name for file in Path("genseg-output").iterdir()} == {f"{n}.labels.png" for n in ("size=64", *"ab")}
+    for file in Path("genseg-output").iterdir():
+        assert len(np.unique(np.asarray(Image.open(file)))) <= 2
+
+
+def test_a_broken_image_does_not_stop_the_others(photo, tmp_path):
+    for name in "az":
+        (tmp_path / f"{name}.png").write_text("no image")
+    photo.save(tmp_path / "m.png")
+    result = run("segment", tmp_path, *QUICK, "-k", "4", "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"m.overlay.png", "m.labels.png"}
+    first, last = result.stderr.splitlines()
+    assert first.startswith(f"genseg: {tmp_path / 'a.png'} is not an image")
+    assert last.startswith(f"genseg: {tmp_path / 'z.png'} is not an image")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (("drawz=3",), ("'drawz'", "did you mean draws?")),
+        (("-r", "papr"), ("'papr'", "did you mean paper?")),
+        (("-b", "tinny"), ("'tinny'", "did you mean tiny?")),
+        (("--save", "labels,overlays"), ("'overlays'", "did you mean overlay?")),
+        (("--merge", "0"), ("--merge", "at least 1")),
+        (("--merge", "5", "-k", "4"), ("--merge", "from 1 to n_clusters=4")),
+        (("--seed", "-1"), ("seed must be at least 0",)),
+        (("-o", "file/out"), ("cannot write to file/out", "--out")),
+        (("missing.png",), ("missing.png does not exist",)),
+        (("*.tiff",), ("*.tiff matches no file",)),
+        (("empty",), ("empty holds no image",)),
+        (("other/b.webp",), ("b.png and other/b.webp would both be written",)),
+    ],
+)
+def test_mistakes_are_found_before_a_model_is_loaded(arguments, parts, photo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    photo.save("b.png")
+    for other in ("empty", "other"):
+        Path(other).mkdir()
+    photo.save("other/b.webp")
+    Path("file").write_text("no folder")
+    refused(run("segment", "b.png", "--model", "missing", *arguments), *parts)
+    assert not Path("genseg-output").exists()
+
+
+def test_options_alone_are_no_input():
+    refused(run("segment", "size=64"), "no image given")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process")
+def test_out_of_memory_names_the_way_out(photo, tmp_path):
+    photo.save(tmp_path / "a.png")
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + 300 * 2**20, limits[1]))
+    try:
+        result = run("segment", tmp_path / "a.png", "draws=1", "size=4096", "-o", tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+    refused(result, "out of memory", "smaller batch_size", "smaller size")
+    assert not (tmp_path / "out").exists()
+
+
+def test_torchs_own_out_of_memory_errors_are_known():
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(2**52)
+    assert _is_out_of_memory(error.value)
+    assert not _is_out_of_memory(RuntimeError("shapes cannot be multiplied"))
+
+
+def test_ctrl_c_keeps_finished_files_and_nothing_else_is_said(folder, tmp_path):
+    command = [sys.executable, "-c", MAIN, "segment", folder, "-o", tmp_path, *QUICK, "n_clusters=4", "draws=200"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert "a.JPG: " in process.stdout.readline()
+        process.send_signal(signal.SIGINT)  # the second image takes about as long as the first
+        out, err = process.communicate(timeout=120)
+    assert (process.returncode, out, err) == (130, "", "genseg: stopped; finished files are kept\n")
+    assert {file.name for file in tmp_path.iterdir()} == {"a.labels.png", "a.overlay.png"}
+    for file in tmp_path.iterdir():
+        Image.open(file).load()
+
+
+def test_what_libraries_print_is_silenced(folder, sd_checkpoint, tmp_path):
+    model = shutil.copytree(sd_checkpoint, tmp_path / "model")
+    (model / "unet" / "diffusion_pytorch_model.safetensors").unlink()  # diffusers prints a line of its own for that
+    command = [sys.executable, "-c", MAIN, "segment", folder / "b.png", "-b", "sd15", "--model", model]
+    result = subprocess.run([*command, "-o", tmp_path / "out"], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert result.stderr.startswith(f"genseg: {model} has no usable unet/")
+
+
+def test_a_terminal_shows_stages_and_time_left(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+    master, slave = pty.openpty()
+    shown = []
+    reader = threading.Thread(target=lambda: shown.extend(iter(lambda: _read(master), b"")))
+    reader.start()
+    with os.fdopen(slave, "w") as terminal, contextlib.redirect_stdout(terminal):
+        app(["segment", str(folder), "-o", str(tmp_path), *QUICK, "-k", "8", "batch_size=2"], standalone_mode=False)
+    reader.join()
+    os.close(master)
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", b"".join(shown).decode())
+    assert re.search(r"images\s+━+.* 1/2 +\d:\d\d:\d\d", text)
+    for stage in ("load", "encode", "features", "cluster", "modulate", "labels"):
+        assert re.search(rf"\b{stage} ", text), stage
+    assert "b.png: " in text
+
+
+def _read(fd: int) -> bytes:
+    try:
+        return os.read(fd, 65536)
+    except OSError:  # what Linux says where a terminal has been closed
+        return b""
+
+
+def test_backends_are_listed_for_people_and_for_machines():
+    table = run("backends")
+    assert table.exit_code == 0
+    assert re.search(r"^tiny +.*genseg:builtin +yes", table.stdout, re.MULTILINE)
+    listed = json.loads(run("backends", "--json").stdout)
+    assert [entry["name"] for entry in listed] == [info.name for info in genseg.list_backends()]
+    assert listed[0].keys() == {"name", "factory", "provider", "description", "usable", "problem"}
+
+
+def test_recipes_are_listed_and_printed_so_that_they_can_be_read_again(tmp_path):
+    assert run("recipes").stdout.split() == ["fast", "paper"]
+    file = tmp_path / "mine.yaml"
+    file.write_text(run("recipes", "fast").stdout)
+    assert "replay_steps: 3\n" in file.read_text()
+    assert genseg.load_recipe(str(file)) == genseg.load_recipe("fast")
+    refused(run("recipes", "fats"), "did you mean fast?")
+
+
+def test_version():
+    assert run("--version").stdout == f"genseg {genseg.__version__}\n"
+
+
+def test_help_does_not_wait_for_torch():
+    code = (
+        "import sys; from genseg.cli import app; app(['--help'], standalone_mode=False); print('torch' in sys.modules)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "segment" in shown
+    assert shown.endswith("False\n")
