@@ -1,0 +1,194 @@
+"""Measures of a segmentation against ground truth, and their figures over a set of images.
+
+Segments carry no classes, so each takes the class that most of its pixels have (`oracle_labels`): an upper bound that
+rewards many small segments. Boundary precision, the number of components and covering are the counterweight.
+
+Throughout: segments int [H, W] in 0..K-1; truth int [H, W] in 0..C-1, or `IGNORE` where nothing is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import distance_transform_edt
+from skimage.measure import label
+
+Labels: TypeAlias = npt.NDArray[np.integer[Any]]
+Floats: TypeAlias = npt.NDArray[np.float64]
+
+IGNORE = -1
+TOLERANCE = 2.0  # pixels that a boundary may be away and still count as found
+
+
+def oracle_labels(segments: Labels, truth: Labels, ignore: int = IGNORE) -> Labels:
+    """Give each segment the class that most of its measured pixels have; the smallest such class on a tie.
+
+    Args:
+        segments: [H, W], any integers.
+        truth: [H, W].
+        ignore: The value of ``truth`` that does not count.
+
+    Returns:
+        int64 [H, W]; ``ignore`` in segments without any measured pixel.
+    """
+    ids, numbered = np.unique(segments, return_inverse=True)
+    numbered = numbered.reshape(segments.shape)
+    measured = truth != ignore
+    if not measured.any():
+        return np.full(segments.shape, ignore, dtype=np.int64)
+    counts = overlaps(numbered[measured], truth[measured], len(ids), int(truth[measured].max()) + 1)
+    return np.where(counts.any(axis=1), counts.argmax(axis=1), ignore)[numbered]
+
+
+def overlaps(first: Labels, second: Labels, n_first: int, n_second: int) -> npt.NDArray[np.int64]:
+    """How many pixels have each pair of labels: int64 [n_first, n_second], of two label arrays of one shape."""
+    pairs = first.ravel().astype(np.int64) * n_second + second.ravel()
+    return np.bincount(pairs, minlength=n_first * n_second).reshape(n_first, n_second)
+
+
+def confusion(truth: Labels, predicted: Labels, n_classes: int, ignore: int = IGNORE) -> npt.NDArray[np.int64]:
+    """Pixels by true class (rows) and predicted class (columns): int64 [C, C]. Add them up over a set's images."""
+    measured = truth != ignore
+    return overlaps(truth[measured], predicted[measured], n_classes, n_classes)
+
+
+def mean_iou(table: npt.NDArray[Any]) -> Floats:
+    """Mean IoU over the classes whose union is not empty; confusions [..., C, C] to [...], NaN where there are none."""
+    hits = np.diagonal(table, axis1=-2, axis2=-1)
+    union = table.sum(axis=-1) + table.sum(axis=-2) - hits
+    return _ratio((hits / np.maximum(union, 1)).sum(axis=-1), (union > 0).sum(axis=-1))
+
+
+def pixel_accuracy(table: npt.NDArray[Any]) -> Floats:
+    """Share of pixels whose class is right; confusions [..., C, C] to [...], NaN where there are no pixels."""
+    return _ratio(np.trace(table, axis1=-2, axis2=-1), table.sum(axis=(-2, -1)))
+
+
+def boundaries(labels: Labels, measured: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Pixels whose right or lower neighbour has another label, both being measured: bool [H, W]."""
+    edge = np.zeros(labels.shape, dtype=bool)
+    edge[:, :-1] |= (labels[:, :-1] != labels[:, 1:]) & measured[:, :-1] & measured[:, 1:]
+    edge[:-1] |= (labels[:-1] != labels[1:]) & measured[:-1] & measured[1:]
+    return edge
+
+
+def boundary_scores(
+    predicted: Labels, truth: Labels, ignore: int = IGNORE, tolerance: float = TOLERANCE
+) -> tuple[float, float, float]:
+    """Boundary precision, recall and F between two class maps [H, W].
+
+    A boundary pixel is found if the other map has one within ``tolerance`` pixels (Euclidean). Where only one of
+    the maps has any boundary all three are 0, where neither has they are 1, and without measured pixels NaN.
+    """
+    measured = truth != ignore
+    if not measured.any():
+        return np.nan, np.nan, np.nan
+    found, true = boundaries(predicted, measured), boundaries(truth, measured)
+    if not found.any() or not true.any():
+        agree = float(found.any() == true.any())
+        return agree, agree, agree
+    precision = float((distance_transform_edt(~true)[found] <= tolerance).mean())
+    recall = float((distance_transform_edt(~found)[true] <= tolerance).mean())
+    return precision, recall, 2 * precision * recall / max(precision + recall, np.finfo(float).tiny)
+
+
+def components(segments: Labels) -> Labels:
+    """Number the 4-connected parts of all segments: int [H, W] in 0..n-1."""
+    numbered: Labels = label(segments, background=-1, connectivity=1) - 1
+    return numbered
+
+
+def covering(segments: Labels, truth: Labels) -> float:
+    """Segmentation covering (Arbeláez et al., 2011): the mean over pixels of the best IoU of their true region.
+
+    Args:
+        segments: [H, W] in 0..n-1.
+        truth: [H, W] in 0..R-1, without ignored pixels.
+    """
+    common = overlaps(truth, segments, int(truth.max()) + 1, int(segments.max()) + 1)
+    sizes = common.sum(axis=1)
+    iou = common / np.maximum(sizes[:, None] + common.sum(axis=0) - common, 1)
+    return float((sizes * iou.max(axis=1)).sum() / sizes.sum())
+
+
+@dataclass(frozen=True)
+class ImageFigures:
+    """What one image's segments measure.
+
+    Attributes:
+        scalars: One number by name; NaN where the image has no measured pixel.
+        table: The confusion [C, C] of a set with classes; None where each annotator numbers regions of his own.
+    """
+
+    scalars: dict[str, float]
+    table: npt.NDArray[np.int64] | None
+
+
+def measure_image(segments: Labels, truths: Sequence[Labels], n_classes: int | None) -> ImageFigures:
+    """Measure one image.
+
+    Args:
+        segments: [H, W].
+        truths: One map [H, W] of classes, or one of region numbers from each annotator.
+        n_classes: C; None for annotators' regions, which are then the classes of this image, annotator by annotator,
+            and over which the figures are averaged.
+    """
+    parts = components(segments)
+    rows, table = [], np.zeros((0, 0), dtype=np.int64)
+    for truth in truths:
+        if n_classes is None:
+            truth = np.unique(truth, return_inverse=True)[1].reshape(truth.shape)
+        predicted = oracle_labels(segments, truth)
+        table = confusion(truth, predicted, int(truth.max()) + 1 if n_classes is None else n_classes)
+        precision, recall, f = boundary_scores(predicted, truth)
+        row = {"miou": float(mean_iou(table)), "accuracy": float(pixel_accuracy(table))}
+        row |= {"boundary_f": f, "boundary_precision": precision, "boundary_recall": recall}
+        rows.append(row | {"covering": covering(parts, truth)} if n_classes is None else row)
+    scalars = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    return ImageFigures(scalars | {"components": int(parts.max()) + 1}, None if n_classes is None else table)
+
+
+def set_figures(images: Sequence[ImageFigures], weights: npt.NDArray[Any] | None = None) -> dict[str, Floats]:
+    """Figures of a set of N images.
+
+    With classes, mIoU and accuracy are those of the confusion accumulated over the set; without, and for all other
+    figures, the mean over images.
+
+    Args:
+        images: One entry an image.
+        weights: [D, N], how often each image counts in each of D versions of the set; None for the set itself.
+
+    Returns:
+        By figure's name, one number for each version: float64 [D].
+    """
+    weights = np.ones((1, len(images))) if weights is None else weights
+    figures = {}
+    for name in images[0].scalars:
+        values = np.array([image.scalars[name] for image in images])
+        figures[name] = _ratio(weights @ np.nan_to_num(values), weights @ np.isfinite(values))
+    tables = [image.table for image in images if image.table is not None]
+    if tables:
+        total = np.tensordot(weights, np.stack(tables), axes=1)
+        figures |= {"miou": mean_iou(total), "accuracy": pixel_accuracy(total)}
+    return figures
+
+
+def resamples(n_images: int, draws: int = 2000, seed: int = 0) -> npt.NDArray[np.int64]:
+    """Bootstrap weights for `set_figures`: how often each of N images is drawn, int64 [draws, N]."""
+    return np.random.default_rng(seed).multinomial(n_images, np.full(n_images, 1 / n_images), size=draws)
+
+
+def interval(values: Floats) -> list[float]:
+    """The central 95 % of bootstrapped values [D]: [low, high]."""
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return [float(low), float(high)]
+
+
+def _ratio(part: Any, whole: Any) -> Floats:
+    """Part / whole, NaN where ``whole`` is 0."""
+    part, whole = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
+    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)

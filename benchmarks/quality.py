@@ -1,0 +1,279 @@
+"""How good are the segments? The recipe's modulation beside five baselines, on photos with ground truth.
+
+    python benchmarks/quality.py --data FOLDER [--sets camvid facade bsds] [key=value ...]
+
+FOLDER/SET/images/NAME.jpg goes with FOLDER/SET/labels/NAME.png (classes; 255 is ignored) or with NAME.0.png,
+NAME.1.png, ... (each annotator's regions). Protocol: centre square, scaled to 128×128, K segments, oracle labels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import glob
+import hashlib
+import inspect
+import json
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from skimage.segmentation import slic
+
+import genseg
+from genseg.cluster import cluster, masks_of
+from genseg.files import write_whole
+from genseg.images import load_image, model_size, to_tensor
+from genseg.interface import Backend
+from genseg.modulate import labels_at, normalised
+from metrics import IGNORE, ImageFigures, Labels, interval, measure_image, resamples, set_figures
+
+SIDE = 128  # pixels along each side of what is measured
+ARGMAX = {"modulation-raw": "none", "modulation-rms": "rms"}  # what the argmax sees, by the recipe's `normalise`
+METHODS = ("modulation", *ARGMAX, "naive", "feature-upsampling", "rgb-kmeans", "slic")
+INTERVALS = ("miou", "accuracy", "boundary_f")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One photo: its centre square at full size, and the truths int64 [SIDE, SIDE] of its annotators."""
+
+    name: str
+    square: Image.Image
+    truths: list[Labels]
+
+
+def load_set(folder: Path, n_images: int) -> tuple[list[Sample], int | None]:
+    """Read ``n_images`` photos of a set, evenly spaced in order of name.
+
+    Returns:
+        The samples, and the number of classes; None for a set of annotators' regions.
+    """
+    paths = sorted(p for p in (folder / "images").iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    paths = [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, min(n_images, len(paths))).round().astype(int))]
+    has_classes = (folder / "labels" / f"{paths[0].stem}.png").exists()
+    samples = []
+    for path in paths:
+        image = load_image(path, max_pixels=100_000_000)
+        pattern = f"{glob.escape(path.stem)}.png" if has_classes else f"{glob.escape(path.stem)}.*.png"
+        truths = []
+        for file in sorted((folder / "labels").glob(pattern)):
+            with Image.open(file) as labels:
+                if labels.size != image.size:
+                    raise genseg.GensegError(f"{file} is not of its image's size {image.size}")
+                square = centre_square(labels).resize((SIDE, SIDE), Image.Resampling.NEAREST)
+            truth = np.asarray(square, dtype=np.int64)
+            truths.append(np.where(truth == 255, IGNORE, truth) if has_classes else truth)
+        if not truths:
+            raise genseg.GensegError(f"{folder / 'labels'} has no file {pattern}")
+        samples.append(Sample(path.stem, centre_square(image), truths))
+    return samples, max(1 + int(s.truths[0].max()) for s in samples) if has_classes else None
+
+
+def centre_square(image: Image.Image) -> Image.Image:
+    """The largest centred square of an image."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
+def model_labels(backend: Backend, square: Image.Image, recipe: genseg.Recipe, seed: int) -> dict[str, Labels]:
+    """Segments [SIDE, SIDE] of every method that needs the model, from one set of clusters and difference maps.
+
+    They differ in the last step alone: how a low-resolution result becomes pixels.
+    """
+    size = model_size(*square.size, recipe.size or backend.image_size, backend.size_multiple, recipe.resize)
+    found = genseg.Segmenter(backend, recipe, seed=seed).analyse(to_tensor(square, size))
+    centres = found.embeddings
+    masks = masks_of(found.grid_labels, len(centres))
+    maps = {name: normalised(found.differences, how) for name, how in ARGMAX.items()}
+    maps["modulation"] = normalised(found.differences, recipe.normalise)
+    return {
+        **{name: labels_at(seen, SIDE, SIDE).numpy() for name, seen in maps.items()},
+        "naive": labels_at(masks, SIDE, SIDE).numpy(),
+        "feature-upsampling": nearest_centres(found.features.cpu(), centres),
+    }
+
+
+def nearest_centres(features: torch.Tensor, centres: npt.NDArray[np.float32]) -> Labels:
+    """Features [C, h, w], scaled bilinearly, to the nearest of the centres [K, C]: int64 [SIDE, SIDE]."""
+    scaled = F.interpolate(features[None], (SIDE, SIDE), mode="bilinear", align_corners=False)[0]
+    distances = torch.cdist(scaled.flatten(1).T, torch.from_numpy(centres))
+    return distances.argmin(dim=1).reshape(SIDE, SIDE).numpy()
+
+
+def colour_labels(square: Image.Image, recipe: genseg.Recipe) -> dict[str, Labels]:
+    """Segments [SIDE, SIDE] of the methods that see colours alone; k-means is run as it is on features."""
+    small = square.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    colours = torch.from_numpy(np.asarray(small, dtype=np.float32)).permute(2, 0, 1)
+    grid_labels, centres = cluster(colours, recipe)
+    return {"rgb-kmeans": grid_labels, "slic": slic(np.asarray(small), n_segments=len(centres), start_label=0)}
+
+
+def weights_of(backend: str, model: str | None) -> dict[str, str]:
+    """SHA-256 of each weights file of a local model, by its path inside it; empty for a model of the hub."""
+    if model is None and backend == "tiny":
+        from genseg_backends import tiny
+
+        model = str(tiny.FOLDER)
+    files = sorted(Path(model).rglob("*.safetensors")) if model else []
+    return {str(f.relative_to(str(model))): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+
+
+def identity(args: argparse.Namespace, backend: Backend, recipe: genseg.Recipe) -> dict[str, Any]:
+    """What determines the segments of `model_labels`.
+
+    The code counts too: the algorithm's modules and those beside the backend's own (this file does not).
+    """
+    known = {k: v for k, v in dataclasses.asdict(recipe).items() if k not in ("keep_scores", "max_pixels")}
+    home = Path(inspect.getfile(type(backend))).parent
+    sources = [
+        Path(genseg.__file__).parent / f"{name}.py" for name in ("cluster", "images", "modulate", "segmenter", "sites")
+    ]
+    code = hashlib.sha256(b"".join(f.read_bytes() for f in (*sources, *sorted(home.glob("*.py"))))).hexdigest()
+    weights = weights_of(args.backend, args.model) or args.model
+    return {"recipe": known, "seed": args.seed, "backend": args.backend, "weights": weights, "code": code}
+
+
+def digest(what: Any) -> str:
+    """A short name of anything JSON can hold."""
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def cached_labels(
+    file: Path, backend: Backend, sample: Sample, recipe: genseg.Recipe, seed: int
+) -> tuple[dict[str, Labels], float]:
+    """All methods' segments of one photo and the seconds the model took, from ``file`` if an earlier run left it."""
+    if not file.exists():
+        start = time.perf_counter()
+        labels = model_labels(backend, sample.square, recipe, seed)
+        seconds = time.perf_counter() - start
+        small = {k: v.astype(np.uint8) for k, v in (labels | colour_labels(sample.square, recipe)).items()}
+        write_whole(file, lambda stream: np.savez_compressed(stream, allow_pickle=False, seconds=seconds, **small))
+    with np.load(file, allow_pickle=False) as kept:
+        return {n: kept[n].astype(np.int64) for n in kept.files if n != "seconds"}, float(kept["seconds"])
+
+
+def summary(measured: Mapping[str, Sequence[ImageFigures]], names: Sequence[str]) -> dict[str, Any]:
+    """Every figure of one set by method, with 95 % intervals, the gain over ``naive``, and the figures by image."""
+    draws = resamples(len(names))
+    base = set_figures(measured["naive"], draws)
+    methods = {}
+    for method, images in measured.items():
+        values = set_figures(images, draws)
+        entry: dict[str, Any] = {name: float(value[0]) for name, value in set_figures(images).items()}
+        entry["interval"] = {name: interval(values[name]) for name in INTERVALS}
+        entry["gain_over_naive"] = {name: interval(values[name] - base[name]) for name in INTERVALS}
+        entry["by_image"] = {
+            name: {key: value for key, value in image.scalars.items() if np.isfinite(value)}
+            for name, image in zip(names, images, strict=True)
+        }
+        methods[method] = entry
+    return {"images": len(names), "methods": methods}
+
+
+def table_of(sets: Mapping[str, Any]) -> Table:
+    """The figures of `summary` as a table, one row for each set and method."""
+    table = Table("set", "method", "mIoU", "accuracy", "boundary F", "precision", "recall", "components", "covering")
+    for name, figures in sets.items():
+        for method, entry in figures["methods"].items():
+            cells = [
+                f"{entry[k]:.3f} [{entry['interval'][k][0]:.3f}, {entry['interval'][k][1]:.3f}]" for k in INTERVALS
+            ]
+            cells += [f"{entry['boundary_precision']:.3f}", f"{entry['boundary_recall']:.3f}"]
+            cells += [f"{entry['components']:.0f}", f"{entry['covering']:.3f}" if "covering" in entry else ""]
+            table.add_row(f"{name} ({figures['images']})", method, *(cell.replace("[", r"\[") for cell in cells))
+        table.add_section()
+    return table
+
+
+def common_options(description: str | None, out: str, images: int) -> argparse.ArgumentParser:
+    """The options that `quality` and `calibrate_tiny` share."""
+    parser = argparse.ArgumentParser(description=(description or "").split("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of the sets")
+    parser.add_argument("--sets", nargs="+", default=["camvid", "facade", "bsds"], help="folders in it")
+    parser.add_argument("--images", type=int, default=images, help="photos a set, evenly spaced")
+    parser.add_argument("--backend", default="tiny")
+    parser.add_argument("--model", help="a checkpoint in place of the backend's own")
+    parser.add_argument("--clusters", type=int, default=15, help="K")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path(out))
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="recipe keys")
+    return parser
+
+
+def parsed(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse, with ``key=value`` anywhere, also behind ``--sets``."""
+    args = parser.parse_intermixed_args(argv)
+    args.overrides += [word for word in args.sets if "=" in word]
+    args.sets = [word for word in args.sets if "=" not in word]
+    return args
+
+
+def resolved(args: argparse.Namespace, backend: Backend, options: Sequence[str] = ()) -> genseg.Recipe:
+    """The recipe: the backend's preset and calibration, K, then the command line's overrides, then ``options``."""
+    layers = [f"n_clusters={args.clusters}", *args.overrides, *options]
+    return genseg.load_recipe(backend.preset, calibration=backend.recipe, options=layers)
+
+
+def provenance(args: argparse.Namespace) -> dict[str, Any]:
+    """Where figures come from: weights, versions, machine and date."""
+    packages = ("genseg", "torch", "diffusers", "numpy", "scipy", "scikit-learn", "scikit-image", "pillow")
+    return {
+        "backend": args.backend,
+        "seed": args.seed,
+        "weights_sha256": weights_of(args.backend, args.model),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def wide_console() -> Console:
+    """A console on which the tables fit, also where it is no terminal."""
+    return Console(width=max(Console().width, 180))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the benchmark; print a table and write the JSON."""
+    args = parsed(common_options(__doc__, "benchmarks/results/quality.json", 50), argv)
+    console = wide_console()
+    backend = genseg.load_backend(args.backend, model=args.model)
+    recipe = resolved(args, backend)
+    run, cache = digest(identity(args, backend, recipe)), args.out.parent / f".{args.out.stem}_cache"
+    sets, seconds = {}, []
+    for name in args.sets:
+        samples, n_classes = load_set(args.data / name, args.images)
+        measured: dict[str, list[ImageFigures]] = {method: [] for method in METHODS}
+        for sample in track(samples, name, console=console):
+            file = cache / f"{run}-{name}-{sample.name}.npz"
+            labels, spent = cached_labels(file, backend, sample, recipe, args.seed)
+            seconds.append(spent)
+            for method in METHODS:
+                measured[method].append(measure_image(labels[method], sample.truths, n_classes))
+        sets[name] = summary(measured, [sample.name for sample in samples])
+    report = {"protocol": f"centre square at {SIDE}, oracle labels", "recipe": dataclasses.asdict(recipe)}
+    report |= provenance(args) | {"seconds_per_image": float(np.median(seconds)), "sets": sets}
+    write_whole(args.out, lambda stream: stream.write(json.dumps(report, indent=1).encode()))
+    console.print(table_of(sets))
+    console.print(f"{np.median(seconds):.1f} s an image (median; the model's methods together)")
+    console.print(f"written: {args.out}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except genseg.GensegError as error:
+        sys.exit(f"error: {error}")
