@@ -83,8 +83,8 @@ class TinyModel(nn.Module):
 def load_images(folder: Path, size: int) -> tuple[Tensor, Tensor, list[str]]:
     """All photos below ``folder`` as uint8 [N, 3, size, size], their group numbers [N], and the groups' names."""
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in {".jpg", ".jpeg", ".png", ".webp"})
-    if not files:
-        raise SystemExit(f"no photos (.jpg, .png, .webp) below {folder}")
+    if len(files) < 16:
+        raise SystemExit(f"only {len(files)} photos (.jpg, .png, .webp) below {folder}; at least 16 are needed")
     names = sorted({p.parent.name for p in files})
 
     def read(path: Path) -> np.ndarray:
@@ -123,7 +123,7 @@ def held_out_loss(model: nn.Module, images: Tensor, scheduler: DDIMScheduler, pa
     """Mean v-prediction loss over fixed noise at 8 noise levels, without a group."""
     generator = torch.Generator(images.device).manual_seed(0)
     losses = []
-    for part, level in zip(images.chunk(8), torch.arange(50, 850, 100), strict=True):
+    for part, level in zip(images.tensor_split(8), torch.arange(50, 850, 100), strict=True):
         timesteps = level.to(images.device).expand(len(part))
         latents, target = noised(part, timesteps, scheduler, patch, generator)
         losses.append(F.mse_loss(model(latents, timesteps, torch.full_like(timesteps, none)).float(), target))

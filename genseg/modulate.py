@@ -14,6 +14,8 @@ from genseg.errors import GensegError
 from genseg.interface import Backend, pick
 from genseg.recipe import Recipe
 
+ROUNDING = 1e-5  # differences of pixels in [-1, 1] that two equal rows of one batch may have
+
 
 def difference_maps(
     backend: Backend, state: Any, masks: Tensor, recipe: Recipe, progress: Callable[[int, int], None] | None = None
@@ -50,7 +52,7 @@ def difference_maps(
     differences = torch.cat(maps)
     if not differences.isfinite().all():
         raise GensegError("the difference maps are not finite; try dtype='float32' or a smaller strength")
-    if recipe.strength > 0 and differences.max() == 0:
+    if recipe.strength > 0 and differences.max() < ROUNDING:
         raise GensegError(
             f"an offset at point {point.module} changes no pixel; choose another point or a larger strength"
         )

@@ -53,7 +53,7 @@ def test_seeds_draw_other_noise(tiny, astronaut: Image.Image):
 def test_path_image_and_array_give_the_same(segmenter: Segmenter, astronaut: Image.Image, tmp_path: Path):
     astronaut.save(tmp_path / "a.png")
     array = np.asarray(astronaut)
-    given = [tmp_path / "a.png", str(tmp_path / "a.png"), astronaut, array, torch.from_numpy(array).permute(2, 0, 1)]
+    given = [tmp_path / "a.png", str(tmp_path / "a.png"), astronaut, array, torch.tensor(array).permute(2, 0, 1)]
     labels = [seg.labels for seg in segmenter.map(given)]
     assert all(np.array_equal(labels[0], other) for other in labels[1:])
 
