@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -206,5 +205,14 @@ class Clock:
         if self._backend.device.type == "cuda":
             peak = torch.cuda.max_memory_allocated(self._backend.device)
         else:
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+            peak = _largest_resident_size()
         return Cost(meter.evaluations - self._evaluations, meter.decodes - self._decodes, self._seconds, peak)
+
+
+def _largest_resident_size() -> int:
+    """Of this process so far, in bytes; 0 where the system does not tell (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -52,3 +52,39 @@ def test_it_estimates_noise(tiny, pixels):
     with torch.inference_mode():
         estimate, _ = tiny.schedule.estimates(x, tiny.evaluate(x, t), t)
     assert (estimate - clean).square().mean() < 0.1 * (x / tiny.schedule.alpha_bar[t].sqrt() - clean).square().mean()
+
+
+@pytest.fixture
+def tiny_copy(tmp_path, monkeypatch):
+    """A copy of the embedded model's folder, loaded in its place."""
+    folder = shutil.copytree(package.FOLDER, tmp_path / "tiny")
+    monkeypatch.setattr(package, "FOLDER", folder)
+    return folder
+
+
+@pytest.mark.usefixtures("tiny_copy")
+def test_a_whole_copy_of_the_embedded_weights_is_accepted(tiny):
+    backend = genseg.load_backend("tiny", device="cpu")
+    assert backend.name == "tiny"
+    assert all(torch.equal(*pair) for pair in zip(backend.network.parameters(), tiny.network.parameters(), strict=True))
+
+
+def test_damaged_embedded_weights_are_refused(tiny_copy):
+    file = tiny_copy / package.WEIGHTS
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(genseg.GensegError, match=r"embedded weights are damaged.*reinstall genseg"):
+        genseg.load_backend("tiny", device="cpu")
+
+
+def test_missing_embedded_weights_are_refused(tiny_copy):
+    (tiny_copy / package.WEIGHTS).unlink()
+    with pytest.raises(genseg.GensegError, match=r"embedded weights are missing.*reinstall genseg"):
+        genseg.load_backend("tiny", device="cpu")
+
+
+def test_its_codec_loses_nothing_in_bfloat16_either(pixels):
+    backend = genseg.load_backend("tiny", device="cpu", dtype="bfloat16")
+    image = pixels(64, 64)
+    assert torch.equal(backend.decode(backend.encode(image, genseg.load_recipe("fast"), seed=0).latents[-1:]), image)
