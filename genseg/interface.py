@@ -8,7 +8,7 @@ offset be added inside (modulation point), and turns what it regenerates into pi
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
@@ -70,12 +70,21 @@ class Meter:
     """Counts what a backend spends; the segmenter reads it before and after.
 
     Attributes:
-        evaluations: Rows sent through the generative network, each at one timestep.
+        evaluations: Rows sent through the generative network or a part of it, each at one timestep.
         decodes: Images decoded to pixels.
+        listener: Called after every `count`.
     """
 
     evaluations: int = 0
     decodes: int = 0
+    listener: Callable[[], None] | None = None
+
+    def count(self, *, evaluations: int = 0, decodes: int = 0) -> None:
+        """Add what was just spent."""
+        self.evaluations += evaluations
+        self.decodes += decodes
+        if self.listener is not None:
+            self.listener()
 
 
 class Backend(ABC):
@@ -146,6 +155,25 @@ class Backend(ABC):
     @abstractmethod
     def decode(self, estimates: Tensor) -> Tensor:
         """Turn estimates into images: float32 [N, 3, H, W], nominally in [-1, 1], **not** clamped."""
+
+    def preview(self, estimates: Tensor, decoder: str) -> Tensor:  # noqa: ARG002
+        """A cheaper picture of estimates than `decode`'s, to take differences in.
+
+        Args:
+            estimates: What `regenerate` returned.
+            decoder: The recipe's `decoder`: ``"latent"`` or ``"tiny"``.
+
+        Returns:
+            float32 [N, C, h, w], C channels of any meaning, at most as large as the image.
+
+        Raises:
+            GensegError: If the backend has no such picture.
+        """
+        raise GensegError(f"backend {self.name!r} has no decoder={decoder}; use decoder=full")
+
+    def steps(self, recipe: Recipe) -> int:  # noqa: ARG002
+        """Network evaluations that `regenerate` takes for one offset: what progress is measured by."""
+        return 1
 
     def generate(self, prompt: str, seed: int) -> Any:  # noqa: ARG002
         """Make an image and return its state, to be segmented without inversion.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -13,24 +15,23 @@ from torch import Tensor
 from genseg.errors import GensegError
 from genseg.interface import Backend, pick
 from genseg.recipe import Recipe
+from genseg.sharing import shared
 
 ROUNDING = 1e-5  # differences of pixels in [-1, 1] that two equal rows of one batch may have
+PICTURES = 8  # held at once on each side
 
 
-def difference_maps(
-    backend: Backend, state: Any, masks: Tensor, recipe: Recipe, progress: Callable[[int, int], None] | None = None
-) -> Tensor:
+def difference_maps(backend: Backend, state: Any, masks: Tensor, recipe: Recipe) -> Tensor:
     """How much each pixel changes when each mask is perturbed.
 
     d_k(x, y) = ‖I⁻(x, y) − I⁺(x, y)‖₂ over RGB, where I^± are regenerated with ±λ added at the mask's positions
-    of the modulation point, and blurred.
+    of the modulation point, and blurred (section 3.4).
 
     Args:
         backend: The model.
         state: What ``backend.encode`` returned.
         masks: float32 [K, h, w] in {0, 1} on the modulation point's grid.
-        recipe: Gives `point`, `strength`, `blur` and `batch_size`.
-        progress: Told after every batch how many masks are done, and how many there are.
+        recipe: Gives `point`, `strength`, `difference`, `decoder`, `reach` and `blur`.
 
     Returns:
         float32 [K, H, W] at the model's resolution, on the CPU.
@@ -38,25 +39,57 @@ def difference_maps(
     Raises:
         GensegError: If no mask changes any pixel, or the differences are not finite.
     """
-    point = pick("point", backend.points, recipe.point)
-    masks = masks.to(backend.device)
-    maps = []
-    pairs = max(recipe.batch_size // 2, 1)
-    for chunk in torch.split(masks, pairs):
-        signs = torch.cat([-chunk, chunk]) * recipe.strength
-        images = blurred(backend.decode(backend.regenerate(state, point, signs, recipe)), recipe.blur)
-        minus, plus = images.chunk(2)
-        maps.append((minus - plus).norm(dim=1).cpu())
+    branches, attribute = shared(masks, recipe.reach)
+    stride = pick("point", backend.points, recipe.point).stride
+    size = (masks.shape[1] * stride, masks.shape[2] * stride)
+    return attribute(differences(backend, perturbed(backend, state, branches, recipe), size, recipe))
+
+
+def perturbed(backend: Backend, state: Any, masks: Tensor, recipe: Recipe) -> Tensor:
+    """Regenerate with −λ at each of the masks [K, h, w], then with +λ; one-sided, once without offset, then with +λ.
+
+    Returns:
+        Estimates [2K, ...], or [1 + K, ...].
+    """
+    offsets = recipe.strength * masks.to(backend.device)
+    base = -offsets if recipe.difference == "two-sided" else torch.zeros_like(offsets[:1])
+    return backend.regenerate(state, pick("point", backend.points, recipe.point), torch.cat([base, offsets]), recipe)
+
+
+def differences(
+    backend: Backend,
+    estimates: Tensor,
+    size: tuple[int, int],
+    recipe: Recipe,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """What changes between the pictures of the estimates of `perturbed`: float32 [K, H, W] on the CPU, of ``size``.
+
+    Raises:
+        GensegError: If nothing changes, or the differences are not finite.
+    """
+    view = backend.decode if recipe.decoder == "full" else partial(backend.preview, decoder=recipe.decoder)
+    if recipe.difference == "two-sided":
+        base, plus = estimates.chunk(2)
+        bases: Iterable[Tensor] = (blurred(view(part), recipe.blur) for part in torch.split(base, PICTURES))
+    else:
+        plus = estimates[1:]
+        bases = repeat(blurred(view(estimates[:1]), recipe.blur))
+    maps: list[Tensor] = []
+    for minus, part in zip(bases, torch.split(plus, PICTURES), strict=False):
+        maps.extend((minus - blurred(view(part), recipe.blur)).norm(dim=1).cpu())
         if progress is not None:
-            progress(sum(map(len, maps)), len(masks))
-    differences = torch.cat(maps)
-    if not differences.isfinite().all():
+            progress(len(maps), len(plus))
+    found = torch.stack(maps)
+    if found.shape[1:] != size:
+        found = F.interpolate(found[None], size, mode="bilinear", align_corners=False)[0]
+    if found.device.type == "meta":
+        return found  # shapes alone, to count operations
+    if not found.isfinite().all():
         raise GensegError("the difference maps are not finite; try dtype='float32' or a smaller strength")
-    if recipe.strength > 0 and differences.max() < ROUNDING:
-        raise GensegError(
-            f"an offset at point {point.module} changes no pixel; choose another point or a larger strength"
-        )
-    return differences
+    if recipe.strength > 0 and found.max() < ROUNDING:
+        raise GensegError("an offset at this point changes no pixel; choose another point or a larger strength")
+    return found
 
 
 def blurred(images: Tensor, sigma: float) -> Tensor:

@@ -43,10 +43,18 @@ class Recipe:
         point: Name of the modulation point; None for the backend's first.
         strength: λ, the offset's size (paper: 10).
         strength_unit: ``"absolute"``, or ``"rms"`` for multiples of the point's own output RMS.
+        difference: ``"two-sided"`` for ‖I⁻ − I⁺‖ (section 3.4), or ``"one-sided"`` for ‖I − I⁺‖: half the branches.
+        response: ``"full"``, or ``"linear"``: the model's response to the offset to first order, by one forward-mode
+            derivative a branch. It scales with the offset; one-sided, two-sided and any strength give the same labels.
+        decoder: What differences are taken in: ``"full"`` for decoded images, ``"tiny"`` for those of a small decoder,
+            ``"latent"`` for latents.
+        reach: Masks that keep more than this many grid cells apart, on each side, share a branch, and each is given
+            the changes within its own reach; None for a branch of its own for each mask.
         injection: Whether queries and keys of the unmodified run replace the branches' own (section 3.3).
         blur: σ in pixels of the 3×3 Gaussian before the difference; 0 for none.
         normalise: ``"none"``, or ``"rms"`` to divide each difference map by its RMS before the argmax.
-        batch_size: Branches, or noise draws, in one model evaluation. The result does not depend on it.
+        batch_size: Most branches, or noise draws, in one model evaluation; None for as many as are fast and seem to
+            fit. Halved where they do not fit after all. The result does not depend on it.
         keep_scores: Whether the result carries the difference maps.
         max_pixels: Larger images are refused before they are decoded.
     """
@@ -66,10 +74,14 @@ class Recipe:
     point: str | None = None
     strength: float = 10.0
     strength_unit: str = "absolute"
+    difference: str = "two-sided"
+    response: str = "full"
+    decoder: str = "full"
+    reach: int | None = None
     injection: bool = True
     blur: float = 0.8
     normalise: str = "none"
-    batch_size: int = 16
+    batch_size: int | None = None
     keep_scores: bool = False
     max_pixels: int = 100_000_000
 
@@ -83,15 +95,23 @@ class Recipe:
         for key in ("t_f", "t_m"):
             if not 0 <= getattr(self, key) <= 999:
                 raise GensegError(f"{key} must be a timestep from 0 to 999, not {getattr(self, key)}")
-        for key in ("strength", "blur", "margin"):
-            if not 0 <= getattr(self, key) < float("inf"):
-                raise GensegError(f"{key} must be a finite number of at least 0, not {getattr(self, key)}")
+        for key in ("strength", "blur", "margin", "reach"):
+            value = getattr(self, key)
+            if value is not None and not 0 <= value < float("inf"):
+                raise GensegError(f"{key} must be a finite number of at least 0, not {value}")
         for key, choices in CHOICES.items():
             if getattr(self, key) not in choices:
                 raise GensegError(f"{key} must be one of {', '.join(choices)}, not {getattr(self, key)!r}")
 
 
-CHOICES = {"resize": ("area", "square"), "strength_unit": ("absolute", "rms"), "normalise": ("none", "rms")}
+CHOICES = {
+    "resize": ("area", "square"),
+    "strength_unit": ("absolute", "rms"),
+    "difference": ("two-sided", "one-sided"),
+    "response": ("full", "linear"),
+    "decoder": ("full", "tiny", "latent"),
+    "normalise": ("none", "rms"),
+}
 KEYS = tuple(f.name for f in fields(Recipe))
 
 RecipeLike: TypeAlias = "Recipe | str | Path | Mapping[str, Any]"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeAlias
 
@@ -12,16 +14,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from genseg.cluster import cluster, masks_of
 from genseg.errors import GensegError
 from genseg.images import ImageLike, inner, load_image, mirrored, model_size, to_tensor
 from genseg.interface import Backend, pick
-from genseg.modulate import difference_maps, labels_at, normalised
+from genseg.modulate import differences, labels_at, normalised, perturbed
 from genseg.recipe import RecipeLike, load_recipe
 from genseg.registry import load_backend
 from genseg.segmentation import Cost, Segmentation, palette
+from genseg.sharing import shared
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with the stage's name, what is done of it and how much there is."""
@@ -103,23 +107,45 @@ class Segmenter:
         Raises:
             GensegError: If the image or the recipe cannot be used; the message says what to do.
         """
-        recipe, clock = self.recipe, Clock(self.backend, self.progress)
-        picture = load_image(image, recipe.max_pixels)
-        side = recipe.size or self.backend.image_size
-        pixels = to_tensor(picture, model_size(*picture.size, side, self.backend.size_multiple, recipe.resize))
-        found = self.analyse(pixels, clock)
+        return self._segmented(self._read(image))
+
+    def map(self, images: Iterable[ImageLike]) -> Iterator[Segmentation]:
+        """Segment many images, one result at a time and in order; the next image is read while the model works.
+
+        Raises:
+            GensegError: When the turn of an image comes that cannot be used; what came before has been yielded.
+        """
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="genseg-read") as reader:
+            waiting: deque[Future[_Reading]] = deque()
+            for image in images:
+                waiting.append(reader.submit(self._read, image))
+                if len(waiting) > 1:
+                    yield self._segmented(waiting.popleft().result())
+            while waiting:
+                yield self._segmented(waiting.popleft().result())
+
+    def _read(self, image: ImageLike) -> _Reading:
+        start = time.perf_counter()
+        picture = load_image(image, self.recipe.max_pixels)
+        side = self.recipe.size or self.backend.image_size
+        size = model_size(*picture.size, side, self.backend.size_multiple, self.recipe.resize)
+        return _Reading(picture, to_tensor(picture, size), time.perf_counter() - start)
+
+    def _segmented(self, read: _Reading) -> Segmentation:
+        clock = Clock(self.backend, self.progress, {"read": read.seconds})
+        found = self.analyse(read.pixels, clock)
         with clock.stage("labels"):
-            maps = normalised(found.differences, recipe.normalise)
-            labels = labels_at(maps, picture.height, picture.width).numpy()
+            maps = normalised(found.differences, self.recipe.normalise)
+            labels = labels_at(maps, read.picture.height, read.picture.width).numpy()
         return Segmentation(
             labels=labels,
             grid_labels=found.grid_labels,
             embeddings=found.embeddings,
             colors=palette(len(found.embeddings)),
-            image=np.asarray(picture),
-            scores=maps.numpy() if recipe.keep_scores else None,
+            image=np.asarray(read.picture),
+            scores=maps.numpy() if self.recipe.keep_scores else None,
             cost=clock.cost(),
-            recipe=recipe,
+            recipe=self.recipe,
             backend=self.backend.name,
             seed=self.seed,
         )
@@ -138,20 +164,28 @@ class Segmenter:
         clock = clock or Clock(backend)
         with clock.stage("encode"):
             state = backend.encode(mirrored(pixels, margin), recipe, self.seed)
-        with clock.stage("features"):
+        with clock.stage("features", recipe.draws, evaluations=recipe.draws):
             features = inner(backend.features(state, self.tap, recipe), margin // self.tap.stride)
         with clock.stage("cluster"):
             grid_labels, embeddings = cluster(features, recipe)
-        with clock.stage("modulate", len(embeddings)) as progress:
-            masks = masks_of(grid_labels, len(embeddings))
-            masks = F.interpolate(masks[None], self.point.grid_for(*pixels.shape[2:]), mode="nearest-exact")[0]
-            masks = mirrored(masks, margin // self.point.stride)
-            differences = inner(difference_maps(backend, state, masks, recipe, progress), margin)
-        return Analysis(features, grid_labels, embeddings, differences)
+        masks = masks_of(grid_labels, len(embeddings))
+        masks = F.interpolate(masks[None], self.point.grid_for(*pixels.shape[2:]), mode="nearest-exact")[0]
+        branches, attribute = shared(mirrored(masks, margin // self.point.stride), recipe.reach)
+        rows = 2 * len(branches) if recipe.difference == "two-sided" else 1 + len(branches)
+        with clock.stage("modulate", len(branches), evaluations=(1 + rows) * backend.steps(recipe)):
+            estimates = perturbed(backend, state, branches, recipe)
+        with clock.stage("decode", len(branches)) as progress:
+            size = (pixels.shape[2] + 2 * margin, pixels.shape[3] + 2 * margin)
+            maps = attribute(differences(backend, estimates, size, recipe, progress))
+        return Analysis(features, grid_labels, embeddings, inner(maps, margin))
 
-    def map(self, images: Iterable[ImageLike]) -> Iterator[Segmentation]:
-        """Segment many images, one result at a time and in order."""
-        return map(self, images)
+
+class _Reading(NamedTuple):
+    """An image as the user gave it and as the model takes it, and the seconds that reading took."""
+
+    picture: Image.Image
+    pixels: Tensor
+    seconds: float
 
 
 def segment(
@@ -180,20 +214,33 @@ def segment(
 class Clock:
     """Seconds by stage, told to ``progress`` as they begin and end; at the end, the cost."""
 
-    def __init__(self, backend: Backend, progress: Progress | None = None) -> None:
+    def __init__(
+        self, backend: Backend, progress: Progress | None = None, seconds: Mapping[str, float] | None = None
+    ) -> None:
         self._backend = backend
         self._progress = progress or (lambda *_: None)
         self._evaluations, self._decodes = backend.meter.evaluations, backend.meter.decodes
-        self._seconds: dict[str, float] = {}
+        self._seconds = dict(seconds or {})
         if backend.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(backend.device)
 
     @contextmanager
-    def stage(self, name: str, total: int = 1) -> Iterator[Callable[[int, int], None]]:
-        """Time a stage of ``total`` parts; yields what tells progress within it, as (done, total)."""
-        start = time.perf_counter()
+    def stage(self, name: str, total: int = 1, evaluations: int | None = None) -> Iterator[Callable[[int, int], None]]:
+        """Time a stage of ``total`` parts; yields what tells progress within it, as (done, total).
+
+        Where the number of model ``evaluations`` it takes is known, the backend's meter tells progress by itself.
+        """
+        meter, start = self._backend.meter, time.perf_counter()
+        if evaluations is not None:
+            before = meter.evaluations
+            meter.listener = lambda: self._progress(
+                name, min(total * (meter.evaluations - before) // evaluations, total), total
+            )
         self._progress(name, 0, total)
-        yield lambda done, of: self._progress(name, done, of)
+        try:
+            yield lambda done, of: self._progress(name, done, of)
+        finally:
+            meter.listener = None
         if self._backend.device.type == "cuda":
             torch.cuda.synchronize(self._backend.device)
         self._seconds[name] = time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""Module sites: read or edit what one torch module puts out, inside a context manager.
+"""Module sites: read, edit or replay what torch modules put out, inside a context manager.
 
 Nothing stays behind: hooks are removed when the block is left, also by an exception.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
@@ -56,17 +58,95 @@ def edited(root: nn.Module, path: str, edit: Callable[[Tensor], Tensor]) -> Iter
         raise GensegError(f"the model never ran its module {path}; choose another tap or point")
 
 
+class _Reached(Exception):  # noqa: N818
+    """Ends a forward pass at a site."""
+
+
 @contextmanager
-def recorded(root: nn.Module, path: str) -> Iterator[list[Tensor]]:
-    """Collect the outputs of the module at ``path`` within the block, in order of its runs."""
+def recorded(root: nn.Module, path: str, *, stop: bool = False) -> Iterator[list[Tensor]]:
+    """Collect the outputs of the module at ``path`` within the block, in order of its runs.
+
+    With ``stop`` the block ends at the module's first run: what the model would compute after it is not computed.
+    """
     outputs: list[Tensor] = []
 
     def keep(output: Tensor) -> Tensor:
         outputs.append(output)
+        if stop:
+            raise _Reached
         return output
 
-    with edited(root, path, keep):
-        yield outputs
+    try:
+        with edited(root, path, keep):
+            yield outputs
+    except _Reached:
+        pass
+
+
+Prefix: TypeAlias = "dict[nn.Module, Any]"
+"""What each module put out that a pass ran up to and including a site; of nested modules, the outermost."""
+
+
+@contextmanager
+def prefix_recorded(root: nn.Module, path: str) -> Iterator[Prefix]:
+    """Collect, in one pass within the block, what the modules up to and including the one at ``path`` put out."""
+    prefix: Prefix = {}
+    site, reached, again = module_at(root, path), False, set()
+
+    def keep(module: nn.Module, _inputs: object, output: object) -> None:
+        nonlocal reached
+        if module in prefix or reached:
+            again.add(module)  # it runs more than once: one output cannot stand for it
+        elif not reached:
+            prefix[module] = output
+            reached = module is site
+
+    handles = [module.register_forward_hook(keep) for module in (*_beside(root, path), site)]
+    try:
+        yield prefix
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module in again:
+            prefix.pop(module, None)
+
+
+@contextmanager
+def prefix_replayed(prefix: Prefix, rows: int) -> Iterator[None]:
+    """Within the block the modules of ``prefix``, recorded on one row, give that for ``rows`` rows without running."""
+    kept = {module: vars(module).get("forward") for module in prefix}
+    try:
+        for module, output in prefix.items():
+            module.forward = partial(_given, _repeated(output, rows))
+        yield
+    finally:
+        for module, forward in kept.items():
+            if forward is None:
+                vars(module).pop("forward", None)
+            else:
+                module.forward = forward
+
+
+def _beside(root: nn.Module, path: str) -> Iterator[nn.Module]:
+    """The outermost modules beside ``path``, from the root down: those of which a pass may have run all of one."""
+    parts = path.split(".")
+    for depth, part in enumerate(parts):
+        parent = module_at(root, ".".join(parts[:depth])) if depth else root
+        for name, child in parent.named_children():
+            if name != part:
+                yield from child if isinstance(child, nn.ModuleList) else (child,)
+
+
+def _given(output: Any, *_: Any, **__: Any) -> Any:
+    """A forward that has its result already."""
+    return output
+
+
+def _repeated(output: Any, rows: int) -> Any:
+    """One row, in tensors and tuples of them, as ``rows`` equal rows that share memory."""
+    if isinstance(output, Tensor):
+        return output.expand(rows, *output.shape[1:]) if len(output) == 1 else output
+    return tuple(_repeated(part, rows) for part in output) if isinstance(output, tuple) else output
 
 
 def tokens_to_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -58,13 +58,6 @@ def test_each_mask_moves_its_own_pixels_most(tiny, encoded):
     assert right[1] > left[1]
 
 
-def test_progress_counts_masks(tiny, encoded):
-    recipe, state = encoded
-    seen = []
-    difference_maps(tiny, state, halves(tiny), load_recipe(recipe, batch_size=2), lambda *told: seen.append(told))
-    assert seen == [(1, 2), (2, 2)]
-
-
 def test_an_offset_without_effect_is_an_error(tiny, encoded):
     recipe, state = encoded
     nothing = torch.zeros(2, *tiny.points[next(iter(tiny.points))].grid)

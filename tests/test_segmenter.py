@@ -62,15 +62,40 @@ def test_stages_are_told_in_order(tiny, astronaut: Image.Image):
     told = []
     seg = Segmenter(tiny, progress=lambda *step: told.append(step), **QUICK)(astronaut)
     stages = list(dict.fromkeys(stage for stage, _, _ in told))
-    assert stages == ["encode", "features", "cluster", "modulate", "labels"] == list(seg.cost.seconds)
-    assert ("modulate", 4, 4) in told
+    assert stages == ["encode", "features", "cluster", "modulate", "decode", "labels"]
+    assert ["read", *stages] == list(seg.cost.seconds)
+    assert [done for stage, done, total in told if (stage, total) == ("decode", 4)] == [0, 4, 4]
+
+
+def test_progress_of_modulation_counts_evaluations_in_masks(tiny, astronaut: Image.Image):
+    told = []
+    Segmenter(tiny, progress=lambda *step: told.append(step), **QUICK | {"batch_size": 2})(astronaut)
+    assert [step for step in told if step[0] == "modulate"] == [("modulate", n, 4) for n in (0, 0, 1, 2, 3, 4, 4)]
+    assert tiny.meter.listener is None
+
+
+def test_map_reads_one_image_ahead_and_stops_at_a_broken_one(segmenter: Segmenter, astronaut: Image.Image):
+    taken = []
+
+    def images():
+        for number, image in enumerate([astronaut, astronaut, "missing.png", astronaut]):
+            taken.append(number)
+            yield image
+
+    results = segmenter.map(images())
+    assert taken == []
+    assert next(results).n_segments > 1
+    assert taken == [0, 1]
+    assert next(results).n_segments > 1
+    with pytest.raises(GensegError, match=r"missing\.png"):
+        next(results)
 
 
 def test_cost_is_what_was_spent(segmenter: Segmenter, astronaut: Image.Image):
     seg = segmenter(astronaut)
     assert seg.cost.decodes == 2 * 4
-    # one step inverted, one draw, and one step for 4 pairs and the unmodified sample
-    assert seg.cost.evaluations == 1 + 1 + 2 * 4 + 1
+    # one draw, and one step of the unmodified sample and 4 pairs
+    assert seg.cost.evaluations == 1 + 1 + 2 * 4
     assert seg.cost.peak_memory > 1e6
 
 

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from genseg import GensegError
-from genseg.sites import edited, module_at, recorded, tokens_to_map
+from genseg.sites import edited, module_at, prefix_recorded, prefix_replayed, recorded, tokens_to_map
 
 
 @pytest.fixture
@@ -60,3 +60,66 @@ def test_a_path_that_does_not_exist_names_where_it_ends(model: nn.Module):
 def test_tokens_to_map_is_in_row_order():
     tokens = torch.arange(12).view(1, 6, 2)
     assert tokens_to_map(tokens, (2, 3))[0, 0].tolist() == [[0, 2, 4], [6, 8, 10]]
+
+
+def test_a_recording_may_end_the_pass_at_the_module(model: nn.Module):
+    x, ran = torch.randn(5, 3), []
+    model[1][1].register_forward_hook(lambda *_: ran.append(True))
+    with recorded(model, "1.0", stop=True) as outputs:
+        model(x)
+        ran.append("the rest of the block")
+    assert torch.equal(outputs[0], model[0](x).relu())
+    assert ran == []
+
+
+class Network(nn.Module):
+    """Two blocks and a site between, modules in lists, one module that runs twice, and a tuple on the way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.twice = nn.Linear(3, 4), nn.Tanh()
+        self.blocks = nn.ModuleList([nn.Linear(4, 4), Split(), nn.Linear(4, 4)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.twice(self.embed(x))
+        first = self.blocks[0](x)
+        left, (right,) = self.blocks[1](first)
+        return self.twice(self.blocks[2](torch.cat([left, right], dim=1) + first)) + x
+
+
+class Split(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.site = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor]]:
+        left, right = self.site(x).chunk(2, dim=1)
+        return left, (right,)
+
+
+def test_a_replayed_prefix_gives_every_row_what_it_would_compute():
+    torch.manual_seed(0)
+    model, x, added = Network(), torch.randn(1, 3), torch.randn(5, 4)
+    with prefix_recorded(model, "blocks.1.site") as prefix:
+        alone = model(x)
+    assert set(prefix) == {model.embed, model.blocks[0], model.blocks[1].site}
+    with edited(model, "blocks.1.site", lambda output: output + added):
+        expected = model(x.expand(5, 3))
+    with prefix_replayed(prefix, 5), edited(model, "blocks.1.site", lambda output: output + added):
+        calls = {module: module.forward for module in prefix}
+        found = model(torch.full((5, 3), torch.nan))  # what the prefix hides is not looked at
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(found, alone)
+    assert all(calls[module] is not module.forward for module in prefix)
+    assert torch.equal(model(x), alone)
+
+
+def test_a_replayed_prefix_leaves_nothing_behind_after_an_exception():
+    model = Network()
+    model.embed.forward = own = lambda x: x.new_zeros(len(x), 4)
+    with prefix_recorded(model, "blocks.1.site") as prefix:
+        model(torch.randn(1, 3))
+    with pytest.raises(ZeroDivisionError), prefix_replayed(prefix, 2):
+        raise ZeroDivisionError
+    assert vars(model.embed)["forward"] is own
+    assert "forward" not in vars(model.blocks[0])

@@ -1,7 +1,8 @@
 """Attention injection: queries and keys of the unmodified run for every branch (EmerDiff, section 3.3).
 
-The unmodified sample is carried as row 0 of the batch. Attention probabilities are computed once, from row 0's
-queries and keys, and applied to every row's values laid side by side; nothing is stored between steps.
+At each step the unmodified sample leads: its pass leaves the queries and keys of every attention behind, and the
+branches' passes use them. Attention probabilities are then the same for all branches of a batch: they are computed once
+and applied to the branches' values laid side by side. What one step leaves, the next one overwrites.
 """
 
 from __future__ import annotations
@@ -10,49 +11,83 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch.nn.functional as F
+import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-
-@contextmanager
-def shared_queries_and_keys(unet: UNet2DConditionModel) -> Iterator[None]:
-    """Within the block every attention of ``unet`` uses row 0's queries and keys for the whole batch."""
-    kept = unet.attn_processors
-    unet.set_attn_processor(SharedQueryKey())
-    try:
-        yield
-    finally:
-        unet.set_attn_processor(kept)
+PROBABILITIES = 2**25  # attention probabilities held at once, over all heads
 
 
 class SharedQueryKey:
-    """A diffusers attention processor for batches whose row 0 is the unmodified sample."""
+    """A diffusers attention processor.
+
+    Attributes:
+        leads: Whether the pass under way is that of the unmodified sample, one row; else it is one of branches.
+    """
+
+    def __init__(self) -> None:
+        self.leads = True
+        self._kept: dict[Any, tuple[Tensor, ...]] = {}
 
     def __call__(
         self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, **_: Any
     ) -> Tensor:
-        """Attend; hidden_states [N, L, C], encoder_hidden_states [N, M, E] for cross-attention, same in all rows."""
-        rows = len(hidden_states)
-        query = _heads(attn.to_q(hidden_states[:1]), attn.heads)
+        """Attend; hidden_states [N, L, C], and for cross-attention encoder_hidden_states [N, M, E] of equal rows."""
+        if self.leads:
+            self._kept[attn] = self._lead(attn, hidden_states[:1], encoder_hidden_states)
         if encoder_hidden_states is not None:  # one prompt, shared queries: the same output for every row
-            context = encoder_hidden_states[:1]
-            key, value = _heads(attn.to_k(context), attn.heads), _heads(attn.to_v(context), attn.heads)
-            return _out(attn, F.scaled_dot_product_attention(query, key, value)).expand(rows, -1, -1)
-        key = _heads(attn.to_k(hidden_states[:1]), attn.heads)
-        value = _heads(attn.to_v(hidden_states), attn.heads)  # [N, heads, L, d]
-        wide = value.permute(1, 2, 0, 3).flatten(2)[None]  # [1, heads, L, N·d]
-        mixed = F.scaled_dot_product_attention(query, key, wide)
-        return _out(attn, mixed[0].unflatten(2, (rows, -1)).permute(2, 0, 1, 3))
+            return self._kept[attn][0].expand(len(hidden_states), -1, -1)
+        query, key = self._kept[attn]
+        return _projected(attn, attend(query, key, attn.to_v(hidden_states), upcast=attn.upcast_attention))
+
+    def _lead(self, attn: Any, tokens: Tensor, context: Tensor | None) -> tuple[Tensor, ...]:
+        """What branches need of the unmodified sample: query and key, or all of a cross-attention's output."""
+        if context is None:
+            return _heads(attn.to_q(tokens), attn.heads), _heads(attn.to_k(tokens), attn.heads)
+        query, key = _heads(attn.to_q(tokens), attn.heads), _heads(attn.to_k(context[:1]), attn.heads)
+        return (_projected(attn, attend(query, key, attn.to_v(context[:1]), upcast=attn.upcast_attention)),)
+
+
+@contextmanager
+def shared_queries_and_keys(unet: UNet2DConditionModel) -> Iterator[SharedQueryKey]:
+    """Within the block every attention of ``unet`` is a `SharedQueryKey`."""
+    kept, processor = unet.attn_processors, SharedQueryKey()
+    unet.set_attn_processor(processor)
+    try:
+        yield processor
+    finally:
+        unet.set_attn_processor(kept)
+
+
+def attend(query: Tensor, key: Tensor, values: Tensor, *, upcast: bool = False) -> Tensor:
+    """softmax(QKᵀ/√d) V, the probabilities computed once for all rows.
+
+    Args:
+        query: [heads, L, d], the same for all rows.
+        key: [heads, M, d], likewise.
+        values: [N, M, heads·c].
+        upcast: Whether scores are computed in float32.
+
+    Returns:
+        [N, L, heads·c].
+    """
+    rows, heads = len(values), len(query)
+    wide = values.unflatten(2, (heads, -1)).permute(2, 1, 0, 3).flatten(2)  # [heads, M, N·c]
+    query = query * query.shape[2] ** -0.5
+    if upcast:
+        query, key = query.float(), key.float()
+    most = max(PROBABILITIES // (heads * key.shape[1]), 1)
+    parts = [(part @ key.transpose(1, 2)).softmax(dim=2).to(wide.dtype) @ wide for part in query.split(most, dim=1)]
+    return torch.cat(parts, dim=1).unflatten(2, (rows, -1)).permute(2, 1, 0, 3).flatten(2)
 
 
 def _heads(tokens: Tensor, heads: int) -> Tensor:
-    return tokens.unflatten(2, (heads, -1)).transpose(1, 2)
+    """One row's tokens [1, L, heads·d] as [heads, L, d]."""
+    return tokens[0].unflatten(1, (heads, -1)).transpose(0, 1)
 
 
-def _out(attn: Any, mixed: Tensor) -> Tensor:
-    """Join the heads [N, heads, L, d] and project, as diffusers' own processors end."""
-    joined: Tensor = mixed.transpose(1, 2).flatten(2)
+def _projected(attn: Any, mixed: Tensor) -> Tensor:
+    """The output projection, as diffusers' own processors end."""
     for layer in attn.to_out:
-        joined = layer(joined)
-    return joined / attn.rescale_output_factor
+        mixed = layer(mixed)
+    return mixed / attn.rescale_output_factor

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import jvp, vmap
 
+from genseg.batches import Batches, free_memory
 from genseg.errors import GensegError
 from genseg.interface import Backend, FeatureTap, ModulationPoint
 from genseg.recipe import Recipe
-from genseg.sites import edited, recorded, tokens_to_map
+from genseg.sites import Prefix, edited, prefix_recorded, prefix_replayed, recorded, tokens_to_map
+from genseg_backends.schedule import NoiseSchedule
+
+NETWORK_DEPTH = 40  # tensors of a network's widest level that a pass holds at once, for the estimate of memory
+DECODER_WIDTH = 1024  # numbers for each pixel that a decoder holds at once
+FASTEST, FASTEST_ON_CPU = 64, 8  # rows beyond which a pass gets no faster by the row
 
 
 class Codec(Protocol):
@@ -34,93 +45,42 @@ class Codec(Protocol):
 
 
 @dataclass(frozen=True)
-class NoiseSchedule:
-    """A discrete variance-preserving schedule: x_t = √ᾱ_t x_0 + √(1−ᾱ_t) ε.
-
-    Attributes:
-        alpha_bar: ᾱ_t for every training timestep, float64 [T].
-        prediction_type: What the network predicts, in diffusers' words.
-    """
-
-    alpha_bar: Tensor
-    prediction_type: str
-
-    @classmethod
-    def of(cls, scheduler: Any) -> NoiseSchedule:
-        """The schedule of a diffusers scheduler.
-
-        Raises:
-            GensegError: If the scheduler has no ᾱ_t, or a prediction type whose clean estimate is not known.
-        """
-        kind = scheduler.config.get("prediction_type", "epsilon")
-        if not hasattr(scheduler, "alphas_cumprod") or kind not in ("epsilon", "v_prediction", "sample"):
-            raise GensegError(
-                f"{type(scheduler).__name__} with prediction type {kind!r} is not a variance-preserving schedule of "
-                "epsilon, v_prediction or sample; use a DDIM or DDPM scheduler"
-            )
-        return cls(scheduler.alphas_cumprod.double().cpu(), kind)
-
-    def timesteps(self, recipe: Recipe) -> Tensor:
-        """All sampler steps at or below the one nearest to t_m, descending: int64 [S]."""
-        stride = len(self.alpha_bar) // recipe.num_inference_steps
-        if stride == 0:
-            raise GensegError(f"num_inference_steps must be at most {len(self.alpha_bar)}")
-        steps = torch.arange(recipe.num_inference_steps) * stride + 1
-        nearest = int((steps - recipe.t_m).abs().argmin())
-        return steps[: nearest + 1].flip(0)
-
-    def noised(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """x_t of each row's timestep; ``timesteps`` int64 [N]."""
-        signal, sigma = self._scales(timesteps, clean)
-        return signal * clean + sigma * noise
-
-    def estimates(self, x: Tensor, output: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
-        """The network's clean estimate x̂_0 and noise estimate ε̂."""
-        signal, sigma = self._scales(timesteps, x)
-        if self.prediction_type == "v_prediction":
-            return signal * x - sigma * output, signal * output + sigma * x
-        if self.prediction_type == "sample":
-            return output, (x - signal * output) / sigma
-        return (x - sigma * output) / signal, output
-
-    def step(self, x: Tensor, output: Tensor, timesteps: Tensor, previous: Tensor) -> Tensor:
-        """The mean μ_t of the DDIM update with η = 1 from ``timesteps`` to ``previous`` (0 stands for the end)."""
-        alpha, before = self.alpha_bar[timesteps], self.alpha_bar[previous]
-        variance = (1 - before) / (1 - alpha) * (1 - alpha / before)
-        clean, noise = self.estimates(x, output, timesteps)
-        return _like(x, before.sqrt()) * clean + _like(x, (1 - before - variance).clamp(min=0).sqrt()) * noise
-
-    def _scales(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        """√ᾱ_t and √(1−ᾱ_t), computed in float64: 1−ᾱ_t is tiny where t is."""
-        alpha = self.alpha_bar[timesteps]
-        return _like(like, alpha.sqrt()), _like(like, (1 - alpha).sqrt())
-
-
-def _like(x: Tensor, scale: Tensor) -> Tensor:
-    """One number a row, [N], in the dtype and device of x [N, C, h, w] and ready to multiply it."""
-    return scale.to(x.device, x.dtype).view(-1, 1, 1, 1)
-
-
-@dataclass(frozen=True)
 class DiffusionState:
     """An image as its own noise: what replaying the sampler from x_{t_m} needs to give the image back exactly.
 
     Attributes:
         timesteps: int64 [S], descending from t_m.
         latents: float32 [S + 1, C, h, w]: x at each timestep, then x_0.
-        residuals: float32 [S, C, h, w]: x_{t-1} = step(x_t) + residual.
+        step: The sampler's step without noise, x_{t-1} = step(x_t) + residual: of x [N, C, h, w] and int64 timesteps
+            [N], from and to.
         seed: What the noise was drawn from.
     """
 
     timesteps: Tensor
     latents: Tensor
-    residuals: Tensor
+    step: Callable[[Tensor, Tensor, Tensor], Tensor]
     seed: int
 
     @property
     def previous(self) -> Tensor:
         """The timestep after each one, 0 at the end: int64 [S]."""
         return torch.cat([self.timesteps[1:], self.timesteps.new_zeros(1)])
+
+    @cached_property
+    def residuals(self) -> Tensor:
+        """float32 [S, C, h, w], computed when first asked for: `DiffusionBackend.regenerate` finds them on its way."""
+        steps = zip(self.latents[:-1].split(1), self.timesteps.split(1), self.previous.split(1), strict=True)
+        return self.latents[1:] - torch.cat([self.step(x, t, before) for x, t, before in steps])
+
+
+class Injection(Protocol):
+    """Attention injection under way.
+
+    Attributes:
+        leads: Whether the next pass is that of the unmodified sample, whose queries and keys the others then use.
+    """
+
+    leads: bool
 
 
 class DiffusionBackend(Backend):
@@ -131,71 +91,85 @@ class DiffusionBackend(Backend):
         codec: Between pixels and latents.
         schedule: The noise schedule the network was trained with.
         dtype: What the network computes in; everything between its passes is float32.
+        width: Channels of the network at the latents' own resolution: what its memory goes by.
     """
 
     network: nn.Module
     codec: Codec
     schedule: NoiseSchedule
     dtype: torch.dtype
+    width: int
 
     @abstractmethod
     def predict(self, x: Tensor, timesteps: Tensor) -> Tensor:
         """The network's output for x [N, C, h, w] at timesteps [N], without a prompt, in the network's dtype."""
 
     @abstractmethod
-    def injection(self) -> AbstractContextManager[None]:
-        """A context in which all rows of a batch use the queries and keys of row 0."""
+    def injection(self) -> AbstractContextManager[Injection]:
+        """A context in which passes of branches use the queries and keys of the last pass that led."""
 
     @property
     def device(self) -> torch.device:
         """Where the network is."""
         return next(self.network.parameters()).device
 
+    def steps(self, recipe: Recipe) -> int:
+        """Steps from t_m down to 0."""
+        return len(self.schedule.timesteps(recipe))
+
     def evaluate(self, x: Tensor, timesteps: Tensor) -> Tensor:
         """One counted pass: x float32 [N, C, h, w] at timesteps [N] to the network's output in float32."""
-        self.meter.evaluations += len(x)
-        return self.predict(x.to(self.dtype), timesteps.to(x.device)).float()
+        output = self.predict(x.to(self.dtype), timesteps.to(x.device)).float()
+        self.meter.count(evaluations=len(x))
+        return output
+
+    def step(self, x: Tensor, timesteps: Tensor, previous: Tensor) -> Tensor:
+        """The sampler's step without noise, by one pass over x [N, C, h, w]; timesteps [N] or [1]."""
+        timesteps, previous = timesteps.expand(len(x)), previous.expand(len(x))
+        return self.schedule.step(x, self.evaluate(x, timesteps), timesteps, previous)
 
     @torch.inference_mode()
     def encode(self, image: Tensor, recipe: Recipe, seed: int) -> DiffusionState:
         """Edit-friendly inversion (Huberman-Spiegelglas et al., 2304.06140) of the steps t ≤ t_m alone.
 
-        Every x_t is x_0 with noise of its own, so no step above t_m is needed, and all are evaluated side by side.
+        Every x_t is x_0 with noise of its own, so no step above t_m is needed, and no pass: the residuals are
+        differences to what the unmodified sample's own passes give, which `regenerate` makes anyway.
         """
         clean = self.codec.encode(image.to(self.device)).float()
-        steps = self.schedule.timesteps(recipe)
+        steps = self.schedule.timesteps(replace(recipe, replay_steps=None))
+        kept = self.schedule.timesteps(recipe)
         noise = torch.randn((len(steps), *clean.shape[1:]), generator=_generator(seed, "inversion"))
-        if recipe.replay_steps is not None and recipe.replay_steps < len(steps):
-            kept = torch.linspace(0, len(steps) - 1, recipe.replay_steps).round().long()
-            steps, noise = steps[kept], noise[kept]
-        noisy = self.schedule.noised(clean.expand(len(steps), -1, -1, -1), noise.to(clean.device), steps)
-        state = DiffusionState(steps, torch.cat([noisy, clean]), noise, seed)
-        residuals = [
-            after - self.schedule.step(x, self.evaluate(x, t), t, before)
-            for x, after, t, before in zip(
-                *(part.split(recipe.batch_size) for part in (noisy, state.latents[1:], steps, state.previous)),
-                strict=True,
-            )
-        ]
-        return DiffusionState(steps, state.latents, torch.cat(residuals), seed)
+        noise = noise[torch.isin(steps, kept)].to(clean.device)
+        noisy = self.schedule.noised(clean.expand(len(kept), -1, -1, -1), noise, kept)
+        return DiffusionState(kept, torch.cat([noisy, clean]), torch.inference_mode()(self.step), seed)
 
     @torch.inference_mode()
     def features(self, state: DiffusionState, tap: FeatureTap, recipe: Recipe) -> Tensor:
-        """The tap's output at x_{t_f}, averaged over noise draws: float32 [C, h, w]."""
+        """The tap's output at x_{t_f}, averaged over noise draws: float32 [C, h, w].
+
+        The passes end at the tap.
+        """
         clean = state.latents[-1:]
         noise = torch.randn((recipe.draws, *clean.shape[1:]), generator=_generator(state.seed, "features"))
-        total = torch.zeros((), device=self.device)
-        for draws in noise.to(self.device).split(recipe.batch_size):
+
+        def total(draws: Tensor) -> Tensor:
             timesteps = torch.full((len(draws),), recipe.t_f)
-            x = self.schedule.noised(clean.expand(len(draws), -1, -1, -1), draws, timesteps)
-            with recorded(self.network, tap.module) as outputs:
-                self.evaluate(x, timesteps)
-            total = total + self.as_map(outputs[0], tap, x).float().sum(dim=0)
-        return total / recipe.draws
+            x = self.schedule.noised(clean.expand(len(draws), -1, -1, -1), draws.to(self.device), timesteps)
+            with recorded(self.network, tap.module, stop=True) as outputs:
+                self.predict(x.to(self.dtype), timesteps.to(self.device))
+            self.meter.count(evaluations=len(draws))
+            return self.as_map(outputs[0], tap, x).sum(dim=0, keepdim=True, dtype=torch.float64)
+
+        totals = self._batches(recipe, clean).map(total, noise)
+        return (totals.sum(dim=0) / recipe.draws).float()
 
     @torch.inference_mode()
     def regenerate(self, state: DiffusionState, point: ModulationPoint, offsets: Tensor, recipe: Recipe) -> Tensor:
         """Replay the sampler from t_m, the offset added at t_m alone; float32 estimates of x_0 [N, C, h, w].
+
+        At every step the unmodified sample goes first, by itself: its pass gives the step's residual, the queries and
+        keys that the branches use and, at t_m, what the network computes before the point. The branches follow in
+        batches. Between steps they are latents alone, so memory hardly grows with their number.
 
         Raises:
             GensegError: If the offsets are not on the point's grid.
@@ -203,33 +177,65 @@ class DiffusionBackend(Backend):
         grid = point.grid_for(*(side * self.codec.stride for side in state.latents.shape[2:]))
         if offsets.shape[1:] != grid:
             raise GensegError(f"masks must be on the grid {grid} of {point.module}, not {tuple(offsets.shape[1:])}")
-        with self.injection() if recipe.injection else nullcontext():
-            return torch.cat([self._replay(state, point, part, recipe) for part in offsets.split(recipe.batch_size)])
+        branches, batches = offsets.to(self.device), self._batches(recipe, state.latents)
+        with self._attention(recipe) as attention:
+            for index, (t, before) in enumerate(zip(state.timesteps.split(1), state.previous.split(1), strict=True)):
+                x, after = state.latents[index : index + 1], state.latents[index + 1]
+                attention.leads = True
+                if index == 0:
+                    with prefix_recorded(self.network, point.module) as prefix:
+                        mean = self.step(x, t, before)
+                    step, unmodified = partial(self._offset_step, x, t, before, point, prefix, recipe), 0 * branches[:1]
+                else:
+                    mean = self.step(x, t, before)
+                    step, unmodified = partial(self.step, timesteps=t, previous=before), x
+                attention.leads = False
+                if recipe.response == "linear":
+                    branches = batches.map(partial(self._derivatives, step, unmodified), branches)
+                else:
+                    branches = batches.map(step, branches) + (after - mean)
+        return branches + state.latents[-1] if recipe.response == "linear" else branches
 
-    def _replay(self, state: DiffusionState, point: ModulationPoint, offsets: Tensor, recipe: Recipe) -> Tensor:
-        """Branches side by side; row 0 of every pass is the unmodified sample."""
-        branches = state.latents[:1].expand(len(offsets), -1, -1, -1)
-        added = torch.cat([torch.zeros_like(offsets[:1]), offsets])[:, None].to(self.device)  # [1 + N, 1, h, w]
+    def _attention(self, recipe: Recipe) -> AbstractContextManager[Any]:
+        """Attention injection, or what stands in for it where every row attends to itself."""
+        return self.injection() if recipe.injection else nullcontext(SimpleNamespace(leads=True))
 
-        def offset(output: Tensor) -> Tensor:
+    def _offset_step(
+        self,
+        x: Tensor,
+        t: Tensor,
+        before: Tensor,
+        point: ModulationPoint,
+        prefix: Prefix,
+        recipe: Recipe,
+        offsets: Tensor,
+    ) -> Tensor:
+        """`step` from one x once per offset [N, h, w], computed from the point on."""
+
+        def add(output: Tensor) -> Tensor:
             unit = output[0].float().square().mean().sqrt() if recipe.strength_unit == "rms" else 1.0
-            shaped = added if output.ndim == 4 else added.flatten(2).transpose(1, 2)
-            return output + (unit * shaped).to(output.dtype)
+            added = offsets[:, None] if output.ndim == 4 else offsets[:, None].flatten(2).transpose(1, 2)
+            return output + (unit * added).to(output.dtype)
 
-        for index, (t, before) in enumerate(zip(state.timesteps, state.previous, strict=True)):
-            x = torch.cat([state.latents[index : index + 1], branches])
-            times = t.expand(len(x))
-            with edited(self.network, point.module, offset) if index == 0 else nullcontext():
-                output = self.evaluate(x, times)
-            means = self.schedule.step(x, output, times, before.expand(len(x)))
-            branches = means[1:] + (state.latents[index + 1] - means[0])  # the residual, as this very pass rounds it
-        return branches
+        with prefix_replayed(prefix, len(offsets)), edited(self.network, point.module, add):
+            return self.step(x.expand(len(offsets), -1, -1, -1), t, before)
+
+    def _derivatives(self, step: Callable[[Tensor], Tensor], at: Tensor, tangents: Tensor) -> Tensor:
+        """The derivative of ``step`` at one row, along each of the tangents [N, ...]."""
+        self.meter.count(evaluations=len(tangents) - 1)
+        return vmap(lambda tangent: jvp(step, (at,), (tangent[None],))[1][0])(tangents)
 
     @torch.inference_mode()
     def decode(self, estimates: Tensor) -> Tensor:
         """Latents to images, float32, not clamped."""
-        self.meter.decodes += len(estimates)
-        return self.codec.decode(estimates).float()
+
+        def decoded(part: Tensor) -> Tensor:
+            images = self.codec.decode(part).float()
+            self.meter.count(decodes=len(part))
+            return images
+
+        pixels = math.prod(estimates.shape[2:]) * self.codec.stride**2
+        return Batches(self._fitting(pixels * DECODER_WIDTH)).map(decoded, estimates)
 
     def as_map(self, output: Tensor, site: FeatureTap, latents: Tensor) -> Tensor:
         """A site's output as [N, C, h, w], whether the module puts out maps or tokens in row order."""
@@ -237,6 +243,16 @@ class DiffusionBackend(Backend):
             return output
         height, width = (side * self.codec.stride for side in latents.shape[-2:])
         return tokens_to_map(output, site.grid_for(height, width))
+
+    def _batches(self, recipe: Recipe, latents: Tensor) -> Batches:
+        """Batches of as many rows as the recipe says or, if it leaves it open, as fit."""
+        row = math.prod(latents.shape[2:]) * self.width * NETWORK_DEPTH
+        return Batches(recipe.batch_size or self._fitting(row))
+
+    def _fitting(self, row: int) -> int:
+        """How many rows of ``row`` numbers seem to fit in half the memory there is; no more than are fast."""
+        most = min(self.capabilities.max_batch or FASTEST, FASTEST if self.device.type == "cuda" else FASTEST_ON_CPU)
+        return max(1, min(most, free_memory(self.device) // (2 * row * self.dtype.itemsize)))
 
 
 def _generator(seed: int, purpose: str) -> torch.Generator:

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from genseg.errors import GensegError
 from genseg.interface import FeatureTap, ModulationPoint
-from genseg_backends.attention import shared_queries_and_keys
+from genseg_backends.attention import SharedQueryKey, shared_queries_and_keys
 from genseg_backends.checkpoints import device_of, dtype_of, empty_prompt, load_part, load_scheduler
-from genseg_backends.diffusion import Codec, DiffusionBackend, NoiseSchedule
+from genseg_backends.diffusion import Codec, DiffusionBackend
+from genseg_backends.schedule import NoiseSchedule
 
 
 class KLCodec:
@@ -69,7 +70,7 @@ class StableDiffusion(DiffusionBackend):
         self.prompt_embeds = prompt_embeds.reshape(1, *prompt_embeds.shape[-2:]).to(unet.device, unet.dtype)
         self.recipe = recipe or {}
         self.preset = preset
-        levels = len(unet.config["block_out_channels"])
+        levels, self.width = len(unet.config["block_out_channels"]), unet.config["block_out_channels"][0]
         self.image_size = unet.config["sample_size"] * self.codec.stride
         self.size_multiple = self.codec.stride * 2 ** (levels - 1)
         self.taps, self.points = _sites(unet, self.codec.stride)
@@ -78,7 +79,7 @@ class StableDiffusion(DiffusionBackend):
         """The U-Net's output under the fixed prompt."""
         return self.network(x, timesteps, self.prompt_embeds.expand(len(x), -1, -1)).sample
 
-    def injection(self) -> AbstractContextManager[None]:
+    def injection(self) -> AbstractContextManager[SharedQueryKey]:
         """Shared queries and keys in every self- and cross-attention of the U-Net."""
         return shared_queries_and_keys(self.network)
 

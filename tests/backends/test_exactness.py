@@ -147,6 +147,24 @@ def test_features_are_the_transcriptions_averaged_over_the_same_noise(case, t_f)
     assert relative_error(found, torch.stack(draws).mean(0)) < 1e-4
 
 
+def test_the_linear_response_is_the_limit_of_small_offsets(case):
+    linear, full = (
+        {strength: case.maps(response=response, difference="one-sided", strength=strength) for strength in (1e-2, 10.0)}
+        for response in ("linear", "full")
+    )
+    assert relative_error(linear[1e-2], full[1e-2]) < 0.02
+    assert relative_error(linear[10.0], full[10.0]) > 0.1
+
+
+def test_one_sided_differences_are_to_the_image_itself(case):
+    point = next(iter(case.backend.points.values()))
+    estimates = case.backend.regenerate(case.state, point, 10 * case.masks, case.recipe)
+    image, changed = (
+        genseg.modulate.blurred(case.decode(x).detach(), 0.8) for x in (case.state.latents[-1:], estimates)
+    )
+    assert relative_error(case.maps(difference="one-sided"), (image - changed).norm(dim=1)) < 1e-4
+
+
 def test_without_injection_the_maps_are_others(case):
     assert relative_error(case.maps(injection=False), case.maps()) > 0.01
 

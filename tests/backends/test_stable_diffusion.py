@@ -123,6 +123,7 @@ def fingerprint(parts):
     return {
         "processors": {name: id(processor) for name, processor in parts["unet"].attn_processors.items()},
         "hooks": {name: (*m._forward_hooks, *m._forward_pre_hooks) for name, m in modules.items()},
+        "forwards": {name: "forward" in vars(m) for name, m in modules.items()},
         "training": {name: m.training for name, m in modules.items()},
         "weights": {part: sum(p.double().sum().item() for p in parts[part].parameters()) for part in ("unet", "vae")},
         "gradients": [p.requires_grad for part in ("unet", "vae") for p in parts[part].parameters()],
@@ -138,13 +139,20 @@ def test_in_memory_parts_are_left_as_they_were(photo):
     assert fingerprint(parts) == before
 
 
-@pytest.mark.parametrize("method", ["features", "regenerate"])
-def test_an_exception_midway_leaves_no_hook_and_no_processor_behind(pixels, recipe, method):
+@pytest.mark.parametrize(
+    ("method", "module"),
+    [
+        ("features", "mid_block"),
+        ("regenerate", "mid_block"),
+        ("regenerate", "up_blocks.2"),
+    ],  # before and after the point
+)
+def test_an_exception_midway_leaves_no_hook_and_no_processor_behind(pixels, recipe, method, module):
     parts = sd_parts()
     sd = StableDiffusion(**parts)
     state, before = sd.encode(pixels(128, 128), recipe, seed=0), fingerprint(parts)
     tap, point = next(iter(sd.taps.values())), next(iter(sd.points.values()))
-    midway = module_at(sd.network, "up_blocks.2").register_forward_hook(fail)  # after the tap and the point have run
+    midway = module_at(sd.network, module).register_forward_hook(fail)
     arguments = {"features": (state, tap, recipe), "regenerate": (state, point, torch.ones(1, 4, 4), recipe)}
     with pytest.raises(StopHereError):
         getattr(sd, method)(*arguments[method])
