@@ -14,19 +14,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from genseg._cli_bars import Bars
 from genseg._cli_files import KINDS, check_writable, kinds_of, planned, sorted_out, write
 from genseg.errors import GensegError
 
 if TYPE_CHECKING:
     from genseg.recipe import Recipe
     from genseg.segmentation import Cost
+
+OWN_OPTIONS = {key: f"--{key}" for key in ("model", "revision", "device", "dtype")} | {"name": "--backend"}
+"""What a backend is loaded by that is no `--load`, and what to give instead."""
 
 app = typer.Typer(
     help="Segment images with what generative models already know: no training, no labels, no prompt.",
@@ -51,19 +54,19 @@ def _in_one_sentence() -> Iterator[None]:
     except KeyboardInterrupt:
         code, sentence = 130, "stopped; finished files are kept"
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        from genseg.batches import is_out_of_memory
+
+        if not is_out_of_memory(error):
             raise
-        code, sentence = 2, "out of memory; choose a smaller batch_size, such as batch_size=2, or a smaller size"
+        code = 2
+        sentence = (
+            "out of memory, although batches are halved until they fit; choose a smaller size, such as size=256, "
+            "or, on a small graphics card, --load offload=true"
+        )
     else:
         return
     typer.echo(f"genseg: {sentence}", err=True)
     raise typer.Exit(code)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether it is Python's, CUDA's (torch.OutOfMemoryError) or, a bare RuntimeError, torch's on the CPU."""
-    signs = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
 
 
 def _show_version(wanted: bool) -> None:
@@ -106,6 +109,13 @@ def segment(
         str | None, typer.Option("--recipe", "-r", help="A preset (see 'genseg recipes') or a YAML file.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="A local checkpoint or hub id in place of the backend's.")] = None,
+    revision: Annotated[
+        str | None, typer.Option(metavar="REV", help="A branch, tag or commit of the model on the hub.")
+    ] = None,
+    load: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Another option of the backend, such as offload=true; repeatable."),
+    ] = None,
     clusters: Annotated[
         str | None, typer.Option("--clusters", "-k", metavar="K|auto", help="Number of clusters: n_clusters=K.")
     ] = None,
@@ -129,11 +139,12 @@ def segment(
     if clusters is not None:
         options.append(f"n_clusters={clusters}")
     check_writable(out)
+    further = _load_options(load or [], revision)
     _check(recipe, options, merge, seed)
 
     broken: dict[Path, GensegError] = {}
     costs: list[Cost] = []
-    with _Bars(len(plan)) as bars:
+    with Bars(len(plan)) as bars:
         for image, files in plan:
             if not files:
                 bars.next_image(f"{image}: skipped, its files exist; --overwrite makes them again")
@@ -144,7 +155,7 @@ def segment(
             from genseg.registry import load_backend
             from genseg.segmenter import Segmenter
 
-            loaded = load_backend(backend, model=model, device=device, dtype=dtype)
+            loaded = load_backend(backend, model=model, device=device, dtype=dtype, **further)
             resolved = load_recipe(recipe or loaded.preset, calibration=loaded.recipe, options=options)
             _check_merge(merge, resolved)
             segmenter = Segmenter(loaded, resolved, seed=seed, progress=bars.stage)
@@ -161,9 +172,9 @@ def segment(
                 segmentation = segmentation.merge(min(merge, segmentation.n_segments))
             write(segmentation, files)
             costs.append(segmentation.cost)
-            bars.next_image(f"{image}: {segmentation.n_segments} segments, {_spent([segmentation.cost])}")
+            bars.next_image(f"{image}: {segmentation.n_segments} segments, {_seconds([segmentation.cost]):.1f} s")
         if costs:
-            bars.say(f"cost per image: {_spent(costs)}")
+            bars.say(f"cost{' per image' if len(plan) > 1 else ''}: {_spent(costs)}")
         if len(broken) < len(plan):
             bars.say(f"files in {out}: {', '.join('NAME' + KINDS[kind] for kind in kinds)}")
     for image, why in broken.items():
@@ -219,42 +230,35 @@ def _check_merge(merge: int | None, recipe: Recipe) -> None:
         raise GensegError(f"--merge needs a number {what}, not {merge}")
 
 
+def _load_options(load: list[str], revision: str | None) -> dict[str, Any]:
+    """What the backend's factory is given besides model, device and dtype."""
+    from omegaconf import OmegaConf
+
+    problem = "is not KEY=VALUE with a single YAML value, such as offload=true"
+    given: dict[str, Any] = {"revision": revision}
+    for option in load:
+        key, equals, _ = option.partition("=")
+        if key in OWN_OPTIONS:
+            raise GensegError(f"--load {option} is refused; give {OWN_OPTIONS[key]} instead")
+        try:
+            values = OmegaConf.to_container(OmegaConf.from_dotlist([option]))
+        except Exception as error:  # the YAML parser's own
+            raise GensegError(f"--load {option} {problem}") from error
+        assert isinstance(values, dict)
+        if not equals or not isinstance(values.get(key, ()), str | int | float | None):
+            raise GensegError(f"--load {option} {problem}")
+        given[key] = values[key]
+    return given
+
+
+def _seconds(costs: list[Cost]) -> float:
+    return sum(sum(cost.seconds.values()) for cost in costs) / len(costs)
+
+
 def _spent(costs: list[Cost]) -> str:
-    """Seconds and model evaluations, on average."""
-    seconds = sum(sum(cost.seconds.values()) for cost in costs) / len(costs)
+    """Seconds, those of the stages that count, and model evaluations, on average."""
+    whole = _seconds(costs)
+    by_stage = {stage: sum(cost.seconds[stage] for cost in costs) / len(costs) for stage in costs[0].seconds}
+    parts = ", ".join(f"{stage} {spent:.1f}" for stage, spent in by_stage.items() if spent >= max(whole / 20, 0.05))
     evaluations = sum(cost.evaluations for cost in costs) / len(costs)
-    return f"{seconds:.1f} s, {evaluations:.0f} model evaluations"
-
-
-class _Bars(Progress):
-    """Plain lines, and on a terminal a bar over images and one for the stage of the current image."""
-
-    def __init__(self, images: int) -> None:
-        columns = (TextColumn("{task.description:8}"), BarColumn(), TextColumn("{task.fields[count]}"))
-        console = Console(markup=False, emoji=False, highlight=False)
-        super().__init__(
-            *columns, TimeRemainingColumn(), console=console, transient=True, disable=not sys.stdout.isatty()
-        )
-        self._total, self._finished = images, 0
-        self._images = self.add_task("images", total=images, count=f"0/{images}")
-        self._stage = self.add_task("", total=None, count="")
-        self._name = ""
-
-    def say(self, line: str) -> None:
-        self.console.print(line, soft_wrap=True)
-
-    def next_image(self, line: str) -> None:
-        self.say(line)
-        self._finished += 1
-        self.update(self._images, completed=self._finished, count=f"{self._finished}/{self._total}")
-
-    def stage(self, name: str, done: int, total: int) -> None:
-        """Show how far a stage is; one of a single step pulses, for nothing says how far it is."""
-        if name != self._name:
-            self._name = name
-            self.remove_task(self._stage)
-            self._stage = self.add_task(name, total=total if total > 1 else None, count="")
-        if total > 1:
-            self.update(self._stage, completed=done, count=f"{done}/{total}")
-        if name == "modulate":  # where nearly all of an image's time goes
-            self.update(self._images, completed=self._finished + done / total)
+    return f"{whole:.1f} s{f' ({parts})' if parts else ''}, {evaluations:.0f} model evaluations"

@@ -22,6 +22,7 @@ from genseg.errors import GensegError
 from genseg.images import ImageLike, inner, load_image, mirrored, model_size, to_tensor
 from genseg.interface import Backend, pick
 from genseg.modulate import differences, labels_at, normalised, perturbed
+from genseg.progress import Bar
 from genseg.recipe import RecipeLike, load_recipe
 from genseg.registry import load_backend
 from genseg.segmentation import Cost, Segmentation, palette
@@ -57,7 +58,7 @@ class Segmenter:
         model: A local checkpoint or hub id in place of the backend's own.
         device: A torch device; None for CUDA where there is one, else the CPU.
         dtype: ``"float32"`` (the default), ``"float16"`` or ``"bfloat16"``.
-        progress: Called as ``progress(stage, done, total)``.
+        progress: True for a bar, in terminals and notebooks, or what is called as ``progress(stage, done, total)``.
         **overrides: Recipe keys, such as ``n_clusters=25``.
 
     Raises:
@@ -73,7 +74,7 @@ class Segmenter:
         model: str | None = None,
         device: str | None = None,
         dtype: str | None = None,
-        progress: Progress | None = None,
+        progress: Progress | bool | None = None,
         **overrides: Any,
     ) -> None:
         if seed < 0:
@@ -85,7 +86,7 @@ class Segmenter:
         self.backend = backend
         self.recipe = load_recipe(recipe or backend.preset, calibration=backend.recipe, **overrides)
         self.seed = seed
-        self.progress = progress
+        self.progress = Bar() if progress is True else progress or None
         self.tap = pick("tap", backend.taps, self.recipe.tap)
         self.point = pick("point", backend.points, self.recipe.point)
         side = self.recipe.size or backend.image_size
@@ -197,6 +198,7 @@ def segment(
     model: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    progress: Progress | bool | None = None,
     **overrides: Any,
 ) -> Segmentation:
     """Segment one image: `Segmenter` and its call in one line; see there for the arguments.
@@ -207,7 +209,9 @@ def segment(
     Raises:
         GensegError: If the image, the recipe or the backend cannot be used; the message says what to do.
     """
-    segmenter = Segmenter(backend, recipe, seed=seed, model=model, device=device, dtype=dtype, **overrides)
+    segmenter = Segmenter(
+        backend, recipe, seed=seed, model=model, device=device, dtype=dtype, progress=progress, **overrides
+    )
     return segmenter(image)
 
 

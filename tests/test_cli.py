@@ -1,24 +1,20 @@
-import contextlib
 import json
-import os
-import pty
 import re
 import resource
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from typer.testing import CliRunner
 
 import genseg
-from genseg.cli import _is_out_of_memory, app
+from genseg import Cost, GensegError
+from genseg.cli import _spent, app
 
 QUICK = ("size=64", "draws=1", "replay_steps=1", "n_init=1")
 MAIN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from genseg.cli import main; main()"
@@ -70,12 +66,21 @@ def test_each_image_gets_the_files_asked_for(done):
 def test_plain_lines_in_order_then_the_cost_and_the_place(done, folder):
     result, out = done
     first, second, cost, place = result.stdout.splitlines()
-    figures = r"\d+\.\d s, \d+ model evaluations"
-    assert re.fullmatch(rf"{re.escape(str(folder / 'a.JPG'))}: [1-4] segments, {figures}", first)
+    assert re.fullmatch(rf"{re.escape(str(folder / 'a.JPG'))}: [1-4] segments, \d+\.\d s", first)
     assert second.startswith(str(folder / "b.png"))
-    assert re.fullmatch(rf"cost per image: {figures}", cost)
+    # one draw, one step of the unmodified sample and of 4 pairs
+    assert re.fullmatch(r"cost per image: \d+\.\d s( \((\w+ \d+\.\d(, )?)+\))?, 10 model evaluations", cost)
     assert place == f"files in {out}: NAME.npz, NAME.overlay.png, NAME.labels.png"
     assert result.stderr == ""
+
+
+def test_the_cost_of_several_images_is_their_mean_by_the_stages_that_count():
+    costs = [
+        Cost(50, seconds={"read": 0.04, "features": 0.2, "cluster": 0.1, "modulate": 1.2}),
+        Cost(62, seconds={"read": 0.02, "features": 0.4, "cluster": 0.04, "modulate": 2.0}),
+    ]
+    assert _spent(costs) == "2.0 s (features 0.3, modulate 1.6), 56 model evaluations"
+    assert _spent([Cost(1, seconds={"read": 0.03})]) == "0.0 s, 1 model evaluations"
 
 
 def test_files_that_exist_are_left_alone_and_no_model_is_loaded(done, folder):
@@ -132,6 +137,10 @@ def test_a_broken_image_does_not_stop_the_others(photo, tmp_path):
         (("--merge", "5", "-k", "4"), ("--merge", "from 1 to n_clusters=4")),
         (("--seed", "-1"), ("seed must be at least 0",)),
         (("-o", "file/out"), ("cannot write to file/out", "--out")),
+        (("--load", "offload"), ("--load offload is not KEY=VALUE", "offload=true")),
+        (("--load", "tiling=[true"), ("--load tiling=[true is not KEY=VALUE",)),
+        (("--load", "tiling={a: 1}"), ("is not KEY=VALUE with a single YAML value",)),
+        (("--load", "model=x"), ("--load model=x is refused", "--model")),
         (("missing.png",), ("missing.png does not exist",)),
         (("*.tiff",), ("*.tiff matches no file",)),
         (("empty",), ("empty holds no image",)),
@@ -163,15 +172,50 @@ def test_out_of_memory_names_the_way_out(photo, tmp_path):
         result = run("segment", tmp_path / "a.png", "draws=1", "size=4096", "-o", tmp_path / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)
-    refused(result, "out of memory", "smaller batch_size", "smaller size")
+    refused(result, "out of memory", "halved", "smaller size", "--load offload=true")
     assert not (tmp_path / "out").exists()
 
 
-def test_torchs_own_out_of_memory_errors_are_known():
-    with pytest.raises(RuntimeError) as error:
-        torch.empty(2**52)
-    assert _is_out_of_memory(error.value)
-    assert not _is_out_of_memory(RuntimeError("shapes cannot be multiplied"))
+def test_other_errors_of_torch_are_no_sentence_of_ours(photo, tmp_path, monkeypatch):
+    def broken(*_: object, **__: object):
+        raise RuntimeError("shapes cannot be multiplied")
+
+    photo.save(tmp_path / "a.png")
+    monkeypatch.setattr("genseg.registry.load_backend", broken)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        run("segment", tmp_path / "a.png", "-o", tmp_path / "out")
+
+
+def test_options_of_the_backend_reach_its_factory_as_yaml_scalars(photo, tmp_path, monkeypatch):
+    given = {}
+
+    def factory(name: str, **options: object):
+        given.update(options, name=name)
+        raise GensegError("seen")
+
+    photo.save(tmp_path / "a.png")
+    monkeypatch.setattr("genseg.registry.load_backend", factory)
+    load = ("tiling=true", "offload=no", "level=2", "tiny_vae=a/b=c", "config=null")
+    options = [part for option in load for part in ("--load", option)]
+    refused(run("segment", tmp_path / "a.png", "-b", "sd15", "--revision", "v1", *options), "seen")
+    assert given == {
+        "name": "sd15",
+        "model": None,
+        "device": None,
+        "dtype": None,
+        "revision": "v1",
+        "tiling": True,
+        "offload": False,
+        "level": 2,
+        "tiny_vae": "a/b=c",
+        "config": None,
+    }
+
+
+def test_an_option_that_the_backend_does_not_take_is_refused(photo, tmp_path):
+    photo.save(tmp_path / "a.png")
+    for option, name in (("--load", "tiling=true"), "'tiling'"), (("--revision", "main"), "'revision'"):
+        refused(run("segment", tmp_path / "a.png", *option, "-o", tmp_path / "out"), "backend 'tiny'", name)
 
 
 def test_ctrl_c_keeps_finished_files_and_nothing_else_is_said(folder, tmp_path):
@@ -193,31 +237,6 @@ def test_what_libraries_print_is_silenced(folder, sd_checkpoint, tmp_path):
     result = subprocess.run([*command, "-o", tmp_path / "out"], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
     assert result.stderr.startswith(f"genseg: {model} has no usable unet/")
-
-
-def test_a_terminal_shows_stages_and_time_left(folder, tmp_path, monkeypatch):
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "200")
-    master, slave = pty.openpty()
-    shown = []
-    reader = threading.Thread(target=lambda: shown.extend(iter(lambda: _read(master), b"")))
-    reader.start()
-    with os.fdopen(slave, "w") as terminal, contextlib.redirect_stdout(terminal):
-        app(["segment", str(folder), "-o", str(tmp_path), *QUICK, "-k", "8", "batch_size=2"], standalone_mode=False)
-    reader.join()
-    os.close(master)
-    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", b"".join(shown).decode())
-    assert re.search(r"images\s+━+.* 1/2 +\d:\d\d:\d\d", text)
-    for stage in ("load", "encode", "features", "cluster", "modulate", "labels"):
-        assert re.search(rf"\b{stage} ", text), stage
-    assert "b.png: " in text
-
-
-def _read(fd: int) -> bytes:
-    try:
-        return os.read(fd, 65536)
-    except OSError:  # what Linux says where a terminal has been closed
-        return b""
 
 
 def test_backends_are_listed_for_people_and_for_machines():

@@ -1,0 +1,65 @@
+"""The progress that the command line shows: plain lines and, on a terminal, bars."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
+
+from genseg.progress import FIRST, Estimate, counted, left_in_words, minutes
+
+
+class _Left(ProgressColumn):
+    """The time left, counting down between what is told."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields["left"]())
+
+
+class Bars(Progress):
+    """Plain lines, and on a terminal a bar over images and one for the stage of the current image."""
+
+    def __init__(self, images: int) -> None:
+        columns = (TextColumn("{task.description:8}"), BarColumn(), TextColumn("{task.fields[count]}"))
+        console = Console(markup=False, emoji=False, highlight=False)
+        super().__init__(*columns, _Left(), console=console, transient=True, disable=not sys.stdout.isatty())
+        self._estimate, self._total, self._finished, self._further = Estimate(), images, 0, images
+        self._images = self.add_task(
+            "images", total=images, count=f"0/{images}", left=self._all_left, visible=images > 1
+        )
+        self._stage = self.add_task("", total=None, count="", left=str)
+        self._name = ""
+
+    def _all_left(self) -> str:
+        """The time left of all images; empty before one has been finished."""
+        seconds = self._estimate.left(self._further)
+        return "" if seconds is None else f"{minutes(seconds)} left"
+
+    def say(self, line: str) -> None:
+        """Print a line above the bars."""
+        self.console.print(line, soft_wrap=True)
+
+    def next_image(self, line: str) -> None:
+        """Print what came of an image, and count it."""
+        self.say(line)
+        self._finished += 1
+        self._further = self._total - self._finished
+        self.update(self._images, completed=self._finished, count=f"{self._finished}/{self._total}")
+
+    def stage(self, name: str, done: int, total: int) -> None:
+        """Show how far a stage is; one of a single step pulses, for nothing says how far it is."""
+        self._estimate.told(name, done, total)
+        if name == FIRST:
+            self._further = self._total - self._finished - 1
+        if name != self._name:
+            self._name = name
+            self.remove_task(self._stage)
+            left = partial(left_in_words, self._estimate)
+            self._stage = self.add_task(name, total=total if total > 1 else None, count="", left=left)
+        if total > 1:
+            self.update(self._stage, completed=done, count=counted(name, done, total))
+        if name == "modulate":  # where nearly all of an image's time goes
+            self.update(self._images, completed=self._finished + done / total)
