@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check format clean
+.PHONY: help demo test check format bench ladder clean
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | sort
 
@@ -29,6 +29,14 @@ check: $(READY) ## linters and types
 format: $(READY) ## put the code into the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench: $(READY) ## time and FLOPs of the engine beside the procedure as published
+	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/flops.py
+
+ladder: $(READY) ## what each approximation gains and costs; DATA=FOLDER of photos with ground truth
+	$(if $(DATA),,$(error give the folder of photos: make ladder DATA=FOLDER))
+	$(BIN)/python benchmarks/ladder.py --data $(DATA)
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) demo-output .pytest_cache .mypy_cache .ruff_cache .coverage

@@ -18,45 +18,64 @@ from torch import Tensor
 PROBABILITIES = 2**25  # attention probabilities held at once, over all heads
 
 
-class SharedQueryKey:
-    """A diffusers attention processor.
+class SharedQueriesAndKeys:
+    """The attention processors of a U-Net while branches share queries and keys.
+
+    Args:
+        unet: The U-Net; its own processors are put back when the block of `under_way` is left.
 
     Attributes:
         leads: Whether the pass under way is that of the unmodified sample, one row; else it is one of branches.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unet: UNet2DConditionModel) -> None:
         self.leads = True
-        self._kept: dict[Any, tuple[Tensor, ...]] = {}
+        self._unet = unet
+        self._processors = {name: SharedQueryKey(self) for name in unet.attn_processors}
+
+    @contextmanager
+    def under_way(self) -> Iterator[SharedQueriesAndKeys]:
+        """Within the block every attention of the U-Net is a `SharedQueryKey`."""
+        own = self._unet.attn_processors
+        self._unet.set_attn_processor(dict(self._processors))
+        try:
+            yield self
+        finally:
+            self._unet.set_attn_processor(own)
+            for processor in self._processors.values():
+                processor.kept = ()
+
+
+class SharedQueryKey:
+    """A diffusers attention processor, for one attention.
+
+    Attributes:
+        kept: What the unmodified sample's last pass left: queries and keys [heads, L, d], or, of a cross-attention, its
+            output [1, L, C].
+    """
+
+    def __init__(self, injection: SharedQueriesAndKeys) -> None:
+        self.kept: tuple[Tensor, ...] = ()
+        self._injection = injection
 
     def __call__(
         self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, **_: Any
     ) -> Tensor:
         """Attend; hidden_states [N, L, C], and for cross-attention encoder_hidden_states [N, M, E] of equal rows."""
-        if self.leads:
-            self._kept[attn] = self._lead(attn, hidden_states[:1], encoder_hidden_states)
+        if self._injection.leads:
+            self.kept = _led(attn, hidden_states[:1], encoder_hidden_states)
         if encoder_hidden_states is not None:  # one prompt, shared queries: the same output for every row
-            return self._kept[attn][0].expand(len(hidden_states), -1, -1)
-        query, key = self._kept[attn]
+            return self.kept[0].expand(len(hidden_states), -1, -1)
+        query, key = self.kept
         return _projected(attn, attend(query, key, attn.to_v(hidden_states), upcast=attn.upcast_attention))
 
-    def _lead(self, attn: Any, tokens: Tensor, context: Tensor | None) -> tuple[Tensor, ...]:
-        """What branches need of the unmodified sample: query and key, or all of a cross-attention's output."""
-        if context is None:
-            return _heads(attn.to_q(tokens), attn.heads), _heads(attn.to_k(tokens), attn.heads)
-        query, key = _heads(attn.to_q(tokens), attn.heads), _heads(attn.to_k(context[:1]), attn.heads)
-        return (_projected(attn, attend(query, key, attn.to_v(context[:1]), upcast=attn.upcast_attention)),)
 
-
-@contextmanager
-def shared_queries_and_keys(unet: UNet2DConditionModel) -> Iterator[SharedQueryKey]:
-    """Within the block every attention of ``unet`` is a `SharedQueryKey`."""
-    kept, processor = unet.attn_processors, SharedQueryKey()
-    unet.set_attn_processor(processor)
-    try:
-        yield processor
-    finally:
-        unet.set_attn_processor(kept)
+def _led(attn: Any, tokens: Tensor, context: Tensor | None) -> tuple[Tensor, ...]:
+    """What branches need of the unmodified sample: query and key, or all of a cross-attention's output."""
+    if context is None:
+        return _heads(attn.to_q(tokens), attn.heads), _heads(attn.to_k(tokens), attn.heads)
+    query, key = _heads(attn.to_q(tokens), attn.heads), _heads(attn.to_k(context[:1]), attn.heads)
+    return (_projected(attn, attend(query, key, attn.to_v(context[:1]), upcast=attn.upcast_attention)),)
 
 
 def attend(query: Tensor, key: Tensor, values: Tensor, *, upcast: bool = False) -> Tensor:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, ModelMixin, UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from genseg.errors import GensegError
 
@@ -17,6 +18,9 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 """How names end that are a file's and no hub id."""
+
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 class Parts(NamedTuple):
@@ -61,6 +65,13 @@ def dtype_of(dtype: str | torch.dtype | None) -> torch.dtype:
     if found is None:
         raise GensegError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
     return found
+
+
+def in_dtype(module: ModuleT, dtype: torch.dtype) -> ModuleT:
+    """The module itself if it is in ``dtype``, else a copy that is."""
+    if next(module.parameters()).dtype == dtype:
+        return module
+    return nn.Module.to(copy.deepcopy(module), dtype)  # diffusers' own `to` warns of what does not concern these
 
 
 def local_path(model: str, revision: str | None = None) -> Path | None:

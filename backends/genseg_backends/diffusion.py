@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from types import SimpleNamespace
@@ -88,6 +88,8 @@ class DiffusionBackend(Backend):
 
     Attributes:
         network: The denoiser, whose modules taps and points name.
+        reader: The denoiser that features are read from: the same, or a copy of it in another dtype.
+        compiled: The denoiser compiled, for passes in which no site is read or edited; None for none.
         codec: Between pixels and latents.
         schedule: The noise schedule the network was trained with.
         dtype: What the network computes in; everything between its passes is float32.
@@ -95,14 +97,16 @@ class DiffusionBackend(Backend):
     """
 
     network: nn.Module
+    reader: nn.Module
+    compiled: Callable[..., Any] | None
     codec: Codec
     schedule: NoiseSchedule
     dtype: torch.dtype
     width: int
 
     @abstractmethod
-    def predict(self, x: Tensor, timesteps: Tensor) -> Tensor:
-        """The network's output for x [N, C, h, w] at timesteps [N], without a prompt, in the network's dtype."""
+    def predict(self, x: Tensor, timesteps: Tensor, network: Callable[..., Any] | None = None) -> Tensor:
+        """What a network puts out for x [N, C, h, w] at timesteps [N], in its dtype: the denoiser, or one like it."""
 
     @abstractmethod
     def injection(self) -> AbstractContextManager[Injection]:
@@ -117,16 +121,16 @@ class DiffusionBackend(Backend):
         """Steps from t_m down to 0."""
         return len(self.schedule.timesteps(recipe))
 
-    def evaluate(self, x: Tensor, timesteps: Tensor) -> Tensor:
+    def evaluate(self, x: Tensor, timesteps: Tensor, network: Callable[..., Any] | None = None) -> Tensor:
         """One counted pass: x float32 [N, C, h, w] at timesteps [N] to the network's output in float32."""
-        output = self.predict(x.to(self.dtype), timesteps.to(x.device)).float()
+        output = self.predict(x.to(self.dtype), timesteps.to(x.device), network).float()
         self.meter.count(evaluations=len(x))
         return output
 
-    def step(self, x: Tensor, timesteps: Tensor, previous: Tensor) -> Tensor:
+    def step(self, x: Tensor, timesteps: Tensor, previous: Tensor, network: Callable[..., Any] | None = None) -> Tensor:
         """The sampler's step without noise, by one pass over x [N, C, h, w]; timesteps [N] or [1]."""
         timesteps, previous = timesteps.expand(len(x)), previous.expand(len(x))
-        return self.schedule.step(x, self.evaluate(x, timesteps), timesteps, previous)
+        return self.schedule.step(x, self.evaluate(x, timesteps, network), timesteps, previous)
 
     @torch.inference_mode()
     def encode(self, image: Tensor, recipe: Recipe, seed: int) -> DiffusionState:
@@ -149,14 +153,14 @@ class DiffusionBackend(Backend):
 
         The passes end at the tap.
         """
-        clean = state.latents[-1:]
+        clean, dtype = state.latents[-1:], next(self.reader.parameters()).dtype
         noise = torch.randn((recipe.draws, *clean.shape[1:]), generator=_generator(state.seed, "features"))
 
         def total(draws: Tensor) -> Tensor:
             timesteps = torch.full((len(draws),), recipe.t_f)
             x = self.schedule.noised(clean.expand(len(draws), -1, -1, -1), draws.to(self.device), timesteps)
-            with recorded(self.network, tap.module, stop=True) as outputs:
-                self.predict(x.to(self.dtype), timesteps.to(self.device))
+            with recorded(self.reader, tap.module, stop=True) as outputs:
+                self.predict(x.to(dtype), timesteps.to(self.device), self.reader)
             self.meter.count(evaluations=len(draws))
             return self.as_map(outputs[0], tap, x).sum(dim=0, keepdim=True, dtype=torch.float64)
 
@@ -193,7 +197,8 @@ class DiffusionBackend(Backend):
                 if recipe.response == "linear":
                     branches = batches.map(partial(self._derivatives, step, unmodified), branches)
                 else:
-                    branches = batches.map(step, branches) + (after - mean)
+                    run = step if index == 0 else partial(step, network=self.compiled)
+                    branches = batches.map(run, branches) + (after - mean)
         return branches + state.latents[-1] if recipe.response == "linear" else branches
 
     def _attention(self, recipe: Recipe) -> AbstractContextManager[Any]:
@@ -223,7 +228,12 @@ class DiffusionBackend(Backend):
     def _derivatives(self, step: Callable[[Tensor], Tensor], at: Tensor, tangents: Tensor) -> Tensor:
         """The derivative of ``step`` at one row, along each of the tangents [N, ...]."""
         self.meter.count(evaluations=len(tangents) - 1)
-        return vmap(lambda tangent: jvp(step, (at,), (tangent[None],))[1][0])(tangents)
+        norms = [module for module in self.network.modules() if isinstance(module, nn.GroupNorm)]
+        with ExitStack() as stack:  # vmap's group norm takes no other memory layout
+            for norm in norms:
+                hook = norm.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(), *inputs[1:]))
+                stack.callback(hook.remove)
+            return vmap(lambda tangent: jvp(step, (at,), (tangent[None],))[1][0])(tangents)
 
     @torch.inference_mode()
     def decode(self, estimates: Tensor) -> Tensor:

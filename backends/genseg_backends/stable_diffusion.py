@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any, TypedDict, Unpack
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from genseg.errors import GensegError
-from genseg_backends.attention import SharedQueryKey, shared_queries_and_keys
-from genseg_backends.checkpoints import device_of, dtype_of, extra, load_folder, load_part, local_path
+from genseg_backends.attention import SharedQueriesAndKeys
+from genseg_backends.checkpoints import device_of, dtype_of, extra, in_dtype, load_folder, load_part, local_path
 from genseg_backends.diffusion import Codec, DiffusionBackend
 from genseg_backends.schedule import NoiseSchedule
 from genseg_backends.single_file import CONFIGS, load_single_file
@@ -52,7 +52,8 @@ class StableDiffusion(DiffusionBackend):
         preset: The preset used when the caller names none.
         tiny_vae: An `AutoencoderTiny` of the same latents for `preview`, or what loads one when it is first needed.
         device: Where to compute; None for where the U-Net is. Given where hooks bring the U-Net there.
-        compile: Whether to compile the U-Net.
+        reader: The same U-Net in another dtype, to read features from; None for the U-Net itself.
+        compile: Whether the passes of branches are compiled, the first time they run.
 
     Raises:
         GensegError: If the U-Net has no upward block with three cross-attentions or needs other inputs than latents,
@@ -71,18 +72,21 @@ class StableDiffusion(DiffusionBackend):
         preset: str = "paper",
         tiny_vae: AutoencoderTiny | Callable[[], AutoencoderTiny] | None = None,
         device: torch.device | None = None,
+        reader: UNet2DConditionModel | None = None,
         compile: bool = False,
     ) -> None:
         super().__init__(name)
         check_inputs(unet, prompt_embeds)
         self._device = device or unet.device
         self._given_tiny_vae = tiny_vae
-        self.compile = compile
-        self.network = unet.eval()
+        reader = reader or unet
+        self.network, self.reader = unet.eval(), reader.eval()
+        self.compiled = torch.compile(unet) if compile else None
+        self._shared = SharedQueriesAndKeys(unet)
         self.codec = KLCodec(vae) if isinstance(vae, AutoencoderKL) else vae
         self.schedule = NoiseSchedule.of(scheduler)
         self.dtype = unet.dtype
-        self.prompt_embeds = prompt_embeds.reshape(1, *prompt_embeds.shape[-2:]).to(self._device, unet.dtype)
+        self.prompt_embeds = prompt_embeds.reshape(1, *prompt_embeds.shape[-2:]).to(self._device, reader.dtype)
         width = unet.config["time_cond_proj_dim"]
         self._guidance = no_guidance(width).to(self._device, unet.dtype) if width else None
         self.recipe = recipe or {}
@@ -97,14 +101,16 @@ class StableDiffusion(DiffusionBackend):
         """Where the U-Net computes, wherever its weights wait."""
         return self._device
 
-    def predict(self, x: Tensor, timesteps: Tensor) -> Tensor:
+    def predict(self, x: Tensor, timesteps: Tensor, network: Callable[..., Any] | None = None) -> Tensor:
         """The U-Net's output under the fixed prompt."""
-        prompt = self.prompt_embeds.expand(len(x), -1, -1)
-        return self.network(x, timesteps, prompt, timestep_cond=self._guidance).sample
+        prompt = self.prompt_embeds.to(x.dtype).expand(len(x), -1, -1)
+        guidance = None if self._guidance is None else self._guidance.to(x.dtype)
+        network = self.network if network is None else network
+        return network(x, timesteps, prompt, timestep_cond=guidance).sample
 
-    def injection(self) -> AbstractContextManager[SharedQueryKey]:
+    def injection(self) -> AbstractContextManager[SharedQueriesAndKeys]:
         """Shared queries and keys in every self- and cross-attention of the U-Net."""
-        return shared_queries_and_keys(self.network)
+        return self._shared.under_way()
 
     @torch.inference_mode()
     def preview(self, estimates: Tensor, decoder: str) -> Tensor:
@@ -150,6 +156,8 @@ def from_pretrained(
     tiling: bool = False,
     offload: bool = False,
     compile: bool = False,
+    channels_last: bool | None = None,
+    features_dtype: str | None = None,
     tiny_vae: str | None = None,
 ) -> StableDiffusion:
     """Load a checkpoint: a diffusers folder, a hub id, or a single ``.safetensors`` file.
@@ -165,7 +173,9 @@ def from_pretrained(
             of ``layout``.
         tiling: Whether the autoencoder works in tiles, which saves memory on large images and shows at their seams.
         offload: Whether U-Net and autoencoder wait on the CPU while the other computes, for small cards.
-        compile: Whether to compile the U-Net.
+        compile: Whether the passes of branches are compiled, the first time they run.
+        channels_last: Whether convolutions keep channels last in memory; None for where that is known to be faster.
+        features_dtype: What features are read in, by a second copy of the U-Net; None for ``dtype``.
         tiny_vae: Hub id or folder of an `AutoencoderTiny` of the same latents; None for that of Stable Diffusion.
 
     Returns:
@@ -174,36 +184,42 @@ def from_pretrained(
     Raises:
         GensegError: If the weights are missing or of another architecture, or the device is not there.
     """
-    where, precision = device_of(device), dtype_of(dtype)
+    where, precision, reading = device_of(device), dtype_of(dtype), dtype_of(features_dtype or dtype)
     path = local_path(model, revision)
     if path and path.is_file():
-        parts = load_single_file(path, precision, config or str(CONFIGS / layout))
+        parts = load_single_file(path, reading, config or str(CONFIGS / layout))
     elif config:
         raise GensegError(f"config={config!r} is for single files, and {model} has its own; leave it out")
     else:
-        parts = load_folder(model, precision, revision)
+        parts = load_folder(model, reading, revision)
+    reader, unet = parts.unet, in_dtype(parts.unet, precision)
+    parts = parts._replace(unet=unet, vae=in_dtype(parts.vae, precision))
+    if channels_last if channels_last is not None else where.type == "cpu":
+        for module in (reader, unet, parts.vae):
+            module.to(memory_format=torch.channels_last)
     if tiling:
         parts.vae.enable_tiling()
     if offload:
-        _take_turns(parts.unet, parts.vae, where)
+        _take_turns([unet, parts.vae] if reader is unet else [reader, unet, parts.vae], where)
     else:
-        parts.unet.to(where)
-        parts.vae.to(where)
+        for module in (reader, unet, parts.vae):
+            module.to(where)
     return StableDiffusion(
         **parts._asdict(),
         name=name,
         tiny_vae=lambda: load_part(AutoencoderTiny, tiny_vae or TAESD, dtype=precision).to(where),
         device=where,
+        reader=reader,
         compile=compile,
     )
 
 
-def _take_turns(unet: UNet2DConditionModel, vae: AutoencoderKL, where: torch.device) -> None:
-    """Let both wait on the CPU, each brought to ``where`` when it is run, the other then sent back."""
+def _take_turns(modules: Sequence[nn.Module], where: torch.device) -> None:
+    """Let all wait on the CPU, each brought to ``where`` when it is run, the one before it in the round sent back."""
     accelerate = extra("accelerate")
-    _, of_unet = accelerate.cpu_offload_with_hook(unet, where)
-    _, of_vae = accelerate.cpu_offload_with_hook(vae, where, prev_module_hook=of_unet)
-    of_unet.hook.prev_module_hook = of_vae
+    hooks = [accelerate.cpu_offload_with_hook(module, where)[1] for module in modules]
+    for hook, before in zip(hooks, [hooks[-1], *hooks], strict=False):
+        hook.hook.prev_module_hook = before
 
 
 class Options(TypedDict, total=False):
@@ -214,6 +230,8 @@ class Options(TypedDict, total=False):
     tiling: bool
     offload: bool
     compile: bool
+    channels_last: bool | None
+    features_dtype: str | None
     tiny_vae: str | None
 
 

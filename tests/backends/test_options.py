@@ -1,5 +1,8 @@
 """What the Stable Diffusion backends take besides a checkpoint, and the previews of their images."""
 
+from dataclasses import replace
+from functools import partial
+
 import pytest
 import torch
 
@@ -33,13 +36,57 @@ def test_offloaded_parts_take_turns_and_compute_the_same(folders, pixels):
     assert torch.equal(*results)
 
 
-def test_compile_is_passed_on(folders):
-    assert load("sd15", folders["sd1"], compile=True).compile
-    assert not load("sd15", folders["sd1"]).compile
+def test_compiled_branches_are_those_of_the_model_and_are_compiled_once(folders, pixels, monkeypatch):
+    graphs = []
+
+    def traced(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    # traced as for any compiler, and then run as it is: generating code takes minutes
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=traced))
+    plain, compiled = load("sd15", folders["sd1"]), load("sd15", folders["sd1"], compile=True)
+    recipe = genseg.load_recipe(QUICK, batch_size=2)
+    point, offsets = next(iter(plain.points.values())), 10 * torch.eye(4).reshape(4, 4, 1).expand(4, 4, 4)
+    results, counts = [], []
+    for backend, seed in ((plain, 0), (compiled, 0), (compiled, 1)):
+        state = backend.encode(pixels(128, 128), recipe, seed=seed)
+        results.append(backend.regenerate(state, point, offsets, recipe))
+        counts.append(len(graphs))
+    torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(results[2], results[0], atol=1e-2)
+    assert counts[0] == 0 < counts[1] == counts[2]  # another image needs no other code
+
+
+def test_channels_last_is_a_matter_of_memory_alone(folders):
+    last, first = (
+        load("sd15", folders["sd1"], channels_last=wanted).network.conv_in.weight for wanted in (True, False)
+    )
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    assert first.is_contiguous()
+    assert torch.equal(last, first)
+
+
+def test_features_may_be_read_in_another_dtype(folders, pixels):
+    whole, half, mixed = (
+        load("sd15", folders["sd1"], **options)
+        for options in ({}, {"dtype": "bfloat16"}, {"dtype": "bfloat16", "features_dtype": "float32"})
+    )
+    recipe = genseg.load_recipe(QUICK)
+    features, branches = [], []
+    for backend in (whole, half, mixed):
+        state = backend.encode(pixels(128, 128), genseg.load_recipe(QUICK), seed=0)
+        state = replace(state, latents=whole.encode(pixels(128, 128), recipe, seed=0).latents)
+        features.append(backend.features(state, next(iter(backend.taps.values())), recipe))
+        branches.append(backend.regenerate(state, next(iter(backend.points.values())), torch.ones(1, 4, 4), recipe))
+    assert torch.equal(features[2], features[0])
+    assert not torch.equal(features[1], features[0])
+    assert torch.equal(branches[2], branches[1])
+    assert mixed.network.dtype == mixed.codec.vae.dtype == torch.bfloat16
 
 
 def test_an_option_that_is_none_is_not_given(folders):
-    assert load("sd15", folders["sd1"], revision=None, compile=None).compile is False
+    assert load("sd15", folders["sd1"], revision=None, compile=None).compiled is None
 
 
 @pytest.mark.parametrize(("name", "near"), [("revison", "did you mean revision"), ("tilling", "did you mean tiling")])

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from safetensors import SafetensorError
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from genseg.errors import GensegError
-from genseg_backends.checkpoints import device_of, dtype_of, load_part, load_scheduler
+from genseg_backends.checkpoints import device_of, dtype_of, in_dtype, load_part, load_scheduler
 from genseg_backends.stable_diffusion import StableDiffusion
 
 FOLDER = Path(__file__).parent
@@ -35,16 +36,21 @@ class SpaceToDepth:
         return F.pixel_shuffle(latents, self.stride)
 
 
-def tiny(model: str | None = None, device: str | None = None, dtype: str | None = None) -> StableDiffusion:
+def tiny(
+    model: str | None = None, device: str | None = None, dtype: str | None = None, *, compile: bool = False
+) -> StableDiffusion:
     """The small model that ships with genseg: 128×128 photos, no download (Apache-2.0)."""
     folder = Path(model) if model else FOLDER
     if model is None:
         _verify(folder)
-    where, precision = device_of(device), dtype_of(dtype)
-    unet = load_part(UNet2DConditionModel, str(folder), "unet", precision)
+    where = device_of(device)
+    unet = load_part(UNet2DConditionModel, str(folder), "unet", torch.float32)
+    unet.to(where, memory_format=torch.channels_last)
     stride = round((unet.config["in_channels"] / 3) ** 0.5)
     return StableDiffusion(
-        unet=unet.to(where),
+        unet=in_dtype(unet, dtype_of(dtype)),
+        reader=unet,  # in float32 always: k-means would make other clusters of features that are rounded
+        compile=compile,
         vae=SpaceToDepth(stride),
         scheduler=load_scheduler(str(folder)),
         prompt_embeds=_null_prompt(folder),
@@ -73,6 +79,7 @@ RECIPE: dict[str, Any] = {
     "point": "up1.1.cross",
     "t_m": 181,
     "strength": 25.0,
+    "decoder": "full",  # which costs nothing here
 }
 """The calibration, found by benchmarks/calibrate_tiny.py (docs/tiny.md)."""
 

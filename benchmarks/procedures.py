@@ -1,0 +1,126 @@
+"""What the speed and FLOP benchmarks compare: procedures by name, and models of SD 1.5's shape with random weights."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from torch.utils.flop_counter import FlopCounterMode
+
+import genseg
+from genseg.recipe import list_presets
+from genseg_backends.stable_diffusion import StableDiffusion
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+SD15_UNET: dict[str, Any] = {  # the classes' own defaults but for these
+    "sample_size": 64,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "attention_head_dim": 8,  # diffusers' historic name for the number of heads
+    "cross_attention_dim": 768,
+}
+SD15_VAE: dict[str, Any] = {
+    "sample_size": 512,
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 2,
+    "latent_channels": 4,
+}
+
+
+@dataclass(frozen=True)
+class Procedure:
+    """One way to segment.
+
+    Attributes:
+        name: ``published``, or a preset of the engine.
+        dtype: What the network computes in.
+        options: Recipe keys as ``key=value``, laid over the preset and the backend's calibration.
+    """
+
+    name: str
+    dtype: str = "float32"
+    options: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, text: str) -> Procedure:
+        """Read ``NAME[:DTYPE][,key=value]...``, such as ``paper:bfloat16,draws=1``.
+
+        Raises:
+            GensegError: For an unknown name or dtype.
+        """
+        head, *options = text.split(",")
+        name, _, dtype = head.partition(":")
+        dtype = dtype or "float32"
+        if name not in ("published", *list_presets()) or dtype not in DTYPES:
+            raise genseg.GensegError(
+                f"{text!r} is no procedure; give published or {' or '.join(list_presets())}, then :DTYPE "
+                f"({', '.join(DTYPES)}) and ,key=value if wanted"
+            )
+        return cls(name, dtype, tuple(options))
+
+    def __str__(self) -> str:
+        return ",".join([f"{self.name}:{self.dtype}", *self.options])
+
+    def recipe(self, calibration: Mapping[str, Any], shared: list[str]) -> genseg.Recipe:
+        """The recipe: preset < the backend's calibration < ``shared`` options < the procedure's own."""
+        preset = "paper" if self.name == "published" else self.name
+        return genseg.load_recipe(preset, calibration=calibration, options=[*shared, *self.options])
+
+
+def with_overrides(args: argparse.Namespace, key: str) -> argparse.Namespace:
+    """Move ``key=value`` words that stand behind the option ``key``, which takes many words, to ``args.overrides``."""
+    words = getattr(args, key)
+    args.overrides += [word for word in words if "=" in word.split(",")[0]]
+    setattr(args, key, [word for word in words if "=" not in word.split(",")[0]])
+    return args
+
+
+def random_sd15(device: str, dtype: str, seed: int = 0) -> StableDiffusion:
+    """A backend of SD 1.5's exact shape and size with random weights; on device "meta", without any.
+
+    Queries are scaled up, since fresh attention is uniform and nothing would then depend on it; and latents, since
+    those of a fresh autoencoder vanish beside the noise.
+    """
+    with torch.device(device), torch.no_grad(), nullcontext() if device == "meta" else torch.random.fork_rng():
+        torch.manual_seed(seed)
+        unet, vae = UNet2DConditionModel(**SD15_UNET), AutoencoderKL(**SD15_VAE, scaling_factor=0.18215)
+        prompt = torch.randn(1, 77, SD15_UNET["cross_attention_dim"])
+        for name, weight in unet.named_parameters():
+            if name.endswith("to_q.weight"):
+                weight *= 8
+        unet.conv_out.weight *= 3
+        vae.quant_conv.weight *= 10
+    for part in (unet, vae):  # rounded from the same weights; diffusers' own method warns whatever the model
+        torch.nn.Module.to(part, DTYPES[dtype])
+    scheduler = DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, set_alpha_to_one=False
+    )
+    return StableDiffusion(
+        unet=unet.requires_grad_(False),
+        vae=vae.eval().requires_grad_(False),
+        scheduler=scheduler,
+        prompt_embeds=prompt,
+        name="random-sd15",
+    )
+
+
+def flop_counter() -> FlopCounterMode:
+    """Counts the FLOPs of convolutions, matrix products and attentions, two for a multiplication and an addition.
+
+    torch counts fused attention on GPUs, and on "meta" sees it as two products; the fused kernel of CPUs it leaves out.
+    """
+    fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    return FlopCounterMode(display=False, custom_mapping={fused: attention_flops})
+
+
+def attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    """QKᵀ and its product with V, from the shapes [N, heads, tokens, d]."""
+    rows, heads, tokens, width = query
+    return 2 * rows * heads * tokens * key[2] * (width + value[3])
