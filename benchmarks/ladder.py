@@ -39,16 +39,15 @@ from quality import SIDE, Sample, common_options, digest, identity, load_set, pa
 
 PAPER = "paper"
 NAIVE = "naive"  # the clusters scaled bilinearly, without any modulation
+HALF = "paper:bfloat16"
 RUNGS = (
-    *(PAPER, "paper,draws=16", "paper,draws=4", "paper,draws=1"),
-    *(f"paper,replay_steps={steps}" for steps in (8, 5, 3, 2, 1)),
-    *("paper,difference=one-sided", "paper,response=linear"),
-    *("paper,strength=10", "paper,strength=50", "paper,difference=one-sided,strength=50"),
-    *("paper,decoder=latent", "paper,reach=1", "paper,reach=2", "paper,injection=false", "paper:bfloat16"),
-    *("paper,difference=one-sided,replay_steps=3", "paper,difference=one-sided,replay_steps=1"),
-    *("paper,response=linear,replay_steps=3", "paper,response=linear,replay_steps=1"),
-    *("paper,difference=one-sided,replay_steps=1,reach=2", "paper,draws=4,difference=one-sided,replay_steps=1"),
-    *("fast", "fast:bfloat16", NAIVE),
+    *(PAPER, HALF, f"{HALF},seed=1"),  # the last: what other noise alone does to the labels
+    *(f"{HALF},draws=16", f"{HALF},draws=4"),
+    *(f"{HALF},replay_steps={steps}" for steps in (5, 3, 2, 1)),
+    *(f"{HALF},difference=one-sided", f"{HALF},response=linear,difference=one-sided"),
+    *(f"{HALF},decoder=latent", f"{HALF},reach=1", f"{HALF},reach=2", f"{HALF},injection=false"),
+    *(f"{HALF},replay_steps=1,{more}" for more in ("difference=one-sided", "decoder=latent", "reach=1")),
+    *(f"{HALF},replay_steps=1,response=linear,difference=one-sided", "fast", "fast:bfloat16", NAIVE),
 )
 FEATURES = ("tap", "t_f", "draws", "n_init", "kmeans_seed")  # recipe keys that move clusters and nothing else
 SHAPE = ("size", "resize", "margin", "n_clusters")  # recipe keys that move both clusters and what follows
@@ -56,11 +55,12 @@ SHAPE = ("size", "resize", "margin", "n_clusters")  # recipe keys that move both
 
 @dataclasses.dataclass(frozen=True)
 class Rung:
-    """A recipe and dtype under a name; ``modulates`` is false for `NAIVE`."""
+    """A recipe, a dtype and the noise's seed under a name; ``modulates`` is false for `NAIVE`."""
 
     name: str
     recipe: genseg.Recipe
     dtype: str
+    seed: int
     modulates: bool = True
 
 
@@ -91,15 +91,20 @@ class Ladder:
         """The rung that a line of `RUNGS` or of the command line describes."""
         procedure = Procedure.of(PAPER if text == NAIVE else text)
         shared = [f"n_clusters={self.args.clusters}", *self.args.overrides]
-        recipe = procedure.recipe(self.model("float32").recipe, shared)
+        seeds = [option for option in procedure.options if option.startswith("seed=")]
+        kept = tuple(option for option in procedure.options if option not in seeds)
+        recipe = dataclasses.replace(procedure, options=kept).recipe(self.model("float32").recipe, shared)
         name = str(procedure).removeprefix(f"{PAPER}:float32,").replace(":float32", "")
-        return Rung(NAIVE if text == NAIVE else name, recipe, procedure.dtype, text != NAIVE)
+        seed = int(seeds[0].removeprefix("seed=")) if seeds else self.args.seed
+        return Rung(NAIVE if text == NAIVE else name, recipe, procedure.dtype, seed, text != NAIVE)
 
     def clusters(self, sample: Sample, rung: Rung) -> Clusters:
         """The clusters of a photo, at the rung's features."""
         key = self._key(rung, (*FEATURES, *SHAPE))
         kept = self._kept(f"clusters-{key}", sample, lambda: self._cluster(sample, rung))
-        return Clusters(key, kept.pop("labels").astype(np.int32), {name: float(value) for name, value in kept.items()})
+        labels = kept.pop("labels").astype(np.int32)
+        same = digest(labels.tolist())  # whatever led to them
+        return Clusters(same, labels, {name: float(value) for name, value in kept.items()})
 
     def segments(self, sample: Sample, rung: Rung, clusters: Clusters) -> tuple[Labels, dict[str, float]]:
         """Segments [SIDE, SIDE] by the rung's modulation of given clusters, and seconds of each stage."""
@@ -112,7 +117,7 @@ class Ladder:
         backend, recipe = self.backend(rung.dtype), rung.recipe
         tap = pick("tap", backend.taps, recipe.tap)
         pixels = pixels_of(sample, backend, recipe)
-        state = backend.encode(mirrored(pixels, recipe.margin), recipe, self.args.seed)
+        state = backend.encode(mirrored(pixels, recipe.margin), recipe, rung.seed)
         features, features_s = timed(backend, lambda: backend.features(state, tap, recipe))
         (labels, _), cluster_s = timed(backend, lambda: cluster(inner(features, recipe.margin // tap.stride), recipe))
         return {"labels": labels, "features": features_s, "cluster": cluster_s}
@@ -122,9 +127,7 @@ class Ladder:
         if not rung.modulates:
             return {"labels": labels_at(masks_of(clusters.grid_labels, n_clusters), SIDE, SIDE).numpy()}
         pixels = pixels_of(sample, backend, recipe)
-        state, encode_s = timed(
-            backend, lambda: backend.encode(mirrored(pixels, recipe.margin), recipe, self.args.seed)
-        )
+        state, encode_s = timed(backend, lambda: backend.encode(mirrored(pixels, recipe.margin), recipe, rung.seed))
         point = pick("point", backend.points, recipe.point)
         masks = masks_for(point, clusters.grid_labels, n_clusters, pixels, recipe.margin)
         maps, modulate_s = timed(backend, lambda: genseg.difference_maps(backend, state, masks, recipe))
@@ -145,7 +148,7 @@ class Ladder:
     def _key(self, rung: Rung, keys: Sequence[str]) -> str:
         """A short name of all that determines a result that depends on these keys of the recipe."""
         recipe = {key: getattr(rung.recipe, key) for key in keys if key not in ("keep_scores", "max_pixels")}
-        return digest(self.identity() | {"recipe": recipe, "dtype": rung.dtype})
+        return digest(self.identity() | {"recipe": recipe, "dtype": rung.dtype, "seed": rung.seed})
 
     def _identity(self) -> dict[str, Any]:
         """What determines results beside recipe and dtype: weights, seed and all code of genseg and of the backend."""

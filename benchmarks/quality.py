@@ -140,9 +140,8 @@ def identity(args: argparse.Namespace, backend: Backend, recipe: genseg.Recipe) 
     """
     known = {k: v for k, v in dataclasses.asdict(recipe).items() if k not in ("keep_scores", "max_pixels")}
     home = Path(inspect.getfile(type(backend))).parent
-    sources = [
-        Path(genseg.__file__).parent / f"{name}.py" for name in ("cluster", "images", "modulate", "segmenter", "sites")
-    ]
+    names = ("batches", "cluster", "images", "modulate", "segmenter", "sharing", "sites")
+    sources = [Path(genseg.__file__).parent / f"{name}.py" for name in names]
     code = hashlib.sha256(b"".join(f.read_bytes() for f in (*sources, *sorted(home.glob("*.py"))))).hexdigest()
     weights = weights_of(args.backend, args.model) or args.model
     return {"recipe": known, "seed": args.seed, "backend": args.backend, "weights": weights, "code": code}

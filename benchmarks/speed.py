@@ -29,14 +29,18 @@ from rich.console import Console
 
 import genseg
 from genseg.files import write_whole
-from genseg.images import load_image
+from genseg.images import inner, load_image, mirrored, model_size, to_tensor
+from genseg.modulate import labels_at, normalised
 from genseg_backends.stable_diffusion import StableDiffusion
 from procedures import DTYPES, Procedure, flop_counter, random_sd15, with_overrides
-from published import Published
+from published import Published, masks_for
 from quality import provenance, wide_console
 from speed_report import completed, plot, tables
 
-PROCEDURES = ("published:float32", "paper:float32", "paper:bfloat16", "fast:float32", "fast:bfloat16")
+PROCEDURES = (
+    *("published:float32", "published:bfloat16", "paper:float32", "paper:bfloat16", "paper:bfloat16+compile"),
+    *("fast:float32", "fast:bfloat16"),
+)
 SWEEP = (10, 20, 40)  # numbers of masks
 
 
@@ -53,6 +57,7 @@ class Job:
         shared: Recipe keys as ``key=value`` for every procedure.
         seed: Of all noise.
         flops: Whether FLOPs are counted, in a run of the first photo that is not timed.
+        clusters: The reference's low-resolution clusters of every photo; empty for none.
     """
 
     procedure: Procedure
@@ -63,12 +68,16 @@ class Job:
     shared: tuple[str, ...]
     seed: int = 0
     flops: bool = True
+    clusters: tuple[Any, ...] = ()
 
     def load(self) -> Any:
         """The model."""
         if self.backend == "random-sd15":
             return random_sd15(self.device, self.procedure.dtype, self.seed)
-        return genseg.load_backend(self.backend, model=self.model, device=self.device, dtype=self.procedure.dtype)
+        compiled = {"compile": True} if self.procedure.compiled else {}
+        return genseg.load_backend(
+            self.backend, model=self.model, device=self.device, dtype=self.procedure.dtype, **compiled
+        )
 
     def method(self, backend: Any, *options: str) -> Callable[[Any], Any]:
         """What segments a photo, with recipe keys laid over the procedure's own."""
@@ -91,7 +100,10 @@ def measure(job: Job) -> dict[str, Any]:
         rows[0] += len(output)
 
     job.method(backend, "n_clusters=2", "draws=1", "n_init=1")(job.photos[0])
-    run, taken = job.method(backend), []
+    run, taken, compiling = job.method(backend), [], time.perf_counter()
+    for file in job.photos if job.procedure.compiled else ():
+        run(file)
+    compiling = time.perf_counter() - compiling
     handle = backend.network.conv_out.register_forward_hook(count)
     forget_peak(device)
     for file in job.photos:
@@ -102,18 +114,36 @@ def measure(job: Job) -> dict[str, Any]:
         spent = done if isinstance(run, Published) else done.cost
         entry = {"seconds": seconds, "stages": dict(spent.seconds), "passes": rows[0]}
         entry |= {"evaluations": spent.evaluations, "decodes": spent.decodes}
-        taken.append((entry, done.labels.astype(np.uint8)))
+        taken.append((entry, done.labels.astype(np.uint8), done.grid_labels))
     handle.remove()
     peak = peak_memory(device)  # before FLOPs are counted, which keeps tensors of its own
     return {
         "recipe": dataclasses.asdict(run.recipe),
-        "photos": {file.stem: entry for file, (entry, _) in zip(job.photos, taken, strict=True)},
-        "labels": [labels for _, labels in taken],
+        "photos": {file.stem: entry for file, (entry, *_) in zip(job.photos, taken, strict=True)},
+        "labels": [labels for _, labels, _ in taken],
+        "clusters": [grid_labels for *_, grid_labels in taken],
+        "labels_given": [
+            labels if np.array_equal(own, given) else labels_given(run, photo, given)
+            for photo, (_, labels, own), given in zip(job.photos, taken, job.clusters, strict=False)
+        ],
+        "first_round": compiling if job.procedure.compiled else None,
         "peak_memory": peak,
         "loaded_memory": loaded,
         "flops": flops_of(run, job.photos[0]) if job.flops else None,
         "threads": torch.get_num_threads(),
     }
+
+
+def labels_given(run: genseg.Segmenter, photo: Path, grid_labels: Any) -> Any:
+    """The labels that a segmenter makes of given low-resolution clusters."""
+    recipe, backend = run.recipe, run.backend
+    picture = load_image(photo, recipe.max_pixels)
+    side = recipe.size or backend.image_size
+    pixels = to_tensor(picture, model_size(*picture.size, side, backend.size_multiple, recipe.resize))
+    masks = masks_for(run.point, grid_labels, int(grid_labels.max()) + 1, pixels, recipe.margin)
+    state = backend.encode(mirrored(pixels, recipe.margin), recipe, run.seed)
+    maps = inner(genseg.difference_maps(backend, state, masks, recipe), recipe.margin)
+    return labels_at(normalised(maps, recipe.normalise), picture.height, picture.width).numpy().astype(np.uint8)
 
 
 def flops_of(run: Callable[[Any], Any], photo: Path) -> int | None:
@@ -216,12 +246,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     report: dict[str, Any] = {"machine": machine(args.device), "clusters": args.clusters, **provenance(args)}
     report |= {"matmul": {}, "procedures": {}, "sweep": {}, "failed": {}}
     labels: dict[str, list[Any]] = {}
+    given: dict[str, list[Any]] = {}
+    clusters: tuple[Any, ...] = ()
     for dtype in dict.fromkeys(procedure.dtype for procedure in wanted):
         report["matmul"][dtype] = alone(matmul_rate, args.device, dtype, args.gemm)
     for place, procedure in [*(("procedures", p) for p in wanted), *(("sweep", p) for p in swept)]:
         shared = (f"n_clusters={args.clusters}", *args.overrides)
         photos = tuple(args.images if place == "procedures" else args.images[:1])
         job = Job(procedure, args.backend, args.model, args.device, photos, shared, args.seed, place == "procedures")
+        job = dataclasses.replace(job, clusters=clusters)
         try:
             with console.status(f"{procedure}"):
                 measured = alone(measure, job)
@@ -229,9 +262,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             report["failed"][str(procedure)] = str(error)
             console.print(f"{procedure}: {error}")
             continue
-        labels[str(procedure)] = measured.pop("labels")
+        labels[str(procedure)], found = measured.pop("labels"), measured.pop("clusters")
+        given[str(procedure)] = measured.pop("labels_given")
+        clusters = clusters or (tuple(found) if procedure.name == "published" else ())
         report[place][str(procedure)] = measured
-        report = completed(report, labels)
+        report = completed(report, labels, given)
         written = json.dumps(report, indent=1, allow_nan=False).encode()
         write_whole(args.out, lambda stream, text=written: stream.write(text))
         console.print(f"{procedure}: {report[place][str(procedure)]['seconds']:.2f} s an image")

@@ -71,13 +71,13 @@ def differences(
     view = backend.decode if recipe.decoder == "full" else partial(backend.preview, decoder=recipe.decoder)
     if recipe.difference == "two-sided":
         base, plus = estimates.chunk(2)
-        bases: Iterable[Tensor] = (blurred(view(part), recipe.blur) for part in torch.split(base, PICTURES))
+        bases: Iterable[Tensor] = (view(part) for part in torch.split(base, PICTURES))
     else:
-        plus = estimates[1:]
-        bases = repeat(blurred(view(estimates[:1]), recipe.blur))
+        plus, bases = estimates[1:], repeat(view(estimates[:1]))
     maps: list[Tensor] = []
     for minus, part in zip(bases, torch.split(plus, PICTURES), strict=False):
-        maps.extend((minus - blurred(view(part), recipe.blur)).norm(dim=1).cpu())
+        change = blurred(minus - view(part), recipe.blur)  # which is the difference of the blurred
+        maps.extend(change.square().sum(dim=1).sqrt().cpu())  # on a CPU torch's norm takes 200 times as long
         if progress is not None:
             progress(len(maps), len(plus))
     found = torch.stack(maps)

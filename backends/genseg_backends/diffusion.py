@@ -25,7 +25,7 @@ from genseg_backends.schedule import NoiseSchedule
 
 NETWORK_DEPTH = 40  # tensors of a network's widest level that a pass holds at once, for the estimate of memory
 DECODER_WIDTH = 1024  # numbers for each pixel that a decoder holds at once
-FASTEST, FASTEST_ON_CPU = 64, 8  # rows beyond which a pass gets no faster by the row
+FASTEST, FASTEST_ON_CPU = 64, 10  # rows beyond which a pass gets no faster by the row
 
 
 class Codec(Protocol):
@@ -88,7 +88,7 @@ class DiffusionBackend(Backend):
 
     Attributes:
         network: The denoiser, whose modules taps and points name.
-        reader: The denoiser that features are read from: the same, or a copy of it in another dtype.
+        reader: A copy of the denoiser in another dtype, to read features from; None for the denoiser itself.
         compiled: The denoiser compiled, for passes in which no site is read or edited; None for none.
         codec: Between pixels and latents.
         schedule: The noise schedule the network was trained with.
@@ -97,8 +97,8 @@ class DiffusionBackend(Backend):
     """
 
     network: nn.Module
-    reader: nn.Module
-    compiled: Callable[..., Any] | None
+    reader: nn.Module | None = None
+    compiled: Callable[..., Any] | None = None
     codec: Codec
     schedule: NoiseSchedule
     dtype: torch.dtype
@@ -153,14 +153,15 @@ class DiffusionBackend(Backend):
 
         The passes end at the tap.
         """
-        clean, dtype = state.latents[-1:], next(self.reader.parameters()).dtype
+        clean, reader = state.latents[-1:], self.network if self.reader is None else self.reader
+        dtype = next(reader.parameters()).dtype
         noise = torch.randn((recipe.draws, *clean.shape[1:]), generator=_generator(state.seed, "features"))
 
         def total(draws: Tensor) -> Tensor:
             timesteps = torch.full((len(draws),), recipe.t_f)
             x = self.schedule.noised(clean.expand(len(draws), -1, -1, -1), draws.to(self.device), timesteps)
-            with recorded(self.reader, tap.module, stop=True) as outputs:
-                self.predict(x.to(dtype), timesteps.to(self.device), self.reader)
+            with recorded(reader, tap.module, stop=True) as outputs:
+                self.predict(x.to(dtype), timesteps.to(self.device), reader)
             self.meter.count(evaluations=len(draws))
             return self.as_map(outputs[0], tap, x).sum(dim=0, keepdim=True, dtype=torch.float64)
 

@@ -174,7 +174,8 @@ def from_pretrained(
         tiling: Whether the autoencoder works in tiles, which saves memory on large images and shows at their seams.
         offload: Whether U-Net and autoencoder wait on the CPU while the other computes, for small cards.
         compile: Whether the passes of branches are compiled, the first time they run.
-        channels_last: Whether convolutions keep channels last in memory; None for where that is known to be faster.
+        channels_last: Whether convolutions keep channels last in memory; None for where that is faster and as exact: in
+            float32 on the CPU.
         features_dtype: What features are read in, by a second copy of the U-Net; None for ``dtype``.
         tiny_vae: Hub id or folder of an `AutoencoderTiny` of the same latents; None for that of Stable Diffusion.
 
@@ -194,8 +195,9 @@ def from_pretrained(
         parts = load_folder(model, reading, revision)
     reader, unet = parts.unet, in_dtype(parts.unet, precision)
     parts = parts._replace(unet=unet, vae=in_dtype(parts.vae, precision))
-    if channels_last if channels_last is not None else where.type == "cpu":
-        for module in (reader, unet, parts.vae):
+    for module in {reader, unet, parts.vae}:  # in low precision they round otherwise when the batch is of another size
+        exact = where.type == "cpu" and next(module.parameters()).dtype == torch.float32
+        if exact if channels_last is None else channels_last:
             module.to(memory_format=torch.channels_last)
     if tiling:
         parts.vae.enable_tiling()

@@ -193,6 +193,29 @@ def test_cost_counts_every_row_that_the_network_and_the_decoder_saw(sd_parts, sd
     assert cost.evaluations >= 2 * 3 * 3  # two branches a mask at every step
 
 
+def test_a_network_short_of_memory_gives_the_same_in_smaller_batches(pixels, point, recipe):
+    parts, most, sizes, recipe = sd_parts(), 3, [], genseg.load_recipe(recipe, draws=7)
+    sd = StableDiffusion(**parts)
+
+    def short(_module, inputs):
+        rows = len(inputs[0])
+        if rows > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        sizes.append(rows)
+
+    state, offsets = sd.encode(pixels(128, 128), recipe, seed=0), 10 * torch.eye(16)[:7].reshape(7, 4, 4)
+    tap = next(iter(sd.taps.values()))
+    whole = sd.regenerate(state, point, offsets, recipe), sd.features(state, tap, recipe)
+    handle = parts["unet"].conv_in.register_forward_pre_hook(short)
+    try:
+        halved = sd.regenerate(state, point, offsets, recipe), sd.features(state, tap, recipe)
+    finally:
+        handle.remove()
+    assert max(sizes) <= most
+    for found, expected in zip(halved, whole, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
 # What is refused, and in what words
 
 
