@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 from rich.table import Table
 
 import genseg
+from command import run
 from genseg.interface import Backend
 from metrics import ImageFigures, measure_image, set_figures
 from quality import (
@@ -147,7 +147,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except genseg.GensegError as error:
-        sys.exit(f"error: {error}")
+    run(main)

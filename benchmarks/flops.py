@@ -12,7 +12,6 @@ import argparse
 import dataclasses
 import functools
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -28,6 +27,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import genseg
+from command import run
 from genseg.files import write_whole
 from genseg.interface import Backend, pick
 from genseg_backends.stable_diffusion import StableDiffusion
@@ -187,7 +187,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except genseg.GensegError as error:
-        sys.exit(f"error: {error}")
+    run(main)

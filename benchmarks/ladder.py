@@ -14,7 +14,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ import torch
 from rich.progress import track
 
 import genseg
+from command import run
 from genseg.cluster import cluster, masks_of
 from genseg.files import write_whole
 from genseg.images import inner, mirrored, model_size, to_tensor
@@ -250,7 +250,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except genseg.GensegError as error:
-        sys.exit(f"error: {error}")
+    run(main)

@@ -15,7 +15,6 @@ import hashlib
 import inspect
 import json
 import platform
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -34,6 +33,7 @@ from rich.table import Table
 from skimage.segmentation import slic
 
 import genseg
+from command import run
 from genseg.cluster import cluster, masks_of
 from genseg.files import write_whole
 from genseg.images import load_image, model_size, to_tensor
@@ -272,7 +272,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except genseg.GensegError as error:
-        sys.exit(f"error: {error}")
+    run(main)

@@ -28,6 +28,7 @@ import torch
 from rich.console import Console
 
 import genseg
+from command import run
 from genseg.files import write_whole
 from genseg.images import inner, load_image, mirrored, model_size, to_tensor
 from genseg.modulate import labels_at, normalised
@@ -284,7 +285,4 @@ def show(report: dict[str, Any], out: Path, console: Console) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except genseg.GensegError as error:
-        sys.exit(f"error: {error}")
+    run(main)
