@@ -30,9 +30,10 @@ import genseg
 from command import run
 from genseg.files import write_whole
 from genseg.interface import Backend, pick
+from genseg.modulate import masks_for
 from genseg_backends.stable_diffusion import StableDiffusion
 from procedures import Procedure, flop_counter, random_sd15, with_overrides
-from published import Published, masks_for
+from published import Published
 
 REFERENCE = "published:float32,draws=1"  # what ratios are to
 ALWAYS = (REFERENCE, "published:float32,draws=100", "paper,draws=1", "paper,draws=100", "fast")
@@ -70,7 +71,7 @@ def masks_of_regions(backend: Backend, recipe: genseg.Recipe, image: Tensor) -> 
     tap, point = pick("tap", backend.taps, recipe.tap), pick("point", backend.points, recipe.point)
     assert isinstance(recipe.n_clusters, int)
     labels = regions(recipe.n_clusters, *tap.grid_for(*image.shape[2:]))
-    return masks_for(point, labels, recipe.n_clusters, image, 0)
+    return masks_for(point, labels, recipe.n_clusters, (image.shape[2], image.shape[3]), 0)
 
 
 def published_flops(backend: StableDiffusion, recipe: genseg.Recipe, image: Tensor) -> dict[str, int]:

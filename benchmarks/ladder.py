@@ -30,11 +30,10 @@ from genseg.cluster import cluster, masks_of
 from genseg.files import write_whole
 from genseg.images import inner, mirrored, model_size, to_tensor
 from genseg.interface import Backend, pick
-from genseg.modulate import labels_at, normalised
+from genseg.modulate import labels_at, masks_for, normalised
 from ladder_report import Measured, figures, markdown, table_of
 from metrics import Labels, measure_image
 from procedures import Procedure, with_overrides
-from published import masks_for
 from quality import SIDE, Sample, common_options, digest, identity, load_set, parsed, provenance, wide_console
 
 PAPER = "paper"
@@ -129,7 +128,7 @@ class Ladder:
         pixels = pixels_of(sample, backend, recipe)
         state, encode_s = timed(backend, lambda: backend.encode(mirrored(pixels, recipe.margin), recipe, rung.seed))
         point = pick("point", backend.points, recipe.point)
-        masks = masks_for(point, clusters.grid_labels, n_clusters, pixels, recipe.margin)
+        masks = masks_for(point, clusters.grid_labels, n_clusters, (pixels.shape[2], pixels.shape[3]), recipe.margin)
         maps, modulate_s = timed(backend, lambda: genseg.difference_maps(backend, state, masks, recipe))
         labels = labels_at(normalised(inner(maps, recipe.margin), recipe.normalise), SIDE, SIDE).numpy()
         return {"labels": labels, "encode": encode_s, "modulate": modulate_s}

@@ -12,24 +12,24 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from genseg.cluster import cluster, masks_of
+from genseg.cluster import cluster
 from genseg.errors import GensegError
 from genseg.images import ImageLike, inner, load_image, mirrored, model_size, to_tensor
-from genseg.interface import FeatureTap, ModulationPoint, pick
-from genseg.modulate import blurred, labels_at, normalised
+from genseg.interface import FeatureTap, pick
+from genseg.modulate import blurred, labels_at, masks_for, normalised
 from genseg.recipe import Recipe
 from genseg.sites import tokens_to_map
 from genseg_backends.diffusion import _generator
 from genseg_backends.stable_diffusion import StableDiffusion
+from tape import Tape, TapedAttention
 
 
 @dataclass(frozen=True)
@@ -51,49 +51,6 @@ class Run:
     evaluations: int
     decodes: int
     seconds: dict[str, float]
-
-
-@dataclass
-class Tape:
-    """Queries and keys of the unmodified run.
-
-    Attributes:
-        replaying: Whether attentions use what was kept; if not, they keep what they compute.
-        timestep: Of the running pass.
-        kept: (timestep, attention) -> queries and keys, split into heads.
-    """
-
-    replaying: bool = False
-    timestep: int = -1
-    kept: dict[tuple[int, str], tuple[Tensor, Tensor]] = field(default_factory=dict)
-
-
-class TapedAttention:
-    """A diffusers attention processor that keeps queries and keys, or uses those kept in place of what it computes."""
-
-    def __init__(self, name: str, tape: Tape) -> None:
-        self.name, self.tape = name, tape
-
-    def __call__(
-        self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, **_: Any
-    ) -> Tensor:
-        """Attend; hidden_states [1, L, C], encoder_hidden_states [1, M, E] for cross-attention."""
-        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        key_in_tape = (self.tape.timestep, self.name)
-        queries, keys = (_heads(x, attn.heads) for x in (attn.to_q(hidden_states), attn.to_k(context)))
-        if self.tape.replaying:
-            queries, keys = self.tape.kept[key_in_tape]
-        else:
-            self.tape.kept[key_in_tape] = queries, keys
-        mixed = F.scaled_dot_product_attention(queries, keys, _heads(attn.to_v(context), attn.heads))
-        output: Tensor = mixed.transpose(1, 2).flatten(2)
-        for layer in attn.to_out:
-            output = layer(output)
-        return output / attn.rescale_output_factor
-
-
-def _heads(tokens: Tensor, heads: int) -> Tensor:
-    return tokens.unflatten(2, (heads, -1)).transpose(1, 2)
 
 
 class Published:
@@ -151,7 +108,9 @@ class Published:
         with self._timed(seconds, "recording"):
             tape = self.record(start, noise)
         with self._timed(seconds, "modulate"):
-            masks = masks_for(self.point, grid_labels, len(embeddings), pixels, recipe.margin)
+            masks = masks_for(
+                self.point, grid_labels, len(embeddings), (pixels.shape[2], pixels.shape[3]), recipe.margin
+            )
             branches = self.perturbed(start, noise, tape, masks)
         del tape  # gigabytes, and no longer needed
         with self._timed(seconds, "decode"):
@@ -319,12 +278,3 @@ def as_map(output: Any, site: FeatureTap, latents: Tensor, stride: int) -> Tenso
     output = output[0] if isinstance(output, tuple) else output
     height, width = (side * stride for side in latents.shape[-2:])
     return output if output.ndim == 4 else tokens_to_map(output, site.grid_for(height, width))
-
-
-def masks_for(
-    point: ModulationPoint, grid_labels: npt.NDArray[np.int32], n_clusters: int, pixels: Tensor, margin: int
-) -> Tensor:
-    """Clusters as masks [K, h, w] on the point's grid, continued by the margin, as `genseg.Segmenter` shapes them."""
-    masks = masks_of(grid_labels, n_clusters)
-    masks = F.interpolate(masks[None], point.grid_for(*pixels.shape[2:]), mode="nearest-exact")[0]
-    return mirrored(masks, margin // point.stride)

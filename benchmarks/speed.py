@@ -31,10 +31,10 @@ import genseg
 from command import run
 from genseg.files import write_whole
 from genseg.images import inner, load_image, mirrored, model_size, to_tensor
-from genseg.modulate import labels_at, normalised
+from genseg.modulate import labels_at, masks_for, normalised
 from genseg_backends.stable_diffusion import StableDiffusion
 from procedures import DTYPES, Procedure, flop_counter, random_sd15, with_overrides
-from published import Published, masks_for
+from published import Published
 from quality import provenance, wide_console
 from speed_report import completed, plot, tables
 
@@ -141,7 +141,8 @@ def labels_given(run: genseg.Segmenter, photo: Path, grid_labels: Any) -> Any:
     picture = load_image(photo, recipe.max_pixels)
     side = recipe.size or backend.image_size
     pixels = to_tensor(picture, model_size(*picture.size, side, backend.size_multiple, recipe.resize))
-    masks = masks_for(run.point, grid_labels, int(grid_labels.max()) + 1, pixels, recipe.margin)
+    shape = (pixels.shape[2], pixels.shape[3])
+    masks = masks_for(run.point, grid_labels, int(grid_labels.max()) + 1, shape, recipe.margin)
     state = backend.encode(mirrored(pixels, recipe.margin), recipe, run.seed)
     maps = inner(genseg.difference_maps(backend, state, masks, recipe), recipe.margin)
     return labels_at(normalised(maps, recipe.normalise), picture.height, picture.width).numpy().astype(np.uint8)

@@ -13,15 +13,14 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from genseg.cluster import cluster, masks_of
+from genseg.cluster import cluster
 from genseg.errors import GensegError
 from genseg.images import ImageLike, inner, load_image, mirrored, model_size, to_tensor
 from genseg.interface import Backend, pick
-from genseg.modulate import differences, labels_at, normalised, perturbed
+from genseg.modulate import differences, labels_at, masks_for, normalised, perturbed
 from genseg.progress import Bar
 from genseg.recipe import RecipeLike, load_recipe
 from genseg.registry import load_backend
@@ -169,9 +168,8 @@ class Segmenter:
             features = inner(backend.features(state, self.tap, recipe), margin // self.tap.stride)
         with clock.stage("cluster"):
             grid_labels, embeddings = cluster(features, recipe)
-        masks = masks_of(grid_labels, len(embeddings))
-        masks = F.interpolate(masks[None], self.point.grid_for(*pixels.shape[2:]), mode="nearest-exact")[0]
-        branches, attribute = shared(mirrored(masks, margin // self.point.stride), recipe.reach)
+        masks = masks_for(self.point, grid_labels, len(embeddings), (pixels.shape[2], pixels.shape[3]), margin)
+        branches, attribute = shared(masks, recipe.reach)
         rows = 2 * len(branches) if recipe.difference == "two-sided" else 1 + len(branches)
         with clock.stage("modulate", len(branches), evaluations=(1 + rows) * backend.steps(recipe)):
             estimates = perturbed(backend, state, branches, recipe)

@@ -97,7 +97,7 @@ def prefix_recorded(root: nn.Module, path: str) -> Iterator[Prefix]:
         nonlocal reached
         if module in prefix or reached:
             again.add(module)  # it runs more than once: one output cannot stand for it
-        elif not reached:
+        else:
             prefix[module] = output
             reached = module is site
 
