@@ -2,6 +2,7 @@ from .errors import GensegError as GensegError
 from .interface import Backend as Backend
 from .interface import Capabilities as Capabilities
 from .interface import FeatureTap as FeatureTap
+from .interface import ModelCard as ModelCard
 from .interface import ModulationPoint as ModulationPoint
 from .modulate import difference_maps as difference_maps
 from .recipe import Recipe as Recipe

@@ -22,19 +22,27 @@ from genseg.recipe import Recipe
 
 @dataclass(frozen=True)
 class FeatureTap:
-    """Where features are read: one module's output seen as a map [channels, h, w].
+    """Where features are read: what one module takes or puts out, seen as a map [channels, h, w].
+
+    The module works on maps [N, C, h, w], or on tokens [N, L, C] of which h·w, in row order, are the image's.
 
     Attributes:
         module: Dotted path of the torch module inside the model.
-        channels: Number of feature channels C.
+        channels: Number of feature channels C: the first C where the module has more.
         stride: Image pixels per grid cell, along each side.
         grid: (h, w) at the backend's own image size.
+        side: Whether the module's ``"output"`` is meant or its ``"input"``.
+        item: Which one, of a module that takes or puts out several tensors.
+        first: Position of the image's first token: text or class tokens stand before it.
     """
 
     module: str
     channels: int
     stride: int
     grid: tuple[int, int]
+    side: Literal["output", "input"] = "output"
+    item: int = 0
+    first: int = 0
 
     def grid_for(self, height: int, width: int) -> tuple[int, int]:
         """The grid (h, w) of an image of ``height`` × ``width`` pixels."""
@@ -43,7 +51,10 @@ class FeatureTap:
 
 @dataclass(frozen=True)
 class ModulationPoint(FeatureTap):
-    """Where an offset is added: to all channels of one module's output, at the positions of a mask."""
+    """Where an offset is added: to all channels of what one module takes or puts out, at the positions of a mask.
+
+    A spot where the network normalises over channels next is no point: layer norm takes a constant out again.
+    """
 
 
 @dataclass(frozen=True)
@@ -63,6 +74,28 @@ class Capabilities:
     noise_axis: bool = True
     deterministic: bool = True
     max_batch: int | None = None
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What is known of a backend's model before it is loaded. A factory has it as its attribute ``card``.
+
+    Attributes:
+        family: What kind of model it is, such as ``"SD3"``.
+        licence: Licence of the weights.
+        model: The hub id that is loaded when the caller names none; empty where the weights are part of a package.
+        revision: The commit of ``model`` that is loaded; None for its main branch.
+        parameters: Number of parameters of the generative network; None where not known.
+        calibration: Where the backend's recipe comes from: ``"paper"``, ``"calibrated"`` on the real weights, or
+            ``"derived"`` from the paper's noise levels and from where others found semantics in the model.
+    """
+
+    family: str
+    licence: str
+    model: str = ""
+    revision: str | None = None
+    parameters: int | None = None
+    calibration: Literal["paper", "calibrated", "derived"] = "derived"
 
 
 @dataclass
@@ -175,8 +208,13 @@ class Backend(ABC):
         """Network evaluations that `regenerate` takes for one offset: what progress is measured by."""
         return 1
 
-    def generate(self, prompt: str, seed: int) -> Any:  # noqa: ARG002
+    def generate(self, prompt: str, seed: int, recipe: Recipe) -> Any:  # noqa: ARG002
         """Make an image and return its state, to be segmented without inversion.
+
+        Args:
+            prompt: What the image shows; ``""`` for anything.
+            seed: Fixes every random draw made here.
+            recipe: The resolved recipe that the state will be used with.
 
         Raises:
             GensegError: If the model cannot generate (see `Capabilities.generates`).

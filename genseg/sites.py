@@ -1,18 +1,22 @@
-"""Module sites: read, edit or replay what torch modules put out, inside a context manager.
+"""Module sites: read, edit or replay what torch modules take and put out, inside a context manager.
+
+`read`, `offset` and `as_map` are what backends need: they go by the taps and points that a backend declares.
 
 Nothing stays behind: hooks are removed when the block is left, also by an exception.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeAlias
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genseg.errors import GensegError
+from genseg.interface import FeatureTap, ModulationPoint
 
 
 def module_at(root: nn.Module, path: str) -> nn.Module:
@@ -33,23 +37,36 @@ def module_at(root: nn.Module, path: str) -> nn.Module:
 
 
 @contextmanager
-def edited(root: nn.Module, path: str, edit: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Replace the output of the module at ``path`` by ``edit(output)`` within the block.
+def edited(
+    root: nn.Module, path: str, edit: Callable[[Tensor], Tensor], *, side: str = "output", item: int = 0
+) -> Iterator[None]:
+    """Replace what the module at ``path`` puts out, or takes, by ``edit`` of it within the block.
+
+    Args:
+        root: The model.
+        path: Dotted path of the module.
+        edit: Is given the tensor and returns the one in its place.
+        side: ``"output"`` or ``"input"``.
+        item: Which one, of several tensors.
 
     Raises:
         GensegError: When the block ends without an exception and the module never ran.
     """
     ran = False
 
-    def hook(_module: nn.Module, _inputs: object, output: object) -> object:
+    def swapped(tensors: Any) -> Any:
         nonlocal ran
-        ran = True
-        if isinstance(output, tuple):
-            return (edit(output[0]), *output[1:])
-        assert isinstance(output, Tensor)
-        return edit(output)
+        if not isinstance(tensors, tuple):
+            ran = True
+            return edit(tensors)
+        ran = ran or item < len(tensors)
+        return tuple(edit(tensor) if index == item else tensor for index, tensor in enumerate(tensors))
 
-    handle = module_at(root, path).register_forward_hook(hook)
+    module = module_at(root, path)
+    if side == "input":
+        handle = module.register_forward_pre_hook(lambda _, inputs: swapped(inputs))
+    else:
+        handle = module.register_forward_hook(lambda _module, _inputs, output: swapped(output))
     try:
         yield
     finally:
@@ -63,8 +80,10 @@ class _Reached(Exception):  # noqa: N818
 
 
 @contextmanager
-def recorded(root: nn.Module, path: str, *, stop: bool = False) -> Iterator[list[Tensor]]:
-    """Collect the outputs of the module at ``path`` within the block, in order of its runs.
+def recorded(
+    root: nn.Module, path: str, *, stop: bool = False, side: str = "output", item: int = 0
+) -> Iterator[list[Tensor]]:
+    """Collect what the module at ``path`` puts out, or takes, within the block, in order of its runs; see `edited`.
 
     With ``stop`` the block ends at the module's first run: what the model would compute after it is not computed.
     """
@@ -77,7 +96,7 @@ def recorded(root: nn.Module, path: str, *, stop: bool = False) -> Iterator[list
         return output
 
     try:
-        with edited(root, path, keep):
+        with edited(root, path, keep, side=side, item=item):
             yield outputs
     except _Reached:
         pass
@@ -88,10 +107,17 @@ Prefix: TypeAlias = "dict[nn.Module, Any]"
 
 
 @contextmanager
-def prefix_recorded(root: nn.Module, path: str) -> Iterator[Prefix]:
-    """Collect, in one pass within the block, what the modules up to and including the one at ``path`` put out."""
+def prefix_recorded(root: nn.Module, path: str, *, side: str = "output") -> Iterator[Prefix]:
+    """Collect, in one pass within the block, what the modules up to the one at ``path`` put out.
+
+    That one is included where its output is the site, and not where its input is.
+    """
     prefix: Prefix = {}
     site, reached, again = module_at(root, path), False, set()
+
+    def reach(*_: object) -> None:
+        nonlocal reached
+        reached = True
 
     def keep(module: nn.Module, _inputs: object, output: object) -> None:
         nonlocal reached
@@ -101,7 +127,11 @@ def prefix_recorded(root: nn.Module, path: str) -> Iterator[Prefix]:
             prefix[module] = output
             reached = module is site
 
-    handles = [module.register_forward_hook(keep) for module in (*_beside(root, path), site)]
+    if side == "input":
+        modules, handles = [*_beside(root, path)], [site.register_forward_pre_hook(reach)]
+    else:
+        modules, handles = [*_beside(root, path), site], []
+    handles += [module.register_forward_hook(keep) for module in modules]
     try:
         yield prefix
     finally:
@@ -114,10 +144,17 @@ def prefix_recorded(root: nn.Module, path: str) -> Iterator[Prefix]:
 @contextmanager
 def prefix_replayed(prefix: Prefix, rows: int) -> Iterator[None]:
     """Within the block the modules of ``prefix``, recorded on one row, give that for ``rows`` rows without running."""
-    kept = {module: vars(module).get("forward") for module in prefix}
+    with replaced({module: partial(_given, _repeated(output, rows)) for module, output in prefix.items()}):
+        yield
+
+
+@contextmanager
+def replaced(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
+    """Within the block each of the modules runs the function given for it in place of its own ``forward``."""
+    kept: dict[nn.Module, Any] = {module: vars(module).get("forward") for module in forwards}
     try:
-        for module, output in prefix.items():
-            module.forward = partial(_given, _repeated(output, rows))
+        for module, forward in forwards.items():
+            module.forward = forward
         yield
     finally:
         for module, forward in kept.items():
@@ -147,6 +184,58 @@ def _repeated(output: Any, rows: int) -> Any:
     if isinstance(output, Tensor):
         return output.expand(rows, *output.shape[1:]) if len(output) == 1 else output
     return tuple(_repeated(part, rows) for part in output) if isinstance(output, tuple) else output
+
+
+@contextmanager
+def read(root: nn.Module, tap: FeatureTap) -> Iterator[list[Tensor]]:
+    """Collect what a tap reads within the block, which ends at the tap: see `as_map` for what to do with it."""
+    with recorded(root, tap.module, stop=True, side=tap.side, item=tap.item) as tensors:
+        yield tensors
+
+
+@contextmanager
+def offset(root: nn.Module, point: ModulationPoint, offsets: Tensor, unit: str = "absolute") -> Iterator[None]:
+    """Within the block an offset is added at a modulation point, another one in each row.
+
+    Args:
+        root: The model, whose pass within the block has N rows, or one that stands for N equal rows.
+        point: Where.
+        offsets: float32 [N, h, w] on the point's grid, added to all of its channels.
+        unit: The recipe's `strength_unit`: ``"rms"`` for multiples of the first row's root mean square at the point.
+    """
+
+    def add(tensor: Tensor) -> Tensor:
+        seen = as_map(tensor[:1], point, (offsets.shape[1], offsets.shape[2]))
+        scale = seen.float().square().mean().sqrt() if unit == "rms" else 1.0
+        added = (scale * offsets[:, None]).to(tensor.dtype)
+        if tensor.ndim == 4:
+            return tensor + added
+        tokens = added.flatten(2).transpose(1, 2)
+        after, beyond = tensor.shape[1] - point.first - tokens.shape[1], tensor.shape[2] - seen.shape[1]
+        if after or point.first or beyond:
+            tokens = F.pad(tokens.expand(-1, -1, seen.shape[1]), (0, beyond, point.first, after))
+        return tensor + tokens
+
+    with edited(root, point.module, add, side=point.side, item=point.item):
+        yield
+
+
+def as_map(tensor: Tensor, site: FeatureTap, grid: tuple[int, int]) -> Tensor:
+    """What a module takes or puts out as map [N, C, h, w], whether it works on maps or on tokens.
+
+    Raises:
+        GensegError: If it is not on the grid, or lacks channels: the backend declares the site wrongly.
+    """
+    if tensor.ndim == 4:
+        seen = tensor[:, : site.channels]
+    else:
+        tokens = tensor[:, site.first : site.first + grid[0] * grid[1], : site.channels]
+        seen = tokens_to_map(tokens, grid) if tokens.shape[1] == grid[0] * grid[1] else tokens[..., None]
+    if seen.shape[1:] != (site.channels, *grid):
+        raise GensegError(
+            f"{site.module} was declared with {site.channels} channels on the grid {grid}, and is {list(tensor.shape)}"
+        )
+    return seen
 
 
 def tokens_to_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:

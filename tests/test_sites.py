@@ -2,8 +2,18 @@ import pytest
 import torch
 from torch import nn
 
-from genseg import GensegError
-from genseg.sites import edited, module_at, prefix_recorded, prefix_replayed, recorded, tokens_to_map
+from genseg import FeatureTap, GensegError, ModulationPoint
+from genseg.sites import (
+    as_map,
+    edited,
+    module_at,
+    offset,
+    prefix_recorded,
+    prefix_replayed,
+    read,
+    recorded,
+    tokens_to_map,
+)
 
 
 @pytest.fixture
@@ -123,3 +133,70 @@ def test_a_replayed_prefix_leaves_nothing_behind_after_an_exception():
         raise ZeroDivisionError
     assert vars(model.embed)["forward"] is own
     assert "forward" not in vars(model.blocks[0])
+
+
+def test_the_input_of_a_module_is_recorded_and_edited(model: nn.Module):
+    x = torch.randn(5, 3)
+    with edited(model, "1.1", lambda seen: seen + 1, side="input"), recorded(model, "1.1", side="input") as seen:
+        changed = model(x)
+    hidden = model[0](x).relu()
+    assert torch.equal(changed, model[1][1](hidden + 1))
+    assert torch.equal(seen[0], hidden + 1)
+
+
+def test_a_prefix_up_to_an_input_leaves_the_module_itself_to_run():
+    torch.manual_seed(0)
+    model, x, added = Network(), torch.randn(1, 3), torch.randn(5, 4)
+    with prefix_recorded(model, "blocks.1.site", side="input") as prefix:
+        model(x)
+    assert set(prefix) == {model.embed, model.blocks[0]}
+    with edited(model, "blocks.1.site", lambda seen: seen + added, side="input"):
+        expected = model(x.expand(5, 3))
+    with prefix_replayed(prefix, 5), edited(model, "blocks.1.site", lambda seen: seen + added, side="input"):
+        torch.testing.assert_close(model(torch.full((5, 3), torch.nan)), expected)
+
+
+class Joint(nn.Module):
+    """Puts out text tokens and, of three text and six image tokens in one, the whole."""
+
+    def forward(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return tokens[:, :3], tokens
+
+
+TAP = FeatureTap("0", channels=2, stride=8, grid=(2, 3), item=1, first=3)
+POINT = ModulationPoint("0", channels=2, stride=8, grid=(2, 3), item=1, first=3)
+
+
+def test_a_tap_reads_the_images_tokens_and_its_own_channels_alone():
+    model, tokens = nn.Sequential(Joint()), torch.arange(36.0).view(1, 9, 4)
+    with read(model, TAP) as seen:
+        model(tokens)
+    found = as_map(seen[0], TAP, (2, 3))
+    assert found[0, 1].tolist() == [[13, 17, 21], [25, 29, 33]]
+
+
+@pytest.mark.parametrize("unit", ["absolute", "rms"])
+def test_an_offset_is_added_to_the_images_tokens_and_the_sites_channels_alone(unit):
+    model, tokens, mask = nn.Sequential(Joint()), torch.arange(36.0).view(1, 9, 4), torch.zeros(2, 2, 3)
+    mask[0, 1, 2] = mask[1, 0, 0] = 2.0
+    with offset(model, POINT, mask, unit):
+        text, changed = model(tokens)
+    scale = tokens[:, 3:, :2].square().mean().sqrt().item() if unit == "rms" else 1
+    expected = tokens.expand(2, 9, 4).clone()
+    expected[0, 8, :2] += 2 * scale
+    expected[1, 3, :2] += 2 * scale
+    torch.testing.assert_close(changed, expected)
+    assert torch.equal(text, tokens[:, :3])
+
+
+def test_an_offset_on_maps_reaches_its_positions_in_every_channel():
+    model, maps = nn.Sequential(nn.Identity()), torch.zeros(1, 5, 2, 3)
+    with offset(model, ModulationPoint("0", 5, 8, (2, 3)), torch.eye(6).view(6, 2, 3)):
+        assert torch.equal(model(maps), torch.eye(6).view(6, 1, 2, 3).expand(6, 5, 2, 3))
+
+
+@pytest.mark.parametrize("shape", [(1, 9, 2), (1, 7, 4), (1, 1, 2, 3), (1, 2, 3, 2)])
+def test_a_site_that_is_not_as_declared_is_an_error_naming_it(shape):
+    site = FeatureTap("somewhere", channels=4 if len(shape) == 3 else 2, stride=8, grid=(2, 3), first=3)
+    with pytest.raises(GensegError, match="somewhere was declared with"):
+        as_map(torch.zeros(shape), site, (2, 3))

@@ -20,7 +20,7 @@ from genseg.batches import Batches, free_memory
 from genseg.errors import GensegError
 from genseg.interface import Backend, FeatureTap, ModulationPoint
 from genseg.recipe import Recipe
-from genseg.sites import Prefix, edited, prefix_recorded, prefix_replayed, recorded, tokens_to_map
+from genseg.sites import Prefix, as_map, offset, prefix_recorded, prefix_replayed, read
 from genseg_backends.schedule import NoiseSchedule
 
 NETWORK_DEPTH = 40  # tensors of a network's widest level that a pass holds at once, for the estimate of memory
@@ -160,10 +160,10 @@ class DiffusionBackend(Backend):
         def total(draws: Tensor) -> Tensor:
             timesteps = torch.full((len(draws),), recipe.t_f)
             x = self.schedule.noised(clean.expand(len(draws), -1, -1, -1), draws.to(self.device), timesteps)
-            with recorded(reader, tap.module, stop=True) as outputs:
+            with read(reader, tap) as seen:
                 self.predict(x.to(dtype), timesteps.to(self.device), reader)
             self.meter.count(evaluations=len(draws))
-            return self.as_map(outputs[0], tap, x).sum(dim=0, keepdim=True, dtype=torch.float64)
+            return as_map(seen[0], tap, self._grid(tap, x)).sum(dim=0, keepdim=True, dtype=torch.float64)
 
         totals = self._batches(recipe, clean).map(total, noise)
         return (totals.sum(dim=0) / recipe.draws).float()
@@ -179,7 +179,7 @@ class DiffusionBackend(Backend):
         Raises:
             GensegError: If the offsets are not on the point's grid.
         """
-        grid = point.grid_for(*(side * self.codec.stride for side in state.latents.shape[2:]))
+        grid = self._grid(point, state.latents)
         if offsets.shape[1:] != grid:
             raise GensegError(f"masks must be on the grid {grid} of {point.module}, not {tuple(offsets.shape[1:])}")
         branches, batches = offsets.to(self.device), self._batches(recipe, state.latents)
@@ -188,7 +188,7 @@ class DiffusionBackend(Backend):
                 x, after = state.latents[index : index + 1], state.latents[index + 1]
                 attention.leads = True
                 if index == 0:
-                    with prefix_recorded(self.network, point.module) as prefix:
+                    with prefix_recorded(self.network, point.module, side=point.side) as prefix:
                         mean = self.step(x, t, before)
                     step, unmodified = partial(self._offset_step, x, t, before, point, prefix, recipe), 0 * branches[:1]
                 else:
@@ -217,13 +217,8 @@ class DiffusionBackend(Backend):
         offsets: Tensor,
     ) -> Tensor:
         """`step` from one x once per offset [N, h, w], computed from the point on."""
-
-        def add(output: Tensor) -> Tensor:
-            unit = output[0].float().square().mean().sqrt() if recipe.strength_unit == "rms" else 1.0
-            added = offsets[:, None] if output.ndim == 4 else offsets[:, None].flatten(2).transpose(1, 2)
-            return output + (unit * added).to(output.dtype)
-
-        with prefix_replayed(prefix, len(offsets)), edited(self.network, point.module, add):
+        rows = prefix_replayed(prefix, len(offsets))
+        with rows, offset(self.network, point, offsets, recipe.strength_unit):
             return self.step(x.expand(len(offsets), -1, -1, -1), t, before)
 
     def _derivatives(self, step: Callable[[Tensor], Tensor], at: Tensor, tangents: Tensor) -> Tensor:
@@ -248,12 +243,9 @@ class DiffusionBackend(Backend):
         pixels = math.prod(estimates.shape[2:]) * self.codec.stride**2
         return Batches(self._fitting(pixels * DECODER_WIDTH)).map(decoded, estimates)
 
-    def as_map(self, output: Tensor, site: FeatureTap, latents: Tensor) -> Tensor:
-        """A site's output as [N, C, h, w], whether the module puts out maps or tokens in row order."""
-        if output.ndim == 4:
-            return output
-        height, width = (side * self.codec.stride for side in latents.shape[-2:])
-        return tokens_to_map(output, site.grid_for(height, width))
+    def _grid(self, site: FeatureTap, latents: Tensor) -> tuple[int, int]:
+        """The grid of a site for latents [..., h, w]."""
+        return site.grid_for(*(side * self.codec.stride for side in latents.shape[-2:]))
 
     def _batches(self, recipe: Recipe, latents: Tensor) -> Batches:
         """Batches of as many rows as the recipe says or, if it leaves it open, as fit."""
