@@ -143,8 +143,13 @@ def prefix_recorded(root: nn.Module, path: str, *, side: str = "output") -> Iter
 
 @contextmanager
 def prefix_replayed(prefix: Prefix, rows: int) -> Iterator[None]:
-    """Within the block the modules of ``prefix``, recorded on one row, give that for ``rows`` rows without running."""
-    with replaced({module: partial(_given, _repeated(output, rows)) for module, output in prefix.items()}):
+    """Within the block the modules of ``prefix``, recorded on one row, give that for ``rows`` rows without running.
+
+    Those that put out anything but one row do run: position embeddings, and what works on the tokens of all rows at
+    once.
+    """
+    given = {m: partial(_given, _repeated(output, rows)) for m, output in prefix.items() if _one_row(output)}
+    with replaced(given):
         yield
 
 
@@ -179,11 +184,16 @@ def _given(output: Any, *_: Any, **__: Any) -> Any:
     return output
 
 
+def _one_row(output: Any) -> bool:
+    """Whether all there is are tensors of one row."""
+    return all(map(_one_row, output)) if isinstance(output, tuple) else isinstance(output, Tensor) and len(output) == 1
+
+
 def _repeated(output: Any, rows: int) -> Any:
-    """One row, in tensors and tuples of them, as ``rows`` equal rows that share memory."""
-    if isinstance(output, Tensor):
-        return output.expand(rows, *output.shape[1:]) if len(output) == 1 else output
-    return tuple(_repeated(part, rows) for part in output) if isinstance(output, tuple) else output
+    """One row, a tensor or a tuple of them, as ``rows`` equal rows that share memory."""
+    if isinstance(output, tuple):
+        return tuple(_repeated(part, rows) for part in output)
+    return output.expand(rows, *output.shape[1:])
 
 
 @contextmanager

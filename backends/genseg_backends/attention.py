@@ -1,8 +1,12 @@
 """Attention injection: queries and keys of the unmodified run for every branch (EmerDiff, section 3.3).
 
 At each step the unmodified sample leads: its pass leaves the queries and keys of every attention behind, and the
-branches' passes use them. Attention probabilities are then the same for all branches of a batch: they are computed once
-and applied to the branches' values laid side by side. What one step leaves, the next one overwrites.
+branches' passes use them. What one step leaves, the next one overwrites. Two ways, by the kind of attention:
+
+- Plain attention (`SharedQueryKey`, a processor): probabilities are the same for all branches of a batch, computed once
+  and applied to the branches' values laid side by side.
+- Any other, with text beside the image, rotary positions, normalised or fused projections or linear attention: its own
+  processor runs, and the projections to queries and keys give what they gave the unmodified sample (`HeldProjection`).
 """
 
 from __future__ import annotations
@@ -12,46 +16,109 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
-from torch import Tensor
+from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
+from torch import Tensor, nn
+
+from genseg.sites import replaced
 
 PROBABILITIES = 2**25  # attention probabilities held at once, over all heads
+PROJECTIONS = ("to_q", "to_k", "add_q_proj", "add_k_proj")
+"""Names, in an attention, of the modules that queries and keys come from."""
+FUSED = "to_qkv_mlp_proj"
+"""And of the one that puts out queries, keys, values and more, side by side."""
+
+
+PLAIN_PROCESSORS = (AttnProcessor, AttnProcessor2_0)
 
 
 class SharedQueriesAndKeys:
-    """The attention processors of a U-Net while branches share queries and keys.
+    """The attentions of a network while branches share queries and keys.
 
     Args:
-        unet: The U-Net; its own processors are put back when the block of `under_way` is left.
+        network: The network; its own processors are put back when the block of `under_way` is left.
 
     Attributes:
         leads: Whether the pass under way is that of the unmodified sample, one row; else it is one of branches.
     """
 
-    def __init__(self, unet: UNet2DConditionModel) -> None:
+    def __init__(self, network: nn.Module) -> None:
         self.leads = True
-        self._unet = unet
-        self._processors = {name: SharedQueryKey(self) for name in unet.attn_processors}
+        self._processors: dict[Any, SharedQueryKey] = {}
+        self._held: dict[nn.Module, HeldProjection] = {}
+        attentions: list[Any] = [module for module in network.modules() if hasattr(module, "processor")]
+        for attention in attentions:
+            if _is_plain(attention):
+                self._processors[attention] = SharedQueryKey(self)
+                continue
+            for name, module in attention.named_children():
+                if name in PROJECTIONS:
+                    self._held[module] = HeldProjection(self, module)
+                elif name == FUSED:
+                    self._held[module] = HeldProjection(self, module, 2 * attention.inner_dim)
 
     @contextmanager
     def under_way(self) -> Iterator[SharedQueriesAndKeys]:
-        """Within the block every attention of the U-Net is a `SharedQueryKey`."""
-        own = self._unet.attn_processors
-        self._unet.set_attn_processor(dict(self._processors))
+        """Within the block every attention of the network takes part."""
+        own = {attention: attention.processor for attention in self._processors}
+        for attention, processor in self._processors.items():
+            attention.set_processor(processor)
         try:
-            yield self
+            with replaced(self._held):
+                yield self
         finally:
-            self._unet.set_attn_processor(own)
-            for processor in self._processors.values():
-                processor.kept = ()
+            for attention, processor in own.items():
+                attention.set_processor(processor)
+            keepers: list[SharedQueryKey | HeldProjection] = [*self._processors.values(), *self._held.values()]
+            for keeper in keepers:
+                keeper.kept = ()
+
+
+def _is_plain(attention: Any) -> bool:
+    """Whether an attention is softmax(QKᵀ/√d) V of projected tokens and nothing else."""
+    if not isinstance(attention, Attention) or type(attention.processor) not in PLAIN_PROCESSORS:
+        return False
+    extras = (
+        "group_norm",
+        "spatial_norm",
+        "norm_q",
+        "norm_k",
+        "added_kv_proj_dim",
+        "norm_cross",
+        "residual_connection",
+    )
+    return not any(getattr(attention, extra, None) for extra in extras)
+
+
+class HeldProjection:
+    """What stands for the ``forward`` of a projection to queries or keys.
+
+    Attributes:
+        kept: What the unmodified sample's last pass left: one row's queries and keys.
+    """
+
+    def __init__(self, injection: SharedQueriesAndKeys, module: nn.Module, columns: int | None = None) -> None:
+        self.kept: tuple[Tensor, ...] = ()
+        self._injection, self._own, self._columns = injection, module.forward, columns
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """Project; the first ``columns`` channels, or all of them, are the unmodified sample's."""
+        if self._injection.leads:
+            output: Tensor = self._own(tokens)
+            self.kept = (output[:1, ..., : self._columns],)
+            return output
+        (held,) = self.kept
+        rows = held.expand(len(tokens), *held.shape[1:])
+        if self._columns is None:
+            return rows
+        return torch.cat([rows, self._own(tokens)[..., self._columns :]], dim=-1)
 
 
 class SharedQueryKey:
-    """A diffusers attention processor, for one attention.
+    """A diffusers attention processor, for one plain attention.
 
     Attributes:
         kept: What the unmodified sample's last pass left: queries and keys [heads, L, d], or, of a cross-attention, its
-            output [1, L, C].
+            output before the projection [1, L, C].
     """
 
     def __init__(self, injection: SharedQueriesAndKeys) -> None:
@@ -65,17 +132,18 @@ class SharedQueryKey:
         if self._injection.leads:
             self.kept = _led(attn, hidden_states[:1], encoder_hidden_states)
         if encoder_hidden_states is not None:  # one prompt, shared queries: the same output for every row
-            return self.kept[0].expand(len(hidden_states), -1, -1)
+            output = _projected(attn, self.kept[0])
+            return output.expand(len(hidden_states), -1, -1)
         query, key = self.kept
         return _projected(attn, attend(query, key, attn.to_v(hidden_states), upcast=attn.upcast_attention))
 
 
 def _led(attn: Any, tokens: Tensor, context: Tensor | None) -> tuple[Tensor, ...]:
-    """What branches need of the unmodified sample: query and key, or all of a cross-attention's output."""
+    """What branches need of the unmodified sample: query and key, or what a cross-attention makes of the prompt."""
     if context is None:
         return _heads(attn.to_q(tokens), attn.heads), _heads(attn.to_k(tokens), attn.heads)
     query, key = _heads(attn.to_q(tokens), attn.heads), _heads(attn.to_k(context[:1]), attn.heads)
-    return (_projected(attn, attend(query, key, attn.to_v(context[:1]), upcast=attn.upcast_attention)),)
+    return (attend(query, key, attn.to_v(context[:1]), upcast=attn.upcast_attention),)
 
 
 def attend(query: Tensor, key: Tensor, values: Tensor, *, upcast: bool = False) -> Tensor:

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import copy
-import importlib
-import re
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
+import diffusers
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, ModelMixin, UNet2DConditionModel
-from torch import Tensor, nn
+from torch import Tensor
 
 from genseg.errors import GensegError
-
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
-FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
-"""How names end that are a file's and no hub id."""
-
-
-ModuleT = TypeVar("ModuleT", bound=nn.Module)
+from genseg_backends.hub import extra, first_line, local_path, missing, place_of
 
 
 class Parts(NamedTuple):
@@ -39,60 +29,6 @@ class Parts(NamedTuple):
     prompt_embeds: Tensor
 
 
-def device_of(device: str | None) -> torch.device:
-    """The torch device asked for; None for CUDA where there is one, else the CPU.
-
-    Raises:
-        GensegError: If it is no device, or not there.
-    """
-    try:
-        found = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=found)
-    except (RuntimeError, AssertionError) as error:
-        raise GensegError(
-            f"device {device!r} is not available here; use device='cpu' or install a torch for it"
-        ) from error
-    return found
-
-
-def dtype_of(dtype: str | torch.dtype | None) -> torch.dtype:
-    """The torch dtype asked for; None for float32.
-
-    Raises:
-        GensegError: If it is not one that models run in.
-    """
-    found = DTYPES.get(str(dtype or "float32").removeprefix("torch."))
-    if found is None:
-        raise GensegError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
-    return found
-
-
-def in_dtype(module: ModuleT, dtype: torch.dtype) -> ModuleT:
-    """The module itself if it is in ``dtype``, else a copy that is."""
-    if next(module.parameters()).dtype == dtype:
-        return module
-    return nn.Module.to(copy.deepcopy(module), dtype)  # diffusers' own `to` warns of what does not concern these
-
-
-def local_path(model: str, revision: str | None = None) -> Path | None:
-    """The file or folder that ``model`` names, or None for a hub id; the hub itself is not asked.
-
-    Raises:
-        GensegError: If it is neither, or a local one with a ``revision``.
-    """
-    path = Path(model).expanduser()
-    if path.exists():
-        if revision:
-            raise GensegError(f"revision={revision!r} is for the hub, and {model} is local; leave it out")
-        return path
-    if not HUB_ID.fullmatch(model) or model.endswith(FILES):
-        raise GensegError(
-            f"there is no file or folder {model}, and a hub id is organisation/name; "
-            "give a local folder, a .safetensors file or a hub id"
-        )
-    return None
-
-
 def load_folder(model: str, dtype: torch.dtype, revision: str | None = None) -> Parts:
     """All parts of a checkpoint in the diffusers layout, a local folder or a hub id.
 
@@ -105,7 +41,7 @@ def load_folder(model: str, dtype: torch.dtype, revision: str | None = None) -> 
         unet=load_part(UNet2DConditionModel, model, "unet", dtype, revision),
         vae=load_part(AutoencoderKL, model, "vae", dtype, revision).eval(),
         scheduler=load_scheduler(model, revision),
-        prompt_embeds=empty_prompt(model, revision),
+        prompt_embeds=clip_prompt(model, revision=revision),
     )
 
 
@@ -121,8 +57,8 @@ def load_part(
         found = load_config(kind, model, subfolder, revision).get("_class_name", kind.__name__)
         if found != kind.__name__:  # diffusers would fill what it does not find with defaults
             raise GensegError(
-                f"{_place(model, subfolder, revision)} is of class {found} (looked for {kind.__name__}); "
-                "use a checkpoint shaped like Stable Diffusion 1.x or 2.x"
+                f"{place_of(model, subfolder, revision)} is of class {found} (looked for {kind.__name__}); "
+                "use a checkpoint of the backend's family"
             )
     source = str(local_path(model, revision) or model)
     try:
@@ -139,9 +75,9 @@ def load_part(
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # diffusers and the hub raise OSError, ValueError, RuntimeError, KeyError and their own
-        raise _missing(model, subfolder or kind.__name__, revision, error) from error
+        raise missing(model, subfolder or kind.__name__, revision, error) from error
     if info["missing_keys"]:  # transformers would leave them at random
-        place = _place(model, subfolder, revision)
+        place = place_of(model, subfolder, revision)
         raise GensegError(f"{place} lacks weights ({min(info['missing_keys'])}); get the checkpoint again")
     return part
 
@@ -156,28 +92,103 @@ def load_config(kind: Any, model: str, subfolder: str, revision: str | None = No
     try:
         config: dict[str, Any] = kind.load_config(source, subfolder=subfolder, revision=revision)
     except Exception as error:
-        raise _missing(model, subfolder or kind.__name__, revision, error) from error
+        raise missing(model, subfolder or kind.__name__, revision, error) from error
     return config
 
 
-def load_scheduler(model: str, revision: str | None = None) -> DDIMScheduler:
-    """The noise schedule of a checkpoint, whatever sampler it names.
+def load_scheduler(model: str, revision: str | None = None) -> Any:
+    """The noise schedule of a checkpoint, whatever sampler it names: a `DDIMScheduler`, or a scheduler of a flow.
 
     Raises:
-        GensegError: If it is missing, or not one of betas.
+        GensegError: If it is missing, or of neither kind.
     """
-    scheduler = load_part(DDIMScheduler, model, "scheduler", revision=revision)
     config = load_config(DDIMScheduler, model, "scheduler", revision)
+    name = str(config.get("_class_name"))
+    if is_flow(config):
+        return load_part(getattr(diffusers, name), model, "scheduler", revision=revision)
     if "beta_start" not in config and not config.get("trained_betas"):
         raise GensegError(
-            f"the scheduler of {model} is a {config.get('_class_name')}, which has no betas; "
-            "this backend needs one of the DDPM family"
+            f"the scheduler of {model} is a {name}, which has no betas; this backend needs one of the DDPM family"
         )
-    return scheduler
+    return load_part(DDIMScheduler, model, "scheduler", revision=revision)
 
 
-def empty_prompt(model: str, revision: str | None = None) -> Tensor:
-    """The embedding of the empty prompt, [1, tokens, dim] float32, by the checkpoint's own text encoder.
+def is_flow(config: Any) -> bool:
+    """Whether a scheduler's configuration is that of a rectified flow."""
+    return config.get("prediction_type") == "flow_prediction" or "FlowMatch" in str(config.get("_class_name"))
+
+
+def load_network(
+    kind: Any, model: str, part: str, dtype: torch.dtype, revision: str | None = None, config: str | None = None
+) -> Any:
+    """A denoiser of one class, from a checkpoint's folder or a single file of its own.
+
+    Args:
+        kind: Its class in diffusers.
+        model: A folder, hub id or ``.safetensors`` file.
+        part: Its folder in a checkpoint.
+        dtype: What it is loaded in.
+        revision: Branch, tag or commit on the hub.
+        config: The checkpoint that a single file belongs to.
+
+    Raises:
+        GensegError: If it is missing, unreadable, or of another architecture.
+    """
+    path = local_path(model, None if config else revision)
+    if path is None or path.is_dir():
+        return load_part(kind, model, part, dtype, revision)
+    if path.suffix != ".safetensors":
+        raise GensegError(f"{path} is not a .safetensors file; pickles can run code, so convert it first")
+    if not hasattr(kind, "from_single_file"):
+        raise GensegError(f"a {kind.__name__} is not read from single files; give a diffusers folder or a hub id")
+    source = str(local_path(config or "", revision) or config)
+    try:
+        network = kind.from_single_file(str(path), config=source, subfolder=part, torch_dtype=dtype, revision=revision)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # diffusers raises ValueError, KeyError, OSError, NotImplementedError and its own
+        raise GensegError(
+            f"{path} does not fit the {part} of {source} ({first_line(error)}); "
+            "give the folder that belongs to it as config=..., or another file"
+        ) from error
+    if any(parameter.is_meta for parameter in network.parameters()):
+        raise GensegError(f"{path} lacks weights of a {kind.__name__}; get the file again, or another one")
+    return network
+
+
+def load_text(kind: Any, model: str, dtype: torch.dtype, revision: str | None = None) -> Any:
+    """A pipeline of a checkpoint with its tokenizers and text encoders and nothing else.
+
+    Args:
+        kind: The pipeline's class in diffusers.
+        model: A folder or hub id.
+        dtype: What the network computes in; text encoders, which overflow in float16, are then in bfloat16.
+        revision: Branch, tag or commit on the hub.
+
+    Raises:
+        GensegError: If a part is missing or unreadable, or a package is.
+    """
+    extra("transformers")
+    index = load_config(kind, model, "", revision)
+    others = [
+        name
+        for name, value in index.items()
+        if isinstance(value, list | tuple) and not name.startswith(("text_encoder", "tokenizer"))
+    ]
+    precision = torch.float32 if dtype == torch.float32 else torch.bfloat16
+    source = str(local_path(model, revision) or model)
+    try:
+        return kind.from_pretrained(
+            source, **dict.fromkeys(others), torch_dtype=precision, use_safetensors=True, revision=revision
+        )
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # as in `load_part`
+        raise missing(model, "text encoders", revision, error) from error
+
+
+def clip_prompt(model: str, prompt: str = "", revision: str | None = None) -> Tensor:
+    """The embedding of a prompt, [1, tokens, dim] float32, by the checkpoint's own CLIP text encoder.
 
     Raises:
         GensegError: If transformers is not installed, or the text encoder cannot be loaded.
@@ -187,7 +198,8 @@ def empty_prompt(model: str, revision: str | None = None) -> Tensor:
     encoder = load_part(transformers.CLIPTextModel, model, "text_encoder", torch.float32, revision).eval()
     if len(tokenizer) != encoder.config.vocab_size:  # transformers makes up a tokenizer where the files are missing
         raise GensegError(f"the tokenizer of {model} is missing or not its text encoder's; get the checkpoint again")
-    tokens = tokenizer("", padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt")
+    length = tokenizer.model_max_length
+    tokens = tokenizer(prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
     return encoded(encoder, tokens.input_ids)
 
 
@@ -195,38 +207,3 @@ def empty_prompt(model: str, revision: str | None = None) -> Tensor:
 def encoded(encoder: Any, tokens: Tensor) -> Tensor:
     """What a CLIP text encoder makes of token ids [1, tokens]: [1, tokens, dim]."""
     return encoder(tokens).last_hidden_state.clone()
-
-
-def extra(package: str) -> Any:
-    """A package of the ``sd`` extra.
-
-    Raises:
-        GensegError: If it is not installed.
-    """
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise GensegError(f"this needs the package {package!r}; run: pip install 'genseg[sd]'") from error
-
-
-def first_line(error: Exception) -> str:
-    """An exception in one line."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
-
-
-def _place(model: str, subfolder: str, revision: str | None) -> str:
-    part = f"the {subfolder} of {model}" if subfolder else model
-    return f"{part} at revision {revision!r}" if revision else part
-
-
-def _missing(model: str, part: str, revision: str | None, error: Exception) -> GensegError:
-    detail = first_line(error)
-    if Path(model).expanduser().exists():
-        return GensegError(
-            f"{model} has no usable {part}/ ({detail}); give a folder in the diffusers layout with safetensors"
-        )
-    return GensegError(
-        f"cannot get {_place(model, part, revision)} ({detail}); connect to the hub once to download it, "
-        "or give a local folder"
-    )

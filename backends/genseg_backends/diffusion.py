@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,27 +21,13 @@ from genseg.errors import GensegError
 from genseg.interface import Backend, FeatureTap, ModulationPoint
 from genseg.recipe import Recipe
 from genseg.sites import Prefix, as_map, offset, prefix_recorded, prefix_replayed, read
-from genseg_backends.schedule import NoiseSchedule
+from genseg_backends.attention import SharedQueriesAndKeys
+from genseg_backends.codecs import Codec
+from genseg_backends.schedule import Schedule
 
 NETWORK_DEPTH = 40  # tensors of a network's widest level that a pass holds at once, for the estimate of memory
 DECODER_WIDTH = 1024  # numbers for each pixel that a decoder holds at once
 FASTEST, FASTEST_ON_CPU = 64, 10  # rows beyond which a pass gets no faster by the row
-
-
-class Codec(Protocol):
-    """Between pixels and latents, float32 on both sides: a VAE, or anything with these two methods.
-
-    Attributes:
-        stride: Image pixels per latent pixel, along each side.
-    """
-
-    stride: int
-
-    def encode(self, image: Tensor) -> Tensor:
-        """[N, 3, H, W] in [-1, 1] to latents [N, C, h, w], scaled as the network expects them."""
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """Latents to [N, 3, H, W], not clamped."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +35,10 @@ class DiffusionState:
     """An image as its own noise: what replaying the sampler from x_{t_m} needs to give the image back exactly.
 
     Attributes:
-        timesteps: int64 [S], descending from t_m.
+        timesteps: [S], descending from t_m; int64, or float64 where the sampler's are no whole numbers.
         latents: float32 [S + 1, C, h, w]: x at each timestep, then x_0.
-        step: The sampler's step without noise, x_{t-1} = step(x_t) + residual: of x [N, C, h, w] and int64 timesteps
-            [N], from and to.
+        step: The sampler's step without noise, x_{t-1} = step(x_t) + residual: of x [N, C, h, w] and timesteps [N],
+            from and to.
         seed: What the noise was drawn from.
     """
 
@@ -73,44 +59,73 @@ class DiffusionState:
         return self.latents[1:] - torch.cat([self.step(x, t, before) for x, t, before in steps])
 
 
-class Injection(Protocol):
-    """Attention injection under way.
-
-    Attributes:
-        leads: Whether the next pass is that of the unmodified sample, whose queries and keys the others then use.
-    """
-
-    leads: bool
-
-
 class DiffusionBackend(Backend):
     """Base of the diffusion families: subclasses say what the network is and how it is called.
 
     Attributes:
-        network: The denoiser, whose modules taps and points name.
+        network: The denoiser, a torch module whose modules taps and points name.
         reader: A copy of the denoiser in another dtype, to read features from; None for the denoiser itself.
         compiled: The denoiser compiled, for passes in which no site is read or edited; None for none.
         codec: Between pixels and latents.
         schedule: The noise schedule the network was trained with.
+        conditioning: What the network is told beside x and the timestep, by its names; of one row each.
+        guidance_scale: Weight of a prompt in `generate`, by classifier-free guidance; 1 for none.
         dtype: What the network computes in; everything between its passes is float32.
         width: Channels of the network at the latents' own resolution: what its memory goes by.
     """
 
-    network: nn.Module
-    reader: nn.Module | None = None
+    network: Any
+    reader: Any = None
     compiled: Callable[..., Any] | None = None
     codec: Codec
-    schedule: NoiseSchedule
+    schedule: Schedule
+    conditioning: Mapping[str, Tensor]
+    guidance_scale: float = 1.0
     dtype: torch.dtype
     width: int
 
     @abstractmethod
-    def predict(self, x: Tensor, timesteps: Tensor, network: Callable[..., Any] | None = None) -> Tensor:
-        """What a network puts out for x [N, C, h, w] at timesteps [N], in its dtype: the denoiser, or one like it."""
+    def call(self, network: Callable[..., Any], x: Tensor, timesteps: Tensor, **conditioning: Tensor) -> Tensor:
+        """What the schedule's `Schedule.step` takes: the output of one call of a network, in its dtype.
 
-    @abstractmethod
-    def injection(self) -> AbstractContextManager[Injection]:
-        """A context in which passes of branches use the queries and keys of the last pass that led."""
+        Args:
+            network: The denoiser, or one like it.
+            x: [N, C, h, w] in the network's dtype.
+            timesteps: [N].
+            **conditioning: As in `conditioning`, of N rows, floating-point ones in the network's dtype.
+
+        Returns:
+            [N, C, h, w].
+        """
+
+    def described(self, prompt: str) -> Mapping[str, Tensor]:
+        """The conditioning for a prompt; ``""`` for that which images are segmented with.
+
+        Raises:
+            GensegError: If the backend takes no other.
+        """
+        if prompt:
+            raise GensegError(f"backend {self.name!r} has no text encoder here; generate without a prompt")
+        return self.conditioning
+
+    def predict(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        network: Callable[..., Any] | None = None,
+        conditioning: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """`call` with what is usual where nothing else is given; x [N, C, h, w], timesteps [N]."""
+        rows = {
+            name: (value.to(x.dtype) if value.is_floating_point() else value).expand(len(x), *value.shape[1:])
+            for name, value in (self.conditioning if conditioning is None else conditioning).items()
+        }
+        return self.call(self.network if network is None else network, x, timesteps, **rows)
+
+    @cached_property
+    def injection(self) -> SharedQueriesAndKeys:
+        """Attention injection over the network's attentions."""
+        return SharedQueriesAndKeys(self.network)
 
     @property
     def device(self) -> torch.device:
@@ -121,9 +136,15 @@ class DiffusionBackend(Backend):
         """Steps from t_m down to 0."""
         return len(self.schedule.timesteps(recipe))
 
-    def evaluate(self, x: Tensor, timesteps: Tensor, network: Callable[..., Any] | None = None) -> Tensor:
+    def evaluate(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        network: Callable[..., Any] | None = None,
+        conditioning: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
         """One counted pass: x float32 [N, C, h, w] at timesteps [N] to the network's output in float32."""
-        output = self.predict(x.to(self.dtype), timesteps.to(x.device), network).float()
+        output = self.predict(x.to(self.dtype), timesteps.to(x.device), network, conditioning).float()
         self.meter.count(evaluations=len(x))
         return output
 
@@ -204,7 +225,7 @@ class DiffusionBackend(Backend):
 
     def _attention(self, recipe: Recipe) -> AbstractContextManager[Any]:
         """Attention injection, or what stands in for it where every row attends to itself."""
-        return self.injection() if recipe.injection else nullcontext(SimpleNamespace(leads=True))
+        return self.injection.under_way() if recipe.injection else nullcontext(SimpleNamespace(leads=True))
 
     def _offset_step(
         self,
@@ -230,6 +251,38 @@ class DiffusionBackend(Backend):
                 hook = norm.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(), *inputs[1:]))
                 stack.callback(hook.remove)
             return vmap(lambda tangent: jvp(step, (at,), (tangent[None],))[1][0])(tangents)
+
+    @torch.inference_mode()
+    def generate(self, prompt: str, seed: int, recipe: Recipe) -> DiffusionState:
+        """Sample an image from noise, and keep what the recipe's steps need of the way: no inversion.
+
+        Every step of the sampler is run, with a prompt under classifier-free guidance. The replay under the usual
+        conditioning gives the image back exactly, by its residuals.
+
+        Args:
+            prompt: What the image shows; ``""`` for the conditioning that images are segmented with.
+            seed: What the noise is drawn from.
+            recipe: The resolved recipe that the state will be used with.
+
+        Raises:
+            GensegError: If there is a prompt and no text encoder.
+        """
+        conditioning, draw = self.described(prompt), _generator(seed, "generation")
+        blank = torch.zeros(1, 3, self.image_size, self.image_size, device=self.device)
+        shape = self.codec.encode(blank).shape
+        x = torch.randn(shape, generator=draw).to(self.device)
+        steps, kept = self.schedule.sampler(recipe.num_inference_steps), self.schedule.timesteps(recipe)
+        latents = []
+        for t, before in zip(steps.split(1), [*steps[1:].split(1), steps.new_zeros(1)], strict=True):
+            if torch.isin(t, kept):
+                latents.append(x)
+            output = self.evaluate(x, t, conditioning=conditioning)
+            if prompt and self.guidance_scale != 1:
+                null = self.evaluate(x, t)
+                output = null + self.guidance_scale * (output - null)
+            noise = torch.randn(shape, generator=draw).to(x)
+            x = self.schedule.step(x, output, t, before) + self.schedule.deviation(t, before).to(x) * noise
+        return DiffusionState(kept, torch.cat([*latents, x]), torch.inference_mode()(self.step), seed)
 
     @torch.inference_mode()
     def decode(self, estimates: Tensor) -> Tensor:
@@ -260,6 +313,6 @@ class DiffusionBackend(Backend):
 
 def _generator(seed: int, purpose: str) -> torch.Generator:
     """Independent noise for each purpose, on the CPU so that every device draws the same."""
-    stream = {"inversion": 0, "features": 1}[purpose]
+    stream = {"inversion": 0, "features": 1, "generation": 2}[purpose]
     state = np.random.SeedSequence(seed, spawn_key=(stream,)).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) % 2**63)

@@ -1,7 +1,14 @@
-"""Noise schedules: how much of an image is left at each timestep, and the sampler's step between two of them."""
+"""Noise schedules: how much of an image is left at each timestep, and the sampler's step between two of them.
+
+Timesteps count from 0, no noise, to 1000. The noise level is what models of different kinds have in common:
+s = σ/(σ + α) in [0, 1], for x_t = α x_0 + σ ε, which for a rectified flow is its time.
+"""
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +19,56 @@ from genseg.errors import GensegError
 from genseg.recipe import Recipe
 
 
+class Schedule(ABC):
+    """How noise comes and goes; x is float32 [N, C, h, w] and timesteps are [N] throughout."""
+
+    def timesteps(self, recipe: Recipe) -> Tensor:
+        """The sampler's steps from the one nearest to t_m down, or ``replay_steps`` of them: [S]."""
+        steps = self.sampler(recipe.num_inference_steps)
+        below = int((steps.flip(0) - recipe.t_m).abs().argmin())
+        steps = steps[len(steps) - 1 - below :]
+        if recipe.replay_steps is None or recipe.replay_steps >= len(steps):
+            return steps
+        return steps[torch.linspace(0, len(steps) - 1, recipe.replay_steps).round().long()]
+
+    def nearest(self, level: float) -> int:
+        """The timestep from 1 to 999 whose noise level s is nearest to ``level``."""
+        timesteps = torch.arange(1, 1000)
+        signal, sigma = self.scales(timesteps)
+        return int(timesteps[(sigma / (sigma + signal) - level).abs().argmin()])
+
+    def noised(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """x_t of each row's timestep."""
+        signal, sigma = self.scales(timesteps)
+        return _like(clean, signal) * clean + _like(clean, sigma) * noise
+
+    @abstractmethod
+    def sampler(self, steps: int) -> Tensor:
+        """The timesteps of a sampler of so many steps, descending: [steps]."""
+
+    @abstractmethod
+    def scales(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+        """α and σ, float64 [N]: 1 − ᾱ_t is tiny where t is."""
+
+    @abstractmethod
+    def step(self, x: Tensor, output: Tensor, timesteps: Tensor, previous: Tensor) -> Tensor:
+        """The sampler's step without noise, from ``timesteps`` to ``previous`` (0 stands for the end).
+
+        Args:
+            x: x_t.
+            output: What the network makes of it.
+            timesteps: [N].
+            previous: [N].
+        """
+
+    def deviation(self, timesteps: Tensor, previous: Tensor) -> Tensor:
+        """The standard deviation of the noise that the sampler adds at a step: float64 [N]."""
+        return torch.zeros(len(timesteps), dtype=torch.float64) * previous
+
+
 @dataclass(frozen=True)
-class NoiseSchedule:
-    """A discrete variance-preserving schedule: x_t = √ᾱ_t x_0 + √(1−ᾱ_t) ε.
+class NoiseSchedule(Schedule):
+    """A discrete variance-preserving schedule, x_t = √ᾱ_t x_0 + √(1−ᾱ_t) ε, under the DDIM sampler with η = 1.
 
     Attributes:
         alpha_bar: ᾱ_t for every training timestep, float64 [T].
@@ -39,26 +93,21 @@ class NoiseSchedule:
             )
         return cls(scheduler.alphas_cumprod.double().cpu(), kind)
 
-    def timesteps(self, recipe: Recipe) -> Tensor:
-        """The sampler's steps from the one nearest to t_m down, or ``replay_steps`` of them: int64 [S]."""
-        stride = len(self.alpha_bar) // recipe.num_inference_steps
+    def sampler(self, steps: int) -> Tensor:
+        """Evenly spaced timesteps, the last of them 1: int64 [steps]."""
+        stride = len(self.alpha_bar) // steps
         if stride == 0:
             raise GensegError(f"num_inference_steps must be at most {len(self.alpha_bar)}")
-        steps = torch.arange(recipe.num_inference_steps) * stride + 1
-        nearest = int((steps - recipe.t_m).abs().argmin())
-        steps = steps[: nearest + 1].flip(0)
-        if recipe.replay_steps is None or recipe.replay_steps >= len(steps):
-            return steps
-        return steps[torch.linspace(0, len(steps) - 1, recipe.replay_steps).round().long()]
+        return torch.arange(steps).flip(0) * stride + 1
 
-    def noised(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """x_t of each row's timestep; ``timesteps`` int64 [N]."""
-        signal, sigma = self._scales(timesteps, clean)
-        return signal * clean + sigma * noise
+    def scales(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+        """√ᾱ_t and √(1−ᾱ_t)."""
+        alpha = self.alpha_bar[timesteps]
+        return alpha.sqrt(), (1 - alpha).sqrt()
 
     def estimates(self, x: Tensor, output: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
         """The network's clean estimate x̂_0 and noise estimate ε̂."""
-        signal, sigma = self._scales(timesteps, x)
+        signal, sigma = (_like(x, scale) for scale in self.scales(timesteps))
         if self.prediction_type == "v_prediction":
             return signal * x - sigma * output, signal * output + sigma * x
         if self.prediction_type == "sample":
@@ -66,16 +115,55 @@ class NoiseSchedule:
         return (x - sigma * output) / signal, output
 
     def step(self, x: Tensor, output: Tensor, timesteps: Tensor, previous: Tensor) -> Tensor:
-        """The mean μ_t of the DDIM update with η = 1 from ``timesteps`` to ``previous`` (0 stands for the end)."""
-        alpha, before = self.alpha_bar[timesteps], self.alpha_bar[previous]
-        variance = (1 - before) / (1 - alpha) * (1 - alpha / before)
+        """The mean μ_t of the update."""
+        before = self.alpha_bar[previous]
         clean, noise = self.estimates(x, output, timesteps)
-        return _like(x, before.sqrt()) * clean + _like(x, (1 - before - variance).clamp(min=0).sqrt()) * noise
+        direction = (1 - before - self.deviation(timesteps, previous) ** 2).clamp(min=0).sqrt()
+        return _like(x, before.sqrt()) * clean + _like(x, direction) * noise
 
-    def _scales(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        """√ᾱ_t and √(1−ᾱ_t), computed in float64: 1−ᾱ_t is tiny where t is."""
-        alpha = self.alpha_bar[timesteps]
-        return _like(like, alpha.sqrt()), _like(like, (1 - alpha).sqrt())
+    def deviation(self, timesteps: Tensor, previous: Tensor) -> Tensor:
+        """σ_t of the update: that of DDPM."""
+        alpha, before = self.alpha_bar[timesteps], self.alpha_bar[previous]
+        return ((1 - before) / (1 - alpha) * (1 - alpha / before)).sqrt()
+
+
+@dataclass(frozen=True)
+class FlowSchedule(Schedule):
+    """A rectified flow, x_t = (1 − s) x_0 + s ε with s = t/1000, under Euler's steps; the network predicts ε − x_0.
+
+    Attributes:
+        shift: By which the sampler's evenly spaced times are moved towards noise (Esser et al., 2403.03206, eq. 23).
+    """
+
+    shift: float = 1.0
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], tokens: int) -> FlowSchedule:
+        """The schedule of a diffusers scheduler's configuration.
+
+        Args:
+            config: Of a flow-matching scheduler, or of one whose prediction type is ``flow_prediction``.
+            tokens: Number of image tokens, which a dynamic shift goes by.
+        """
+        if not config.get("use_dynamic_shifting"):
+            return cls(float(config.get("shift", config.get("flow_shift", 1.0))))
+        fewest, most = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+        low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+        return cls(math.exp(low + (high - low) * (tokens - fewest) / (most - fewest)))
+
+    def sampler(self, steps: int) -> Tensor:
+        """Shifted times: float64 [steps]."""
+        even = torch.linspace(1, 1 / steps, steps, dtype=torch.float64)
+        return 1000 * self.shift * even / (1 + (self.shift - 1) * even)
+
+    def scales(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+        """1 − s and s."""
+        time = timesteps.double() / 1000
+        return 1 - time, time
+
+    def step(self, x: Tensor, output: Tensor, timesteps: Tensor, previous: Tensor) -> Tensor:
+        """One of Euler's steps along the flow."""
+        return x + _like(x, (previous.double() - timesteps.double()) / 1000) * output
 
 
 def _like(x: Tensor, scale: Tensor) -> Tensor:

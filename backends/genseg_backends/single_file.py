@@ -21,15 +21,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from genseg.errors import GensegError
-from genseg_backends.checkpoints import (
-    Parts,
-    encoded,
-    extra,
-    first_line,
-    load_config,
-    load_scheduler,
-    local_path,
-)
+from genseg_backends.checkpoints import Parts, encoded, load_config, load_scheduler
+from genseg_backends.hub import extra, first_line, local_path
 
 CONFIGS = Path(__file__).parent / "configs"
 FIRST_CROSS_ATTENTION = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from genseg.errors import GensegError
-from genseg_backends.checkpoints import device_of, dtype_of, in_dtype, load_part, load_scheduler
+from genseg_backends.checkpoints import load_part, load_scheduler
+from genseg_backends.placement import device_of, dtype_of, in_dtype
 from genseg_backends.stable_diffusion import StableDiffusion
 
 FOLDER = Path(__file__).parent
