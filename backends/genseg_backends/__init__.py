@@ -2,14 +2,24 @@
 
 from genseg.hookspecs import Register, hookimpl
 
+FACTORIES = {
+    "tiny": "tiny:tiny",
+    "sd14": "stable_diffusion:sd14",
+    "sd15": "stable_diffusion:sd15",
+    "sd20": "stable_diffusion:sd20",
+    "sd21": "stable_diffusion:sd21",
+    "sd-turbo": "stable_diffusion:sd_turbo",
+    "lcm": "stable_diffusion:lcm",
+    "pixart-alpha": "pixart:pixart_alpha",
+    "pixart-sigma": "pixart:pixart_sigma",
+    "sd3": "sd3:sd3",
+    "sd35-medium": "sd3:sd35_medium",
+    "sd35-large": "sd3:sd35_large",
+}
+
 
 @hookimpl
 def register_backends(register: Register) -> None:
     """Name the factories; nothing heavy is imported until one is used."""
-    register("tiny", "genseg_backends.tiny:tiny")
-    register("sd14", "genseg_backends.stable_diffusion:sd14")
-    register("sd15", "genseg_backends.stable_diffusion:sd15")
-    register("sd20", "genseg_backends.stable_diffusion:sd20")
-    register("sd21", "genseg_backends.stable_diffusion:sd21")
-    register("sd-turbo", "genseg_backends.stable_diffusion:sd_turbo")
-    register("lcm", "genseg_backends.stable_diffusion:lcm")
+    for name, factory in FACTORIES.items():
+        register(name, f"genseg_backends.{factory}")
