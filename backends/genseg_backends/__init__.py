@@ -10,11 +10,21 @@ FACTORIES = {
     "sd21": "stable_diffusion:sd21",
     "sd-turbo": "stable_diffusion:sd_turbo",
     "lcm": "stable_diffusion:lcm",
+    "sdxl": "sdxl:sdxl",
+    "sdxl-turbo": "sdxl:sdxl_turbo",
+    "ssd-1b": "sdxl:ssd_1b",
+    "vega": "sdxl:vega",
     "pixart-alpha": "pixart:pixart_alpha",
     "pixart-sigma": "pixart:pixart_sigma",
     "sd3": "sd3:sd3",
     "sd35-medium": "sd3:sd35_medium",
     "sd35-large": "sd3:sd35_large",
+    "sana": "sana:sana",
+    "hunyuan-dit": "hunyuan:hunyuan_dit",
+    "dit": "dit:dit",
+    "ddpm": "pixel:ddpm",
+    "deepfloyd-if": "pixel:deepfloyd_if",
+    "vitmae": "vitmae:vitmae",
 }
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from genseg.sites import replaced
 
 PROBABILITIES = 2**25  # attention probabilities held at once, over all heads
-PROJECTIONS = ("to_q", "to_k", "add_q_proj", "add_k_proj")
+PROJECTIONS = ("to_q", "to_k", "add_q_proj", "add_k_proj", "q_proj", "k_proj")
 """Names, in an attention, of the modules that queries and keys come from."""
 FUSED = "to_qkv_mlp_proj"
 """And of the one that puts out queries, keys, values and more, side by side."""
@@ -45,7 +45,8 @@ class SharedQueriesAndKeys:
         self.leads = True
         self._processors: dict[Any, SharedQueryKey] = {}
         self._held: dict[nn.Module, HeldProjection] = {}
-        attentions: list[Any] = [module for module in network.modules() if hasattr(module, "processor")]
+        kinds = ("processor", "q_proj")  # by which attentions of diffusers and of transformers are known
+        attentions: list[Any] = [m for m in network.modules() if any(hasattr(m, kind) for kind in kinds)]
         for attention in attentions:
             if _is_plain(attention):
                 self._processors[attention] = SharedQueryKey(self)

@@ -68,7 +68,7 @@ def load_part(
             source,
             subfolder=subfolder,
             revision=revision,
-            torch_dtype=dtype,
+            dtype=dtype,
             use_safetensors=True,
             output_loading_info=True,
         )
@@ -143,7 +143,7 @@ def load_network(
         raise GensegError(f"a {kind.__name__} is not read from single files; give a diffusers folder or a hub id")
     source = str(local_path(config or "", revision) or config)
     try:
-        network = kind.from_single_file(str(path), config=source, subfolder=part, torch_dtype=dtype, revision=revision)
+        network = kind.from_single_file(str(path), config=source, subfolder=part, dtype=dtype, revision=revision)
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # diffusers raises ValueError, KeyError, OSError, NotImplementedError and its own
@@ -179,7 +179,7 @@ def load_text(kind: Any, model: str, dtype: torch.dtype, revision: str | None = 
     source = str(local_path(model, revision) or model)
     try:
         return kind.from_pretrained(
-            source, **dict.fromkeys(others), torch_dtype=precision, use_safetensors=True, revision=revision
+            source, **dict.fromkeys(others), dtype=precision, use_safetensors=True, revision=revision
         )
     except (MemoryError, torch.OutOfMemoryError):
         raise

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from genseg.errors import GensegError
 from genseg.interface import Capabilities, FeatureTap, ModulationPoint
 from genseg_backends.checkpoints import is_flow, load_config, load_network, load_part, load_scheduler, load_text
-from genseg_backends.codecs import Codec, KLCodec
+from genseg_backends.codecs import Codec, KLCodec, Pixels
 from genseg_backends.diffusion import DiffusionBackend
 from genseg_backends.hub import local_path, the_hub
 from genseg_backends.placement import check_memory, device_of, dtype_of, place
@@ -47,7 +47,7 @@ class LatentBackend(DiffusionBackend):
 
     Args:
         network: The denoiser, of `network_class`.
-        vae: The autoencoder, or a codec with ``stride``, ``encode(image)`` and ``decode(latents)``.
+        vae: The autoencoder, or a codec with ``stride``, ``encode(image)`` and ``decode(latents)``; None for pixels.
         scheduler: A diffusers scheduler, of which only the noise schedule is used.
         conditioning: What the network is told beside x and the timestep, of one row each; see `describe`.
         name: The name under which results are reported.
@@ -106,7 +106,7 @@ class LatentBackend(DiffusionBackend):
         self.network, self.reader = network.eval(), (reader or network).eval()
         self.dtype = parameter.dtype
         self.compiled = torch.compile(network) if compile else None
-        self.codec = type(self).codec_class(vae) if isinstance(vae, nn.Module) else vae
+        self.codec = type(self).codec_class(vae) if isinstance(vae, nn.Module) else vae or Pixels()
         self.conditioning = self._here(conditioning)
         self._tiny_vae, self._encode_prompt = tiny_vae, encode_prompt
         self.capabilities = Capabilities(generates=True)

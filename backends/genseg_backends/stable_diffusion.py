@@ -14,15 +14,13 @@ from genseg.interface import ModelCard
 from genseg_backends.checkpoints import clip_prompt, load_folder
 from genseg_backends.codecs import Codec
 from genseg_backends.hub import local_path, the_hub
-from genseg_backends.latent import LatentBackend, Sites
 from genseg_backends.placement import device_of, dtype_of, in_dtype, place
 from genseg_backends.released import Released
-from genseg_backends.schedule import NoiseSchedule
 from genseg_backends.single_file import CONFIGS, load_single_file
-from genseg_backends.unets import check_inputs, no_guidance, sites
+from genseg_backends.unets import UNetBackend, check_inputs, no_guidance
 
 
-class StableDiffusion(LatentBackend):
+class StableDiffusion(UNetBackend):
     """EmerDiff over in-memory parts, which are used as they are: only dropout is switched off, for good.
 
     Args:
@@ -44,8 +42,6 @@ class StableDiffusion(LatentBackend):
             timestep and prompt, or the scheduler is of another kind.
     """
 
-    network_class = "UNet2DConditionModel"
-    part = "unet"
     taesd = "madebyollin/taesd"
     guidance_scale = 7.5
 
@@ -88,18 +84,6 @@ class StableDiffusion(LatentBackend):
     def prompt_embeds(self) -> Tensor:
         """The prompt, [1, tokens, dim]."""
         return self.conditioning["encoder_hidden_states"]
-
-    def declare(self) -> Sites:
-        """Taps and points of the upward blocks; see `genseg_backends.unets.sites`."""
-        config = self.network.config
-        self.width = config["block_out_channels"][0]
-        self.image_size = config["sample_size"] * self.codec.stride
-        self.size_multiple = self.codec.stride * 2 ** (len(config["block_out_channels"]) - 1)
-        return sites(self.network, self.codec.stride)
-
-    def schedule_of(self, scheduler: Any) -> NoiseSchedule:
-        """The noise schedule, variance-preserving."""
-        return NoiseSchedule.of(scheduler)
 
     def call(self, network: Callable[..., Any], x: Tensor, timesteps: Tensor, **conditioning: Tensor) -> Tensor:
         """The U-Net's output under a prompt."""

@@ -139,5 +139,8 @@ def to_latents(tokens: Tensor, like: Tensor, patch: int = 2) -> Tensor:
 
 
 def kept(embeds: Tensor, mask: Tensor) -> Tensor:
-    """The tokens [1, L', C] of a prompt [1, L, C] that its mask [1, L] keeps: the same as attending with the mask."""
-    return embeds[:, mask[0].bool()]
+    """The tokens [1, L', C] of a prompt [1, L, C] that its mask [1, L] keeps: the same as attending with the mask.
+
+    A mask that keeps none weighs all alike, as no mask does.
+    """
+    return embeds[:, mask[0].bool()] if mask.any() else embeds

@@ -1,6 +1,8 @@
-"""What a latent U-Net must be like: its inputs, and the taps and points of its upward blocks."""
+"""What latent U-Nets share: their inputs, and the taps and points of their upward blocks."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -8,6 +10,27 @@ from torch import Tensor
 
 from genseg.errors import GensegError
 from genseg.interface import FeatureTap, ModulationPoint
+from genseg_backends.latent import LatentBackend, Sites
+from genseg_backends.schedule import NoiseSchedule
+
+
+class UNetBackend(LatentBackend):
+    """Base of the families whose denoiser is a `UNet2DConditionModel` over latents."""
+
+    network_class = "UNet2DConditionModel"
+    part = "unet"
+
+    def declare(self) -> Sites:
+        """Taps and points of the upward blocks; see `sites`."""
+        config = self.network.config
+        self.width = config["block_out_channels"][0]
+        self.image_size = config["sample_size"] * self.codec.stride
+        self.size_multiple = self.codec.stride * 2 ** (len(config["block_out_channels"]) - 1)
+        return sites(self.network, self.codec.stride)
+
+    def schedule_of(self, scheduler: Any) -> NoiseSchedule:
+        """The noise schedule, variance-preserving."""
+        return NoiseSchedule.of(scheduler)
 
 
 def no_guidance(width: int) -> Tensor:
