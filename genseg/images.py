@@ -66,6 +66,12 @@ def to_tensor(image: Image.Image, size: tuple[int, int]) -> Tensor:
     return torch.from_numpy(pixels / 127.5 - 1).permute(2, 0, 1)[None].contiguous()
 
 
+def to_image(pixels: Tensor) -> Image.Image:
+    """Pixels [3, H, W] in [-1, 1] as an RGB image; what lies beyond is cut off. The inverse of `to_tensor`."""
+    levels = ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().byte()
+    return Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())
+
+
 def mirrored(maps: Tensor, margin: int) -> Tensor:
     """Continue maps [..., H, W] by ``margin`` positions beyond each border, the border itself repeated first."""
     rows, columns = (torch.from_numpy(np.pad(np.arange(n), margin, mode="symmetric")) for n in maps.shape[-2:])

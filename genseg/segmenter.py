@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -18,11 +19,11 @@ from torch import Tensor
 
 from genseg.cluster import cluster
 from genseg.errors import GensegError
-from genseg.images import ImageLike, inner, load_image, mirrored, model_size, to_tensor
+from genseg.images import ImageLike, inner, load_image, mirrored, model_size, to_image, to_tensor
 from genseg.interface import Backend, pick
 from genseg.modulate import differences, labels_at, masks_for, normalised, perturbed
 from genseg.progress import Bar
-from genseg.recipe import RecipeLike, load_recipe
+from genseg.recipe import Recipe, RecipeLike, load_recipe
 from genseg.registry import load_backend
 from genseg.segmentation import Cost, Segmentation, palette
 from genseg.sharing import shared
@@ -131,18 +132,43 @@ class Segmenter:
         size = model_size(*picture.size, side, self.backend.size_multiple, self.recipe.resize)
         return _Reading(picture, to_tensor(picture, size), time.perf_counter() - start)
 
+    def generate(self, prompt: str = "", seed: int | None = None) -> Segmentation:
+        """Let the model make an image and segment it: exactly, without inversion.
+
+        Args:
+            prompt: What the image shows; ``""`` for anything.
+            seed: Fixes the image and every other random draw; None for the segmenter's.
+
+        Returns:
+            The segmentation, with the image, at the backend's own size.
+
+        Raises:
+            GensegError: If the model cannot generate, or not from a prompt.
+        """
+        seed, recipe = self.seed if seed is None else seed, replace(self.recipe, margin=0)
+        clock = Clock(self.backend, self.progress)
+        with clock.stage("encode"):
+            state = self.backend.generate(prompt, seed, recipe)
+            unmodified = torch.zeros(1, *self.point.grid)
+            (image,) = self.backend.decode(self.backend.regenerate(state, self.point, unmodified, recipe))
+        found = self._found(state, (image.shape[1], image.shape[2]), recipe, clock)
+        return replace(self._labelled(found, to_image(image), clock), recipe=recipe, seed=seed)
+
     def _segmented(self, read: _Reading) -> Segmentation:
         clock = Clock(self.backend, self.progress, {"read": read.seconds})
-        found = self.analyse(read.pixels, clock)
+        return self._labelled(self.analyse(read.pixels, clock), read.picture, clock)
+
+    def _labelled(self, found: Analysis, picture: Image.Image, clock: Clock) -> Segmentation:
+        """What was found, at the size of the picture it was found in."""
         with clock.stage("labels"):
             maps = normalised(found.differences, self.recipe.normalise)
-            labels = labels_at(maps, read.picture.height, read.picture.width).numpy()
+            labels = labels_at(maps, picture.height, picture.width).numpy()
         return Segmentation(
             labels=labels,
             grid_labels=found.grid_labels,
             embeddings=found.embeddings,
             colors=palette(len(found.embeddings)),
-            image=np.asarray(read.picture),
+            image=np.asarray(picture),
             scores=maps.numpy() if self.recipe.keep_scores else None,
             cost=clock.cost(),
             recipe=self.recipe,
@@ -160,22 +186,26 @@ class Segmenter:
         Returns:
             Features, clusters and difference maps, the recipe's margin cut off.
         """
-        backend, recipe, margin = self.backend, self.recipe, self.recipe.margin
-        clock = clock or Clock(backend)
+        clock = clock or Clock(self.backend)
         with clock.stage("encode"):
-            state = backend.encode(mirrored(pixels, margin), recipe, self.seed)
+            state = self.backend.encode(mirrored(pixels, self.recipe.margin), self.recipe, self.seed)
+        return self._found(state, (pixels.shape[2], pixels.shape[3]), self.recipe, clock)
+
+    def _found(self, state: Any, size: tuple[int, int], recipe: Recipe, clock: Clock) -> Analysis:
+        """Features, clusters and difference maps of an encoded image of ``size`` (H, W) without its margin."""
+        backend, margin = self.backend, recipe.margin
         with clock.stage("features", recipe.draws, evaluations=recipe.draws):
             features = inner(backend.features(state, self.tap, recipe), margin // self.tap.stride)
         with clock.stage("cluster"):
             grid_labels, embeddings = cluster(features, recipe)
-        masks = masks_for(self.point, grid_labels, len(embeddings), (pixels.shape[2], pixels.shape[3]), margin)
+        masks = masks_for(self.point, grid_labels, len(embeddings), size, margin)
         branches, attribute = shared(masks, recipe.reach)
         rows = 2 * len(branches) if recipe.difference == "two-sided" else 1 + len(branches)
         with clock.stage("modulate", len(branches), evaluations=(1 + rows) * backend.steps(recipe)):
             estimates = perturbed(backend, state, branches, recipe)
         with clock.stage("decode", len(branches)) as progress:
-            size = (pixels.shape[2] + 2 * margin, pixels.shape[3] + 2 * margin)
-            maps = attribute(differences(backend, estimates, size, recipe, progress))
+            whole = (size[0] + 2 * margin, size[1] + 2 * margin)
+            maps = attribute(differences(backend, estimates, whole, recipe, progress))
         return Analysis(features, grid_labels, embeddings, inner(maps, margin))
 
 

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from genseg import Segmenter
-from genseg.images import load_image, model_size, to_tensor
+from genseg.images import load_image, model_size, to_image, to_tensor
 
 LIMIT = 10**6
 GREY = np.arange(32 * 64, dtype=np.uint8).reshape(32, 64)  # every value, eight times
@@ -104,3 +104,10 @@ def test_labels_of_a_rotated_file_are_upright(tiny, photo, tmp_path):
     turned, upright = segmenter(tmp_path / "turned.png"), segmenter(photo)
     assert turned.labels.shape == (64, 96)
     assert np.array_equal(turned.labels, upright.labels)
+
+
+def test_pixels_become_an_image_and_back():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8))
+    pixels = to_tensor(image, image.size)[0]
+    assert np.array_equal(np.asarray(to_image(pixels)), np.asarray(image))
+    assert np.array_equal(np.asarray(to_image(3 * pixels.sign())), np.asarray(to_image(pixels.sign())))

@@ -132,3 +132,30 @@ def test_calibration_lies_between_preset_and_caller(tiny):
     assert Segmenter(tiny).recipe == load_recipe(tiny.preset, calibration=tiny.recipe)
     assert Segmenter(tiny, recipe="paper").recipe.t_f == tiny.recipe["t_f"]
     assert Segmenter(tiny, t_f=5).recipe.t_f == 5
+
+
+def test_a_generated_image_is_segmented_without_inversion(tiny):
+    segmenter = Segmenter(tiny, **QUICK | {"margin": 16, "num_inference_steps": 10, "t_m": 301, "replay_steps": 2})
+    first, again, other = segmenter.generate(seed=1), segmenter.generate(seed=1), segmenter.generate(seed=2)
+    assert first.labels.shape == first.image.shape[:2] == (tiny.image_size, tiny.image_size)
+    assert first.n_segments > 1
+    assert first.seed == 1
+    assert first.recipe.margin == 0
+    assert np.array_equal(first.image, again.image)
+    assert np.array_equal(first.labels, again.labels)
+    assert not np.array_equal(first.image, other.image)
+
+
+def test_the_state_of_a_generated_image_gives_the_samplers_own_image_back(tiny):
+    recipe = load_recipe("paper", calibration=tiny.recipe, num_inference_steps=10, margin=0)
+    state, point = tiny.generate("", 3, recipe), next(iter(tiny.points.values()))
+    estimate = tiny.regenerate(state, point, torch.zeros(1, *point.grid), recipe)
+    torch.testing.assert_close(estimate, state.latents[-1:], atol=1e-4, rtol=0)
+    drawn = tiny.schedule.deviation(state.timesteps, state.previous)
+    for residual, deviation in zip(state.residuals, drawn, strict=True):  # a step's noise, and nothing else
+        assert residual.std().item() == pytest.approx(deviation.item(), rel=0.05)
+
+
+def test_a_prompt_needs_a_text_encoder(tiny):
+    with pytest.raises(GensegError, match="no text encoder here; generate without a prompt"):
+        Segmenter(tiny, **QUICK).generate("a cat")
