@@ -99,8 +99,6 @@ class Recipe:
             value = getattr(self, key)
             if value is not None and not 0 <= value < float("inf"):
                 raise GensegError(f"{key} must be a finite number of at least 0, not {value}")
-        if self.response == "linear" and not self.injection:
-            raise GensegError("response=linear needs injection=true: fused attention has no forward derivative")
         for key, choices in CHOICES.items():
             if getattr(self, key) not in choices:
                 raise GensegError(f"{key} must be one of {', '.join(choices)}, not {getattr(self, key)!r}")

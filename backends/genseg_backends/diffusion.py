@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from types import SimpleNamespace
@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.func import jvp, vmap
+from torch import Tensor
 
 from genseg.batches import Batches, free_memory
 from genseg.errors import GensegError
@@ -23,6 +22,7 @@ from genseg.recipe import Recipe
 from genseg.sites import Prefix, as_map, offset, prefix_recorded, prefix_replayed, read
 from genseg_backends.attention import SharedQueriesAndKeys
 from genseg_backends.codecs import Codec
+from genseg_backends.derivatives import derivatives
 from genseg_backends.schedule import Schedule
 
 NETWORK_DEPTH = 40  # tensors of a network's widest level that a pass holds at once, for the estimate of memory
@@ -217,7 +217,7 @@ class DiffusionBackend(Backend):
                     step, unmodified = partial(self.step, timesteps=t, previous=before), x
                 attention.leads = False
                 if recipe.response == "linear":
-                    branches = batches.map(partial(self._derivatives, step, unmodified), branches)
+                    branches = batches.map(partial(self._linear, step, unmodified), branches)
                 else:
                     run = step if index == 0 else partial(step, network=self.compiled)
                     branches = batches.map(run, branches) + (after - mean)
@@ -242,15 +242,10 @@ class DiffusionBackend(Backend):
         with rows, offset(self.network, point, offsets, recipe.strength_unit):
             return self.step(x.expand(len(offsets), -1, -1, -1), t, before)
 
-    def _derivatives(self, step: Callable[[Tensor], Tensor], at: Tensor, tangents: Tensor) -> Tensor:
-        """The derivative of ``step`` at one row, along each of the tangents [N, ...]."""
+    def _linear(self, step: Callable[[Tensor], Tensor], at: Tensor, tangents: Tensor) -> Tensor:
+        """The derivative of ``step`` at one row along each of the tangents, counted as so many rows."""
         self.meter.count(evaluations=len(tangents) - 1)
-        norms = [module for module in self.network.modules() if isinstance(module, nn.GroupNorm)]
-        with ExitStack() as stack:  # vmap's group norm takes no other memory layout
-            for norm in norms:
-                hook = norm.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(), *inputs[1:]))
-                stack.callback(hook.remove)
-            return vmap(lambda tangent: jvp(step, (at,), (tangent[None],))[1][0])(tangents)
+        return derivatives(self.network, step, at, tangents)
 
     @torch.inference_mode()
     def generate(self, prompt: str, seed: int, recipe: Recipe) -> DiffusionState:
