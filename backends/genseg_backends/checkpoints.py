@@ -96,21 +96,21 @@ def load_config(kind: Any, model: str, subfolder: str, revision: str | None = No
     return config
 
 
-def load_scheduler(model: str, revision: str | None = None) -> Any:
+def load_scheduler(model: str, revision: str | None = None, folder: str = "scheduler") -> Any:
     """The noise schedule of a checkpoint, whatever sampler it names: a `DDIMScheduler`, or a scheduler of a flow.
 
     Raises:
         GensegError: If it is missing, or of neither kind.
     """
-    config = load_config(DDIMScheduler, model, "scheduler", revision)
+    config = load_config(DDIMScheduler, model, folder, revision)
     name = str(config.get("_class_name"))
     if is_flow(config):
-        return load_part(getattr(diffusers, name), model, "scheduler", revision=revision)
+        return load_part(getattr(diffusers, name), model, folder, revision=revision)
     if "beta_start" not in config and not config.get("trained_betas"):
         raise GensegError(
             f"the scheduler of {model} is a {name}, which has no betas; this backend needs one of the DDPM family"
         )
-    return load_part(DDIMScheduler, model, "scheduler", revision=revision)
+    return load_part(DDIMScheduler, model, folder, revision=revision)
 
 
 def is_flow(config: Any) -> bool:

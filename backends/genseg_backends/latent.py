@@ -243,11 +243,12 @@ class LatentBackend(DiffusionBackend):
         with the_hub(offline):
             path = local_path(model, None if config else revision)
             whole = (config or home or model) if path and path.is_file() else model
-            shape = load_config(kind, whole, cls.part, revision)
+            part, folder = cls.folders(whole, revision)
+            shape = load_config(kind, whole, part, revision)
             check_memory(kind, shape, reading, torch.device("cpu") if offload else where)
-            network = load_network(kind, model, cls.part, reading, revision, whole)
+            network = load_network(kind, model, part, reading, revision, whole)
             vae = load_part(getattr(diffusers, cls.vae_class), whole, "vae", wide, revision) if cls.vae_class else None
-            scheduler = load_scheduler(whole, revision)
+            scheduler = load_scheduler(whole, revision, folder)
 
         def encode_prompt(prompt: str) -> Mapping[str, Tensor]:
             with the_hub(offline), torch.inference_mode():
@@ -269,6 +270,11 @@ class LatentBackend(DiffusionBackend):
         )
         backend.recipe = {**backend.recipe, **(recipe or {})}
         return backend
+
+    @classmethod
+    def folders(cls, model: str, revision: str | None) -> tuple[str, str]:  # noqa: ARG003
+        """Where a checkpoint has network and scheduler."""
+        return cls.part, "scheduler"
 
     @classmethod
     def tiny_vae_loader(

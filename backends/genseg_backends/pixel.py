@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from diffusers import UNet2DModel
 from torch import Tensor
 
+from genseg.errors import GensegError
 from genseg.interface import FeatureTap, ModelCard, ModulationPoint
+from genseg_backends.checkpoints import load_config
 from genseg_backends.latent import LatentBackend, Sites
 from genseg_backends.released import Released
 
@@ -57,6 +60,19 @@ class DDPM(PixelUNet):
     """Unconditional models of the DDPM pipeline (Ho et al., 2006.11239): any `UNet2DModel` of RGB images."""
 
     network_class = "UNet2DModel"
+
+    @classmethod
+    def folders(cls, model: str, revision: str | None) -> tuple[str, str]:
+        """As usual, or with the files of both beside each other, as the first released checkpoints have them."""
+        try:
+            load_config(UNet2DModel, model, cls.part, revision)
+        except GensegError as error:
+            try:
+                load_config(UNet2DModel, model, "", revision)
+            except GensegError:
+                raise error from error.__cause__
+            return "", ""
+        return super().folders(model, revision)
 
     def call(self, network: Callable[..., Any], x: Tensor, timesteps: Tensor, **conditioning: Tensor) -> Tensor:
         """The U-Net's output, without a learned variance."""

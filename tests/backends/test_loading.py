@@ -1,0 +1,128 @@
+"""Loading: what is said where a checkpoint cannot be had, does not fit, or is of another family."""
+
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+import torch
+from diffusers import SD3Transformer2DModel
+
+import genseg
+from families import write_checkpoint
+from genseg_backends import placement
+from models import write_hub_cache
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Checkpoints by backend. Copy one before changing it."""
+    root = tmp_path_factory.mktemp("families")
+    return {name: write_checkpoint(root / name, name) for name in ("sd3", "pixart-sigma", "ddpm", "vitmae")}
+
+
+def load(name, model, **options):
+    return genseg.load_backend(name, model=str(model), device="cpu", **options)
+
+
+# The hub
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Answers as the hub does: one organisation is gated, all else is not there."""
+
+    def do_HEAD(self):  # noqa: N802
+        gated = "gated" in self.path
+        self.send_response(403 if gated else 401)
+        self.send_header("X-Error-Code", "GatedRepo" if gated else "RepoNotFound")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_GET = do_HEAD  # noqa: N815
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def hub():
+    """The address of a hub of this machine's own."""
+    server = HTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "words"),
+    [
+        ("sd3", "gated/model", "gated/model is gated; accept its terms on the hub and log in with 'hf auth login'"),
+        ("sd15", "gated/model", "gated/model is gated; accept its terms"),
+        ("sd3", "org/model", "the hub has no org/model, or it is private; check the id, or log in"),
+        ("vitmae", "org/model", "the hub has no org/model, or it is private"),
+    ],
+)
+def test_what_the_hub_refuses_is_said_with_its_cure(hub, tmp_path, name, model, words):
+    program = f"import genseg\ntry:\n    genseg.load_backend({name!r}, model={model!r}, device='cpu')\n"
+    program += "except genseg.GensegError as error:\n    print(error)"
+    environment = os.environ | {"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path), "NO_PROXY": "127.0.0.1"}
+    run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120)
+    assert run.stdout.startswith(words), run.stdout + run.stderr[-2000:]
+
+
+@pytest.mark.parametrize("name", ["sd3", "sd15", "vitmae"])
+def test_offline_a_checkpoint_that_was_never_downloaded_is_asked_for_nowhere(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("asked the network"))
+    with pytest.raises(genseg.GensegError, match=r"org/name: it has not been downloaded; go online once"):
+        genseg.load_backend(name, model="org/name", device="cpu", offline=True)
+
+
+def test_offline_a_checkpoint_that_was_downloaded_is_used(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("asked the network"))
+    write_hub_cache(tmp_path, "org/name", folders["sd3"])
+    assert genseg.load_backend("sd3", model="org/name", device="cpu", offline=True).name == "sd3"
+
+
+# What is there
+
+
+def test_a_checkpoint_of_another_family_is_refused_naming_both_classes(folders):
+    with pytest.raises(genseg.GensegError, match=r"SD3Transformer2DModel \(looked for PixArtTransformer2DModel\)"):
+        load("pixart-sigma", folders["sd3"])
+
+
+def test_a_model_that_is_no_masked_autoencoder_is_refused(folders):
+    with pytest.raises(genseg.GensegError, match="has no usable"):
+        load("vitmae", folders["sd3"])
+
+
+def test_a_folder_without_a_part_is_refused_naming_it(folders, tmp_path):
+    (tmp_path / "transformer").symlink_to(folders["sd3"] / "transformer")
+    with pytest.raises(genseg.GensegError, match="has no usable vae"):
+        load("sd3", tmp_path)
+
+
+def test_a_network_that_does_not_fit_is_refused_before_its_weights_are_read(folders, monkeypatch):
+    monkeypatch.setattr(placement, "free_memory", lambda _: 2**10)
+    monkeypatch.setattr(SD3Transformer2DModel, "from_pretrained", lambda *_, **__: pytest.fail("read the weights"))
+    with pytest.raises(genseg.GensegError, match=r"SD3Transformer2DModel takes .* GiB in float32.*use dtype='bfloat16'"):
+        load("sd3", folders["sd3"])
+
+
+def test_network_and_scheduler_may_lie_beside_each_other(folders, tmp_path):
+    for part in ("unet", "scheduler"):
+        for file in (folders["ddpm"] / part).iterdir():
+            (tmp_path / file.name).symlink_to(file)
+    flat, usual = load("ddpm", tmp_path), load("ddpm", folders["ddpm"])
+    x, t = torch.randn(1, 3, 32, 32), torch.tensor([100])
+    assert torch.equal(flat.predict(x, t), usual.predict(x, t))
+    assert torch.equal(flat.schedule.alpha_bar, usual.schedule.alpha_bar)
+
+
+def test_without_a_network_anywhere_the_usual_folder_is_named(folders):
+    with pytest.raises(genseg.GensegError, match="has no usable unet"):
+        load("ddpm", folders["sd3"])
