@@ -6,6 +6,7 @@ import glob
 import os
 import tempfile
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -15,7 +16,7 @@ from genseg.files import write_whole
 if TYPE_CHECKING:
     from genseg.segmentation import Segmentation
 
-KINDS = {"overlay": ".overlay.png", "labels": ".labels.png", "npz": ".npz"}
+KINDS = {"image": ".image.png", "overlay": ".overlay.png", "labels": ".labels.png", "npz": ".npz"}
 """What can be saved, and the ending of each file's name."""
 
 SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -132,8 +133,11 @@ def write(segmentation: Segmentation, files: Files) -> None:
     Raises:
         GensegError: If one cannot be written.
     """
+    from PIL import Image
+
+    pictures = {"image": lambda: Image.fromarray(segmentation.image), "overlay": segmentation.overlay}
     for kind, path in files.items():
-        if kind == "overlay":
-            write_whole(path, lambda file: segmentation.overlay().save(file, format="PNG"))
+        if kind in pictures:
+            write_whole(path, partial(pictures[kind]().save, format="PNG"))
         else:
             segmentation.save(path)

@@ -1,4 +1,4 @@
-"""The command line: ``genseg segment``, ``genseg backends``, ``genseg recipes``.
+"""The command line: ``genseg segment``, ``genseg generate``, ``genseg backends``, ``genseg recipes``.
 
 Whatever needs torch is imported inside the commands, so that ``genseg --help`` does not wait for it.
 """
@@ -10,11 +10,9 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -22,14 +20,13 @@ from rich.table import Table
 
 from genseg._cli_bars import Bars
 from genseg._cli_files import KINDS, check_writable, kinds_of, planned, sorted_out, write
+from genseg._cli_generate import generate
+from genseg._cli_start import OFFLINE, go_offline, in_one_sentence, load_options
 from genseg.errors import GensegError
 
 if TYPE_CHECKING:
     from genseg.recipe import Recipe
     from genseg.segmentation import Cost
-
-OWN_OPTIONS = {key: f"--{key}" for key in ("model", "revision", "device", "dtype")} | {"name": "--backend"}
-"""What a backend is loaded by that is no `--load`, and what to give instead."""
 
 app = typer.Typer(
     help="Segment images with what generative models already know: no training, no labels, no prompt.",
@@ -42,31 +39,6 @@ app = typer.Typer(
 def main() -> None:
     """The console entry point."""
     app(prog_name="genseg")
-
-
-@contextmanager
-def _in_one_sentence() -> Iterator[None]:
-    """Turn what users can do something about into a sentence on stderr and an exit code."""
-    try:
-        yield
-    except GensegError as error:
-        code, sentence = 2, str(error)
-    except KeyboardInterrupt:
-        code, sentence = 130, "stopped; finished files are kept"
-    except (MemoryError, RuntimeError) as error:
-        from genseg.batches import is_out_of_memory
-
-        if not is_out_of_memory(error):
-            raise
-        code = 2
-        sentence = (
-            "out of memory, although batches are halved until they fit; choose a smaller size, such as size=256, "
-            "or, on a small graphics card, --load offload=true"
-        )
-    else:
-        return
-    typer.echo(f"genseg: {sentence}", err=True)
-    raise typer.Exit(code)
 
 
 def _show_version(wanted: bool) -> None:
@@ -95,7 +67,7 @@ def _start(
 
 
 @app.command(no_args_is_help=True)
-@_in_one_sentence()
+@in_one_sentence()
 def segment(
     inputs: Annotated[
         list[str],
@@ -128,6 +100,7 @@ def segment(
     device: Annotated[str | None, typer.Option(help="A torch device; else CUDA where there is one.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32 (the default), float16 or bfloat16.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make files again that exist already.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
 ) -> None:
     """Segment images; for each, write NAME.overlay.png, NAME.labels.png or NAME.npz.
 
@@ -139,7 +112,7 @@ def segment(
     if clusters is not None:
         options.append(f"n_clusters={clusters}")
     check_writable(out)
-    further = _load_options(load or [], revision)
+    further = load_options(load or [], revision)
     _check(recipe, options, merge, seed)
 
     broken: dict[Path, GensegError] = {}
@@ -183,8 +156,11 @@ def segment(
         raise typer.Exit(1)
 
 
+app.command(no_args_is_help=False)(generate)
+
+
 @app.command()
-@_in_one_sentence()
+@in_one_sentence()
 def backends(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """List the backends, who provides them, and whether they are usable here."""
     from genseg.registry import list_backends
@@ -200,7 +176,7 @@ def backends(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")
 
 
 @app.command()
-@_in_one_sentence()
+@in_one_sentence()
 def recipes(
     name: Annotated[str | None, typer.Argument(help="A preset or a YAML file; none for the list of presets.")] = None,
 ) -> None:
@@ -228,27 +204,6 @@ def _check_merge(merge: int | None, recipe: Recipe) -> None:
     if merge is not None and (merge < 1 or (isinstance(most, int) and merge > most)):
         what = f"from 1 to n_clusters={most}" if isinstance(most, int) else "of at least 1"
         raise GensegError(f"--merge needs a number {what}, not {merge}")
-
-
-def _load_options(load: list[str], revision: str | None) -> dict[str, Any]:
-    """What the backend's factory is given besides model, device and dtype."""
-    from omegaconf import OmegaConf
-
-    problem = "is not KEY=VALUE with a single YAML value, such as offload=true"
-    given: dict[str, Any] = {"revision": revision}
-    for option in load:
-        key, equals, _ = option.partition("=")
-        if key in OWN_OPTIONS:
-            raise GensegError(f"--load {option} is refused; give {OWN_OPTIONS[key]} instead")
-        try:
-            values = OmegaConf.to_container(OmegaConf.from_dotlist([option]))
-        except Exception as error:  # the YAML parser's own
-            raise GensegError(f"--load {option} {problem}") from error
-        assert isinstance(values, dict)
-        if not equals or not isinstance(values.get(key, ()), str | int | float | None):
-            raise GensegError(f"--load {option} {problem}")
-        given[key] = values[key]
-    return given
 
 
 def _seconds(costs: list[Cost]) -> float:

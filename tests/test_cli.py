@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import resource
 import shutil
@@ -268,3 +269,27 @@ def test_help_does_not_wait_for_torch():
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "segment" in shown
     assert shown.endswith("False\n")
+
+
+def test_generated_images_are_written_with_their_segments(tmp_path):
+    quick = ["n_clusters=3", "n_init=1", "draws=1", "num_inference_steps=4", "t_m=251"]
+    result = run("generate", "", *quick, "-n", "2", "--seed", "7", "-o", tmp_path)
+    assert result.exit_code == 0, result.output
+    names = {f"00000{seed}.{kind}.png" for seed in (7, 8) for kind in ("image", "overlay", "labels")}
+    assert {file.name for file in tmp_path.iterdir()} == names
+    assert Image.open(tmp_path / "000007.image.png").size == (128, 128)
+    again = run("generate", "", *quick, "--seed", "7", "-o", tmp_path)
+    assert "seed 7: skipped" in again.output
+
+
+def test_a_prompt_that_cannot_be_is_refused(tmp_path):
+    refused(run("generate", "a cat", "-o", tmp_path), "no text encoder", "generate without a prompt")
+    refused(run("generate", "size=64", "-o", tmp_path), 'give "" before size=64')
+
+
+def test_offline_nothing_is_asked_of_the_hub(photo, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # and put back what --offline sets
+    photo.save(tmp_path / "a.png")
+    quick = ["n_clusters=3", "n_init=1", "draws=1", "size=64", "margin=0"]
+    assert run("segment", tmp_path / "a.png", "--offline", "-o", tmp_path / "out", *quick).exit_code == 0
+    assert os.environ["HF_HUB_OFFLINE"] == "1"

@@ -33,7 +33,7 @@ def load(name, model, **options):
 class Hub(BaseHTTPRequestHandler):
     """Answers as the hub does: one organisation is gated, all else is not there."""
 
-    def do_HEAD(self):  # noqa: N802
+    def do_HEAD(self):
         gated = "gated" in self.path
         self.send_response(403 if gated else 401)
         self.send_header("X-Error-Code", "GatedRepo" if gated else "RepoNotFound")
@@ -109,7 +109,9 @@ def test_a_folder_without_a_part_is_refused_naming_it(folders, tmp_path):
 def test_a_network_that_does_not_fit_is_refused_before_its_weights_are_read(folders, monkeypatch):
     monkeypatch.setattr(placement, "free_memory", lambda _: 2**10)
     monkeypatch.setattr(SD3Transformer2DModel, "from_pretrained", lambda *_, **__: pytest.fail("read the weights"))
-    with pytest.raises(genseg.GensegError, match=r"SD3Transformer2DModel takes .* GiB in float32.*use dtype='bfloat16'"):
+    with pytest.raises(
+        genseg.GensegError, match=r"SD3Transformer2DModel takes .* GiB in float32.*use dtype='bfloat16'"
+    ):
         load("sd3", folders["sd3"])
 
 

@@ -1,0 +1,65 @@
+"""``genseg generate``: let a model make images, and segment them without inversion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from genseg._cli_bars import Bars
+from genseg._cli_files import KINDS, check_writable, kinds_of, planned, write
+from genseg._cli_start import OFFLINE, go_offline, in_one_sentence, load_options
+from genseg.errors import GensegError
+
+
+@in_one_sentence()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What the images show; none for anything.")] = "",
+    options: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys such as size=256.")
+    ] = None,
+    backend: Annotated[str, typer.Option("--backend", "-b", help="See 'genseg backends'.")] = "tiny",
+    number: Annotated[int, typer.Option("--number", "-n", min=1, help="How many images, of seeds that follow.")] = 1,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", "-r", help="A preset (see 'genseg recipes') or a YAML file.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="A local checkpoint or hub id in place of the backend's.")] = None,
+    load: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Another option of the backend, such as offload=true; repeatable."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where files go.")] = Path("genseg-output"),
+    save: Annotated[
+        str, typer.Option(metavar="KINDS", help=f"Comma-separated, any of {','.join(KINDS)}.")
+    ] = "image,overlay,labels",
+    seed: Annotated[int, typer.Option(min=0, help="Of the first image; same seed, same image.")] = 0,
+    device: Annotated[str | None, typer.Option(help="A torch device; else CUDA where there is one.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32 (the default), float16 or bfloat16.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make files again that exist already.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
+) -> None:
+    """Let a model make images and segment them, without inversion; for each, write SEED.overlay.png and so on."""
+    if "=" in prompt and prompt.partition("=")[0].isidentifier():
+        raise GensegError(f'the prompt comes before recipe keys; give "" before {prompt} for none')
+    kinds = kinds_of(save)
+    plan = planned([Path(f"{number:06d}") for number in range(seed, seed + number)], out, kinds, overwrite)
+    check_writable(out)
+    with Bars(number) as bars:
+        bars.stage("load", 0, 1)
+        from genseg.recipe import load_recipe
+        from genseg.registry import load_backend
+        from genseg.segmenter import Segmenter
+
+        loaded = load_backend(backend, model=model, device=device, dtype=dtype, **load_options(load or []))
+        resolved = load_recipe(recipe or loaded.preset, calibration=loaded.recipe, options=options or [])
+        segmenter = Segmenter(loaded, resolved, progress=bars.stage)
+        for name, files in plan:
+            if not files:
+                bars.next_image(f"seed {int(name.name)}: skipped, its files exist; --overwrite makes them again")
+                continue
+            segmentation = segmenter.generate(prompt, int(name.name))
+            write(segmentation, files)
+            spent = sum(segmentation.cost.seconds.values())
+            bars.next_image(f"seed {int(name.name)}: {segmentation.n_segments} segments, {spent:.1f} s")
+        bars.say(f"files in {out}: {', '.join('SEED' + KINDS[kind] for kind in kinds)}")
