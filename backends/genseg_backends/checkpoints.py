@@ -12,6 +12,9 @@ from torch import Tensor
 from genseg.errors import GensegError
 from genseg_backends.hub import extra, first_line, local_path, missing, place_of
 
+RENAMED = {"PixArtTransformer2DModel": "Transformer2DModel", "DiTTransformer2DModel": "Transformer2DModel"}
+"""Classes of diffusers that the released configurations call by an older name."""
+
 
 class Parts(NamedTuple):
     """What a latent U-Net backend is made of.
@@ -55,7 +58,10 @@ def load_part(
     """
     if dtype is not None and issubclass(kind, ModelMixin):
         found = load_config(kind, model, subfolder, revision).get("_class_name", kind.__name__)
-        if found != kind.__name__:  # diffusers would fill what it does not find with defaults
+        if found not in (
+            kind.__name__,
+            RENAMED.get(kind.__name__),
+        ):  # diffusers would fill what it does not find with defaults
             raise GensegError(
                 f"{place_of(model, subfolder, revision)} is of class {found} (looked for {kind.__name__}); "
                 "use a checkpoint of the backend's family"

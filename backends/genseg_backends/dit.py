@@ -35,6 +35,10 @@ class DiT(TransformerBackend):
         self.conditioning = self.described("")
         return super().declare()
 
+    def derived(self) -> dict[str, Any]:
+        """As for any family, on squares: the network takes nothing else."""
+        return super().derived() | {"resize": "square"}
+
     def described(self, prompt: str) -> Mapping[str, Tensor]:
         """The class that a prompt names by its number.
 

@@ -87,6 +87,11 @@ def missing(model: str, part: str, revision: str | None, error: Exception) -> Ge
         )
     if RepositoryNotFoundError in why:
         return GensegError(f"the hub has no {model}, or it is private; check the id, or log in with 'hf auth login'")
+    if "safetensors" in detail and not huggingface_hub.constants.HF_HUB_OFFLINE:
+        return GensegError(
+            f"{place_of(model, part, revision)} holds no safetensors; pickles can run code, so convert them first and "
+            "give the folder as model=..., or give a revision= that has them"
+        )
     if OfflineModeIsEnabled in why or huggingface_hub.constants.HF_HUB_OFFLINE:
         return GensegError(
             f"cannot get {place_of(model, part, revision)}: it has not been downloaded; go online once, "

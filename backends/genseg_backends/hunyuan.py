@@ -77,6 +77,6 @@ hunyuan_dit = Released(
         "HunyuanDiT",
         "Tencent Hunyuan Community License",
         "Tencent-Hunyuan/HunyuanDiT-v1.2-Diffusers",
-        parameters=None,
+        parameters=1_499_952_032,
     ),
 )

@@ -107,5 +107,5 @@ deepfloyd_if = Released(
     DeepFloydIF,
     "deepfloyd-if",
     "DeepFloyd IF, first stage, at 64 pixels",
-    ModelCard("pixel diffusion", "DeepFloyd IF License", "DeepFloyd/IF-I-XL-v1.0", parameters=None),
+    ModelCard("pixel diffusion", "DeepFloyd IF License", "DeepFloyd/IF-I-XL-v1.0", parameters=4_304_695_110),
 )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Unpack
 
 from genseg.interface import ModelCard
 from genseg_backends.latent import LatentBackend, Options
+from genseg_backends.revisions import REVISIONS
 
 
 class Released:
@@ -16,7 +18,7 @@ class Released:
         kind: The family.
         name: The backend's name.
         about: The model in one line.
-        card: What is known of it before it is loaded.
+        card: What is known of it before it is loaded; its revision is that of `REVISIONS`.
         recipe: Recipe values beside those of the family.
         **fixed: What the family's ``from_pretrained`` takes besides.
     """
@@ -31,7 +33,8 @@ class Released:
         **fixed: Any,
     ) -> None:
         self.__doc__ = f"{about} ({card.licence})."
-        self.kind, self.name, self.card = kind, name, card
+        self.kind, self.name = kind, name
+        self.card = replace(card, revision=REVISIONS.get(card.model))
         self._given = {"recipe": recipe, "home": card.model, **fixed}
 
     def __call__(

@@ -60,9 +60,11 @@ sdxl_turbo = _released(
     "sdxl-turbo",
     "SDXL-Turbo: distilled to few steps at 512 pixels",
     "stabilityai/sdxl-turbo",
-    "Stability AI Community License",
+    "Stability AI Non-Commercial Community License",
     2_567_463_684,
     {"num_inference_steps": 4},
 )
-ssd_1b = _released("ssd-1b", "SSD-1B: SDXL with fewer blocks", "segmind/SSD-1B", "Apache-2.0", None)
-vega = _released("vega", "Segmind-Vega: SDXL with still fewer blocks", "segmind/Segmind-Vega", "Apache-2.0", None)
+ssd_1b = _released("ssd-1b", "SSD-1B: SDXL with fewer blocks", "segmind/SSD-1B", "Apache-2.0", 1_331_334_404)
+vega = _released(
+    "vega", "Segmind-Vega: SDXL with still fewer blocks", "segmind/Segmind-Vega", "Apache-2.0", 745_225_604
+)

@@ -19,6 +19,7 @@ from genseg_backends.attention import SharedQueriesAndKeys
 from genseg_backends.checkpoints import load_part
 from genseg_backends.hub import extra, the_hub
 from genseg_backends.placement import device_of, dtype_of
+from genseg_backends.revisions import REVISIONS
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's pixels in [0, 1], by which these models' inputs are standardised."""
@@ -152,9 +153,12 @@ def vitmae(
     """MAE, ViT-L/16 at 224 pixels: a masked autoencoder (Apache-2.0)."""
     kind = extra("transformers").ViTMAEForPreTraining
     with the_hub(offline):
-        network = load_part(kind, model or CARD.model, "", dtype_of(dtype), revision)
+        pinned = CARD.revision if model is None and revision is None else revision
+        network = load_part(kind, model or CARD.model, "", dtype_of(dtype), pinned)
     return ViTMAE(network.to(device_of(device)))
 
 
-CARD = ModelCard("masked autoencoder", "Apache-2.0", "facebook/vit-mae-large", parameters=329_541_888)
+CARD = ModelCard(
+    "masked autoencoder", "Apache-2.0", "facebook/vit-mae-large", REVISIONS["facebook/vit-mae-large"], 329_541_888
+)
 vitmae.card = CARD  # type: ignore[attr-defined]

@@ -1,0 +1,136 @@
+"""What the contract's checks look at: a backend, a picture, a quick recipe, and traces left in the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
+
+from genseg.interface import Backend, ModulationPoint, pick
+from genseg.recipe import Recipe, load_recipe
+
+
+@dataclass
+class Subject:
+    """A backend and what it is checked with.
+
+    Attributes:
+        backend: The backend.
+        overrides: Recipe keys beside those of a quick recipe of its own.
+        image: float32 [1, 3, H, W] in [-1, 1]; None for a synthetic one, as small as the backend takes it.
+        locality: Whether what is changed at a position must change most there, which untrained weights need not do.
+        tolerance: What two ways to compute one row may differ by: of the largest difference that offsets make.
+        lossy: RMSE that reconstructing the image may cost where the backend declares it to be approximate.
+    """
+
+    backend: Backend
+    overrides: Mapping[str, Any] | None = None
+    image: Tensor | None = None
+    locality: bool = True
+    tolerance: float = 1e-3
+    lossy: float = 0.5
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The backend's own, with few clusters, draws and steps."""
+        quick = {"n_clusters": 4, "n_init": 1, "draws": 1, "replay_steps": 2, "margin": 0, "num_inference_steps": 10}
+        return load_recipe(
+            self.backend.preset, calibration=self.backend.recipe, **{**quick, **dict(self.overrides or {})}
+        )
+
+    @cached_property
+    def pixels(self) -> Tensor:
+        """The image."""
+        if self.image is not None:
+            return self.image
+        multiple = self.backend.size_multiple
+        side = -(-min(self.backend.image_size, max(64, 2 * multiple)) // multiple) * multiple
+        return scene(side, side)
+
+    @cached_property
+    def state(self) -> Any:
+        """The image, encoded."""
+        return self.backend.encode(self.pixels, self.recipe, 0)
+
+    @cached_property
+    def point(self) -> ModulationPoint:
+        """The default modulation point."""
+        return pick("point", self.backend.points, self.recipe.point)
+
+    @cached_property
+    def estimates(self) -> Tensor:
+        """Regenerated with no offset and with one at the first cell, the last one and half of all."""
+        return self.regenerated(self.offsets(self.point))
+
+    def offsets(self, point: ModulationPoint, strength: float | None = None) -> Tensor:
+        """Offsets [4, h, w]: none, the first cell, the last one, the left half; of the recipe's strength."""
+        height, width = point.grid_for(*self.pixels.shape[2:])
+        masks = torch.zeros(4, height, width)
+        masks[1, 0, 0] = masks[2, -1, -1] = 1
+        masks[3, :, : max(width // 2, 1)] = 1
+        return masks * (self.recipe.strength if strength is None else strength)
+
+    def regenerated(self, offsets: Tensor, point: ModulationPoint | None = None, **overrides: Any) -> Tensor:
+        """Estimates with ``offsets`` at a point, by default the default one."""
+        return self.backend.regenerate(
+            self.state, point or self.point, offsets, load_recipe(self.recipe, **overrides)
+        ).float()
+
+    def changes(self, estimates: Tensor) -> Tensor:
+        """By how much each estimate's pixels differ from the first one's: [N, H, W]."""
+        images = self.backend.decode(estimates)
+        return (images - images[:1]).abs().amax(dim=1).cpu()
+
+
+def scene(height: int, width: int) -> Tensor:
+    """A picture with edges, gradients and texture, the same every time: float32 [1, 3, height, width] in [-1, 1]."""
+    y, x = torch.meshgrid(torch.linspace(0, 1, height), torch.linspace(0, 1, width), indexing="ij")
+    noise = torch.rand(3, height, width, generator=torch.Generator().manual_seed(0))
+    disc = ((x - 0.6) ** 2 + (y - 0.4) ** 2 < 0.06).float()
+    planes = torch.stack([x, 1 - y, (x + y) / 2]) * (1 - disc) + disc * torch.tensor([0.9, 0.2, 0.1]).view(3, 1, 1)
+    return (1.6 * planes - 0.8 + 0.2 * (noise - 0.5))[None]
+
+
+class InterruptionError(Exception):
+    """Raised midway, as a full disk or an impatient user may."""
+
+
+@contextmanager
+def interrupted(stop: int | None) -> Iterator[list[nn.Module]]:
+    """Collect the modules that run within the block; raise as the one numbered ``stop`` has run."""
+    calls: list[nn.Module] = []
+
+    def count(module: nn.Module, *_: object) -> None:
+        calls.append(module)
+        if len(calls) - 1 == stop:
+            raise InterruptionError
+
+    handle = register_module_forward_hook(count)
+    try:
+        yield calls
+    finally:
+        handle.remove()
+
+
+def traces(backend: Backend) -> dict[str, Any]:
+    """All about a backend's torch modules that a backend might change and forget."""
+    found: dict[str, Any] = {}
+    holders = [backend, *(value for value in vars(backend).values() if hasattr(value, "__dict__"))]
+    roots = {id(v): v for holder in holders for v in vars(holder).values() if isinstance(v, nn.Module)}
+    for number, root in enumerate(roots.values()):
+        for name, module in root.named_modules():
+            found[f"{number}.{name}"] = (
+                tuple(module._forward_hooks),
+                tuple(module._forward_pre_hooks),
+                vars(module).get("forward"),
+                module.training,
+                id(getattr(module, "processor", None)),
+            )
+        found[str(number)] = [(p._version, p.requires_grad) for p in root.parameters() if not p.is_inference()]
+    return found

@@ -1,0 +1,54 @@
+"""Every first-party backend keeps the contract, read from a checkpoint in the hub's layout, in two precisions."""
+
+import pytest
+
+import genseg
+import genseg.contract
+from families import PIPELINES, write_checkpoint
+from genseg.testing import BackendContract
+from models import LAYOUTS, write_sd_checkpoint
+
+LAYOUT = {
+    "sd14": "sd1", "sd15": "sd1", "sd20": "sd2-768-v", "sd21": "sd2-768-v", "sd-turbo": "sd2-512", "lcm": "lcm",
+}  # fmt: skip
+"""The checkpoints of Stable Diffusion's backends."""
+
+LOCAL = {"tiny", "pixart-alpha", "pixart-sigma", "sd3", "sd35-medium", "sana", "deepfloyd-if", "vitmae"}
+"""Backends whose weights, trained or not, change most where they are changed."""
+
+NAMES = ["tiny", *LAYOUT, *PIPELINES]
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory):
+    """A checkpoint of every backend that needs one, by name."""
+    root = tmp_path_factory.mktemp("contract")
+    layouts = {layout: write_sd_checkpoint(root / layout, layout=layout) for layout in LAYOUTS}
+    written = {name: write_checkpoint(root / name, name) for name in PIPELINES}
+    return written | {name: layouts[layout] for name, layout in LAYOUT.items()}
+
+
+def load(checkpoints, name, dtype):
+    model = str(checkpoints[name]) if name in checkpoints else None
+    return genseg.load_backend(name, model=model, device="cpu", dtype=dtype)
+
+
+@pytest.mark.parametrize("name", NAMES, scope="class")
+class TestFloat32(BackendContract):
+    @pytest.fixture(scope="class")
+    def backend(self, checkpoints, name):
+        return load(checkpoints, name, "float32")
+
+    @pytest.fixture(scope="class")
+    def subject(self, backend, name):
+        made = self.made(backend)
+        made.locality = name in LOCAL
+        return made
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_in_bfloat16_a_photo_is_segmented_and_given_back(checkpoints, name):
+    subject = BackendContract.made(load(checkpoints, name, "bfloat16"))
+    subject.tolerance = 0.02
+    for check in ("a_zero_offset_changes_nothing", "an_offset_changes_pixels", "a_photo_is_segmented"):
+        genseg.contract.CHECKS[check](subject)
