@@ -15,6 +15,8 @@ FACTORIES = {
     "sd3": "sd3:sd3",
     "sd35-medium": "sd3:sd35_medium",
     "sd35-large": "sd3:sd35_large",
+    "flux-dev": "flux:flux_dev",
+    "flux-schnell": "flux:flux_schnell",
 }
 
 
