@@ -17,6 +17,7 @@ FACTORIES = {
     "sd35-large": "sd3:sd35_large",
     "flux-dev": "flux:flux_dev",
     "flux-schnell": "flux:flux_schnell",
+    "flux2": "flux2:flux2",
 }
 
 
