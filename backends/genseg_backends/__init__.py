@@ -18,6 +18,7 @@ FACTORIES = {
     "flux-dev": "flux:flux_dev",
     "flux-schnell": "flux:flux_schnell",
     "flux2": "flux2:flux2",
+    "qwen-image": "qwen_image:qwen_image",
     "z-image": "z_image:z_image",
 }
 
