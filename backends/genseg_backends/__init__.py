@@ -20,6 +20,7 @@ FACTORIES = {
     "flux2": "flux2:flux2",
     "qwen-image": "qwen_image:qwen_image",
     "z-image": "z_image:z_image",
+    "lumina2": "lumina2:lumina2",
 }
 
 
