@@ -40,15 +40,10 @@ class BackendContract:
     tolerance: ClassVar[float] = 1e-3
     lossy: ClassVar[float] = 0.5
 
-    @classmethod
-    def made(cls, backend: Backend) -> Subject:
-        """The backend and what it is checked with; what checks have in common is computed once."""
-        return Subject(backend, cls.overrides, locality=cls.locality, tolerance=cls.tolerance, lossy=cls.lossy)
-
     @pytest.fixture(scope="class")
     def subject(self, backend: Backend) -> Subject:
-        """What `made` makes of the fixture ``backend``."""
-        return self.made(backend)
+        """The backend and what it is checked with; what checks have in common is computed once."""
+        return Subject(backend, self.overrides, locality=self.locality, tolerance=self.tolerance, lossy=self.lossy)
 
     @pytest.mark.parametrize("check", CHECKS)
     def test_contract(self, subject: Subject, check: str) -> None:

@@ -25,6 +25,12 @@ FACTORIES = {
     "ddpm": "pixel:ddpm",
     "deepfloyd-if": "pixel:deepfloyd_if",
     "vitmae": "vitmae:vitmae",
+    "flux-dev": "flux:flux_dev",
+    "flux-schnell": "flux:flux_schnell",
+    "flux2": "flux2:flux2",
+    "qwen-image": "qwen_image:qwen_image",
+    "z-image": "z_image:z_image",
+    "lumina2": "lumina2:lumina2",
 }
 
 

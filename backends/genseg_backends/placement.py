@@ -117,7 +117,8 @@ def place(
     modules = list(dict.fromkeys(module for module in (reader, network, vae) if module is not None))
     for module in modules:  # in low precision they round otherwise when the batch is of another size
         exact = device.type == "cpu" and next(module.parameters()).dtype == torch.float32
-        if exact if channels_last is None else channels_last:
+        flat = all(parameter.ndim < 5 for parameter in module.parameters())  # frames know no channels-last
+        if flat and (exact if channels_last is None else channels_last):
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if tiling:
         if not hasattr(vae, "enable_tiling"):

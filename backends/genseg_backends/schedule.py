@@ -133,9 +133,11 @@ class FlowSchedule(Schedule):
 
     Attributes:
         shift: By which the sampler's evenly spaced times are moved towards noise (Esser et al., 2403.03206, eq. 23).
+        last: The time of the sampler's last step, to which the others are stretched (Qwen-Image); None for as it falls.
     """
 
     shift: float = 1.0
+    last: float | None = None
 
     @classmethod
     def of(cls, config: Mapping[str, Any], tokens: int) -> FlowSchedule:
@@ -145,16 +147,20 @@ class FlowSchedule(Schedule):
             config: Of a flow-matching scheduler, or of one whose prediction type is ``flow_prediction``.
             tokens: Number of image tokens, which a dynamic shift goes by.
         """
+        last = config.get("shift_terminal")
         if not config.get("use_dynamic_shifting"):
-            return cls(float(config.get("shift", config.get("flow_shift", 1.0))))
+            return cls(float(config.get("shift", config.get("flow_shift", 1.0))), last)
         fewest, most = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
         low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
-        return cls(math.exp(low + (high - low) * (tokens - fewest) / (most - fewest)))
+        return cls(math.exp(low + (high - low) * (tokens - fewest) / (most - fewest)), last)
 
     def sampler(self, steps: int) -> Tensor:
         """Shifted times: float64 [steps]."""
         even = torch.linspace(1, 1 / steps, steps, dtype=torch.float64)
-        return 1000 * self.shift * even / (1 + (self.shift - 1) * even)
+        times = self.shift * even / (1 + (self.shift - 1) * even)
+        if self.last is not None and steps > 1:
+            times = 1 - (1 - times) * (1 - self.last) / (1 - times[-1])
+        return 1000 * times
 
     def scales(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
         """1 − s and s."""

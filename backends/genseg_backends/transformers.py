@@ -59,12 +59,14 @@ class TransformerBackend(LatentBackend):
         tap: The default tap: stack, kind, and its block as a fraction of the depth, for checkpoints of other depths.
         point: The default point, likewise.
         prompt_key: The conditioning whose tokens precede the image's where a stack has text first.
+        default_size: Latent pixels along each side at the model's own image size, where its configuration has none.
     """
 
     stacks: ClassVar[Mapping[str, Stack]]
     tap: ClassVar[tuple[str, str, tuple[int, int]]]
     point: ClassVar[tuple[str, str, tuple[int, int]]]
     prompt_key: ClassVar[str] = "encoder_hidden_states"
+    default_size: ClassVar[int] = 128
 
     def patch(self) -> int:
         """Latent pixels per token, along each side."""
@@ -72,7 +74,7 @@ class TransformerBackend(LatentBackend):
 
     def latent_size(self) -> int:
         """Latent pixels along each side at the model's own image size."""
-        return int(self.network.config["sample_size"])
+        return int(self.network.config.get("sample_size", self.default_size))
 
     def declare(self) -> Sites:
         """Taps and points of every block of every stack, the default ones first."""
