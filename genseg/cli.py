@@ -6,18 +6,15 @@ Whatever needs torch is imported inside the commands, so that ``genseg --help`` 
 from __future__ import annotations
 
 import io
-import json
 import os
 import sys
 import warnings
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from genseg import _cli_backends
 from genseg._cli_bars import Bars
 from genseg._cli_files import KINDS, check_writable, kinds_of, planned, sorted_out, write
 from genseg._cli_generate import generate
@@ -159,20 +156,7 @@ def segment(
 app.command(no_args_is_help=False)(generate)
 
 
-@app.command()
-@in_one_sentence()
-def backends(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """List the backends, who provides them, and whether they are usable here."""
-    from genseg.registry import list_backends
-
-    infos = list_backends()
-    if as_json:
-        typer.echo(json.dumps([asdict(info) for info in infos], indent=2))
-        return
-    table = Table("name", "description", "provider", "usable", box=None, pad_edge=False)
-    for info in infos:
-        table.add_row(info.name, info.description, info.provider, "yes" if info.usable else f"no: {info.problem}")
-    Console(markup=False, emoji=False).print(table)
+app.add_typer(_cli_backends.app, name="backends")
 
 
 @app.command()

@@ -15,7 +15,7 @@ import pluggy
 
 from genseg import hookspecs
 from genseg.errors import GensegError, unknown
-from genseg.interface import Backend
+from genseg.interface import Backend, ModelCard
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class BackendInfo:
         description: First line of the factory's docstring; empty if it cannot be imported here.
         usable: Whether the factory's module imports here.
         problem: Why not, in one sentence; empty if usable.
+        card: What is known of its model before it is loaded; None where the factory does not tell.
     """
 
     name: str
@@ -37,6 +38,7 @@ class BackendInfo:
     description: str
     usable: bool
     problem: str
+    card: ModelCard | None = None
 
 
 class Registry:
@@ -96,10 +98,11 @@ class Registry:
 
 def _info(name: str, provider: str, factory: str) -> BackendInfo:
     try:
-        description = (inspect.getdoc(_imported(name, factory)) or "").split("\n")[0]
+        found = _imported(name, factory)
     except GensegError as error:
         return BackendInfo(name, factory, provider, "", False, str(error))
-    return BackendInfo(name, factory, provider, description, True, "")
+    description = (inspect.getdoc(found) or "").split("\n")[0]
+    return BackendInfo(name, factory, provider, description, True, "", getattr(found, "card", None))
 
 
 def _imported(name: str, factory: str) -> Any:
@@ -124,6 +127,21 @@ def _registry() -> Registry:
 def list_backends() -> list[BackendInfo]:
     """All registered backends, in order of name, and whether each is usable here."""
     return _registry().infos()
+
+
+def info_of(name: str) -> BackendInfo:
+    """The line of `list_backends` on one backend.
+
+    Raises:
+        GensegError: If the name is unknown, or claimed by two plug-ins.
+    """
+    factory = _registry().factory(name)
+    return next(info for info in list_backends() if (info.name, info.factory) == (name, factory))
+
+
+def options_of(name: str) -> set[str] | None:
+    """What a backend takes besides model, device and dtype; None where its signature does not tell."""
+    return _options(_imported(name, _registry().factory(name)))
 
 
 def load_backend(

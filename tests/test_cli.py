@@ -246,7 +246,7 @@ def test_backends_are_listed_for_people_and_for_machines():
     assert re.search(r"^tiny +.*genseg:builtin +yes", table.stdout, re.MULTILINE)
     listed = json.loads(run("backends", "--json").stdout)
     assert [entry["name"] for entry in listed] == [info.name for info in genseg.list_backends()]
-    assert listed[0].keys() == {"name", "factory", "provider", "description", "usable", "problem"}
+    assert listed[0].keys() == {"name", "factory", "provider", "description", "usable", "problem", "card"}
 
 
 def test_recipes_are_listed_and_printed_so_that_they_can_be_read_again(tmp_path):

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from genseg.errors import GensegError
+from genseg.interface import ModelCard
 from genseg_backends.checkpoints import load_part, load_scheduler
 from genseg_backends.placement import device_of, dtype_of, in_dtype
 from genseg_backends.stable_diffusion import StableDiffusion
@@ -59,6 +60,9 @@ def tiny(
         recipe=RECIPE,
         preset="fast",
     )
+
+
+tiny.card = ModelCard("Stable Diffusion", "Apache-2.0", parameters=12_164_592, calibration="calibrated")  # type: ignore[attr-defined]
 
 
 def _null_prompt(folder: Path) -> Tensor:
