@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -143,17 +142,14 @@ def _truth(folder: Path, image: Path) -> Any:
 
 
 def _table(found: Calibration) -> Table:
-    """The best score of each value of each factor; the chosen value is marked."""
+    """The best trial of each value of each factor; the chosen value is marked."""
     from genseg.trials import FACTORS
 
-    table = Table("factor", "value", "best score", "terms", "", box=None, pad_edge=False)
+    table = Table("factor", "value", "score", *found.best.terms, "", box=None, pad_edge=False)
     for factor in FACTORS:
         for value in found.values(factor):
             trial = found.best_with(factor, value)
-            mark = "chosen" if value == found.best.setting[factor] else ""
-            table.add_row(factor, str(value), f"{trial.score:.3f}", trial.reason or _words(trial.terms), mark)
+            terms = [f"{trial.terms[name]:.3f}" if trial.terms else "" for name in found.best.terms]
+            note = "chosen" if value == found.best.setting[factor] else trial.reason
+            table.add_row(factor, str(value), f"{trial.score:.3f}", *terms, note)
     return table
-
-
-def _words(terms: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:.3f}" for name, value in terms.items())

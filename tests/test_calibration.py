@@ -1,5 +1,5 @@
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -106,11 +106,12 @@ def test_the_search_is_one_factor_at_a_time_around_the_best_so_far(tiny, photo):
 def test_what_is_found_is_what_the_segmenter_finds(tiny, photo):
     recipe = load_recipe(tiny.preset, calibration=tiny.recipe, **QUICK | {"size": 128, "margin": 16, "reach": 1})
     bench = Bench(tiny, recipe, [photo])
-    bench.found(0, recipe, seed=4)
-    found = bench.found(0, recipe, seed=4)  # from what was kept
-    expected = genseg.Segmenter(tiny, recipe, seed=4).analyse(bench.pixels[0])
-    assert np.array_equal(found.grid_labels, expected.grid_labels)
-    assert torch.allclose(found.maps, expected.differences, atol=1e-6)
+    for t_m in (181, 181, 381):  # the second time from what was kept
+        tried = replace(recipe, t_m=t_m)
+        found = bench.found(0, tried, seed=4)
+        expected = genseg.Segmenter(tiny, tried, seed=4).analyse(bench.pixels[0])
+        assert np.array_equal(found.grid_labels, expected.grid_labels)
+        assert torch.allclose(found.maps, expected.differences, atol=1e-6)
 
 
 def test_features_are_read_once_for_each_tap_image_and_seed(tiny, photo):

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -57,11 +58,15 @@ def test_labels_are_found_by_name_with_classes_or_annotators(image, tmp_path):
     for name in ("classes/a.png", "regions/a.0.png", "regions/a.1.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.fromarray(truth).save(tmp_path / name)
+    Image.fromarray(0 * truth).save(tmp_path / "regions" / "a.1.png")
+    scores = []
     for folder in ("classes", "regions"):
         labels = ("--labels", tmp_path / folder)
         result = run("tiny", image, *QUICK, *GRID[:4], "--grid=strength=50", *labels, "-o", tmp_path / folder / "out")
         assert result.exit_code == 0, result.stderr
         assert "oracle mIoU and boundary F" in result.stdout
+        scores.append(json.loads((tmp_path / folder / "out" / "tiny.jsonl").read_text().splitlines()[0])["score"])
+    assert scores[0] != scores[1]  # the second annotator counts
 
 
 @pytest.mark.parametrize(
