@@ -110,11 +110,11 @@ def _spaced(paths: list[Path], count: int) -> list[Path]:
 
 
 def _factor(option: str) -> tuple[str, list[str]]:
-    """``KEY=A,B,...`` as a factor and its values, which the recipe converts."""
+    """``KEY=A,B,...`` as a factor and its values, which the recipe converts; ``KEY=`` for none."""
     key, equals, values = option.partition("=")
-    if not equals or not values:
+    if not equals:
         raise GensegError(f"--grid {option} is not KEY=A,B,..., such as strength=10,25,50")
-    return key, values.split(",")
+    return key, values.split(",") if values else []
 
 
 def _truth(folder: Path, image: Path) -> Any:
