@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score
 
-from metrics import Labels, overlaps
+from genseg.evaluation.metrics import Labels, overlaps
 
 
 def agreement(first: Labels, second: Labels) -> dict[str, float]:

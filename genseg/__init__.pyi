@@ -1,3 +1,5 @@
+from .calibration import Calibration as Calibration
+from .calibration import calibrate as calibrate
 from .errors import GensegError as GensegError
 from .interface import Backend as Backend
 from .interface import Capabilities as Capabilities

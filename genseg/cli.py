@@ -1,4 +1,4 @@
-"""The command line: ``genseg segment``, ``genseg generate``, ``genseg backends``, ``genseg recipes``.
+"""The command line: ``genseg segment``, ``generate``, ``calibrate``, ``compare``, ``backends`` and ``recipes``.
 
 Whatever needs torch is imported inside the commands, so that ``genseg --help`` does not wait for it.
 """
@@ -16,6 +16,7 @@ import typer
 
 from genseg import _cli_backends
 from genseg._cli_bars import Bars
+from genseg._cli_calibrate import calibrate
 from genseg._cli_files import KINDS, check_writable, kinds_of, planned, sorted_out, write
 from genseg._cli_generate import generate
 from genseg._cli_start import OFFLINE, go_offline, in_one_sentence, load_options
@@ -153,7 +154,8 @@ def segment(
         raise typer.Exit(1)
 
 
-app.command(no_args_is_help=False)(generate)
+app.command()(generate)
+app.command(no_args_is_help=True)(in_one_sentence()(calibrate))
 
 
 app.add_typer(_cli_backends.app, name="backends")
