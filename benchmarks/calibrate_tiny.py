@@ -22,8 +22,8 @@ from rich.table import Table
 
 import genseg
 from command import run
+from genseg.evaluation.metrics import ImageFigures, measure_image, set_figures
 from genseg.interface import Backend
-from metrics import ImageFigures, measure_image, set_figures
 from quality import (
     ARGMAX,
     Sample,

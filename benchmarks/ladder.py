@@ -27,12 +27,12 @@ from rich.progress import track
 import genseg
 from command import run
 from genseg.cluster import cluster, masks_of
+from genseg.evaluation.metrics import Labels, measure_image
 from genseg.files import write_whole
 from genseg.images import inner, mirrored, model_size, to_tensor
 from genseg.interface import Backend, pick
 from genseg.modulate import labels_at, masks_for, normalised
 from ladder_report import Measured, figures, markdown, table_of
-from metrics import Labels, measure_image
 from procedures import Procedure, with_overrides
 from quality import SIDE, Sample, common_options, digest, identity, load_set, parsed, provenance, wide_console
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from agreement import agreement
-from metrics import ImageFigures, Labels, interval, resamples, set_figures
+from genseg.evaluation.agreement import agreement
+from genseg.evaluation.metrics import ImageFigures, Labels, interval, resamples, set_figures
 
 FIGURES = ("miou", "boundary_f")
 

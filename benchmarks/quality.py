@@ -35,11 +35,11 @@ from skimage.segmentation import slic
 import genseg
 from command import run
 from genseg.cluster import cluster, masks_of
+from genseg.evaluation.metrics import IGNORE, ImageFigures, Labels, interval, measure_image, resamples, set_figures
 from genseg.files import write_whole
 from genseg.images import load_image, model_size, to_tensor
 from genseg.interface import Backend
 from genseg.modulate import labels_at, normalised
-from metrics import IGNORE, ImageFigures, Labels, interval, measure_image, resamples, set_figures
 
 SIDE = 128  # pixels along each side of what is measured
 ARGMAX = {"modulation-raw": "none", "modulation-rms": "rms"}  # what the argmax sees, by the recipe's `normalise`

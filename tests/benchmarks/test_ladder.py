@@ -9,8 +9,8 @@ from PIL import Image
 
 import genseg
 import ladder
+from genseg.evaluation.metrics import measure_image
 from ladder_report import Measured, figures
-from metrics import measure_image
 
 RECIPE = ["size=32", "margin=0", "draws=2", "n_init=1", "num_inference_steps=4", "t_m=501"]
 

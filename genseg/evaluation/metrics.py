@@ -191,4 +191,5 @@ def interval(values: Floats) -> list[float]:
 def _ratio(part: Any, whole: Any) -> Floats:
     """Part / whole, NaN where ``whole`` is 0."""
     part, whole = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
-    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+    quotient: Floats = np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+    return quotient

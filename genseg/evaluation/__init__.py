@@ -1,0 +1,1 @@
+"""How good segments are, against ground truth and against each other."""
