@@ -1,3 +1,5 @@
+from .comparing import compare as compare
+from .comparison import Comparison as Comparison
 from .errors import GensegError as GensegError
 from .interface import Backend as Backend
 from .interface import Capabilities as Capabilities

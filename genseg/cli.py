@@ -1,4 +1,4 @@
-"""The command line: ``genseg segment``, ``genseg backends``, ``genseg recipes``.
+"""The command line: ``genseg segment``, ``genseg compare``, ``genseg backends``, ``genseg recipes``.
 
 Whatever needs torch is imported inside the commands, so that ``genseg --help`` does not wait for it.
 """
@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from genseg._cli_bars import Bars
+from genseg._cli_compare import compare
 from genseg._cli_files import KINDS, check_writable, kinds_of, planned, sorted_out, write
 from genseg.errors import GensegError
 
@@ -181,6 +182,9 @@ def segment(
         typer.echo(f"genseg: {why}" if str(image) in str(why) else f"genseg: {image}: {why}", err=True)
     if broken:
         raise typer.Exit(1)
+
+
+app.command(no_args_is_help=True)(_in_one_sentence()(compare))
 
 
 @app.command()
