@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from agreement import agreement
+from genseg.evaluation.agreement import agreement
 from genseg.evaluation.metrics import ImageFigures, Labels, interval, resamples, set_figures
 
 FIGURES = ("miou", "boundary_f")

@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from agreement import agreement
+from genseg.evaluation.agreement import agreement
 from genseg.files import write_whole
 
 

@@ -1,5 +1,7 @@
 from .calibration import Calibration as Calibration
 from .calibration import calibrate as calibrate
+from .comparing import compare as compare
+from .comparison import Comparison as Comparison
 from .errors import GensegError as GensegError
 from .interface import Backend as Backend
 from .interface import Capabilities as Capabilities

@@ -17,6 +17,7 @@ import typer
 from genseg import _cli_backends
 from genseg._cli_bars import Bars
 from genseg._cli_calibrate import calibrate
+from genseg._cli_compare import compare
 from genseg._cli_files import KINDS, check_writable, kinds_of, planned, sorted_out, write
 from genseg._cli_generate import generate
 from genseg._cli_start import OFFLINE, go_offline, in_one_sentence, load_options
@@ -154,6 +155,7 @@ def segment(
         raise typer.Exit(1)
 
 
+app.command(no_args_is_help=True)(in_one_sentence()(compare))
 app.command()(generate)
 app.command(no_args_is_help=True)(in_one_sentence()(calibrate))
 

@@ -36,7 +36,7 @@ def load_image(source: ImageLike, max_pixels: int) -> Image.Image:
         GensegError: If it is no image, or one that cannot be segmented; the message says what to do.
     """
     if isinstance(source, (str, Path)):
-        image = _open(Path(source), max_pixels)
+        image = open_image(Path(source), max_pixels)
     elif isinstance(source, Image.Image):
         _check_size(source.size, max_pixels, "the image")
         image = source
@@ -84,7 +84,12 @@ def inner(maps: Tensor, margin: int) -> Tensor:
     return maps[..., margin : height - margin, margin : width - margin]
 
 
-def _open(path: Path, max_pixels: int) -> Image.Image:
+def open_image(path: Path, max_pixels: int) -> Image.Image:
+    """Open and decode an image file, its mode and orientation as stored.
+
+    Raises:
+        GensegError: If it is no image, or one of a size that cannot be segmented; the message says what to do.
+    """
     try:
         with _no_pixel_limit(), Image.open(path) as image:
             _check_size(image.size, max_pixels, str(path))

@@ -125,6 +125,26 @@ class Segmenter:
             while waiting:
                 yield self._segmented(waiting.popleft().result())
 
+    def reconstruction(self, image: ImageLike) -> tuple[Tensor, Tensor]:
+        """What the model takes an image for, and what it regenerates of it where nothing is perturbed.
+
+        Args:
+            image: As for a call.
+
+        Returns:
+            The model's input, in [-1, 1], and its reconstruction, nominally so and not clamped: float32 [1, 3, H, W]
+            each, on the CPU, the recipe's margin cut off.
+
+        Raises:
+            GensegError: If the image cannot be used.
+        """
+        pixels, margin = self._read(image).pixels, self.recipe.margin
+        continued = mirrored(pixels, margin)
+        state = self.backend.encode(continued, self.recipe, self.seed)
+        nothing = torch.zeros(1, *self.point.grid_for(*continued.shape[2:]), device=self.backend.device)
+        estimate = self.backend.regenerate(state, self.point, nothing, self.recipe)
+        return pixels, inner(self.backend.decode(estimate), margin).float().cpu()
+
     def _read(self, image: ImageLike) -> _Reading:
         start = time.perf_counter()
         picture = load_image(image, self.recipe.max_pixels)

@@ -1,1 +1,1 @@
-"""Measuring segmentations against ground truth."""
+"""How good segments are, against ground truth and against each other."""

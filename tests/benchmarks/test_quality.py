@@ -1,4 +1,4 @@
-"""The benchmarks' commands on two photos a set."""
+"""The commands that measure quality, on two photos a set."""
 
 import json
 

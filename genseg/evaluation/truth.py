@@ -1,0 +1,45 @@
+"""Reading ground truth: one class a pixel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from genseg.errors import GensegError
+from genseg.evaluation.metrics import IGNORE
+from genseg.images import open_image
+
+TruthLike: TypeAlias = "str | Path | npt.NDArray[Any]"
+
+UNMEASURED = 255  # in files and arrays, as data sets have it
+
+
+def load_truth(source: TruthLike, height: int, width: int, max_pixels: int) -> npt.NDArray[np.int64]:
+    """Read a map of classes.
+
+    Args:
+        source: The path of a greyscale or indexed PNG, or an integer array; 255 and numbers below 0 are not measured.
+        height: Rows that the map must have: its image's.
+        width: Columns.
+        max_pixels: Larger files are refused, before they are decoded.
+
+    Returns:
+        int64 [height, width] of classes from 0 on; `IGNORE` where nothing is measured.
+
+    Raises:
+        GensegError: If the file cannot be read, or the map is of another kind or size.
+    """
+    name, labels = "a truth", source
+    if isinstance(source, (str, Path)):
+        name, labels = str(source), np.asarray(open_image(Path(source), max_pixels))
+    labels = np.asarray(labels)
+    if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
+        raise GensegError(f"{name} must hold one whole number a pixel; give a greyscale or indexed PNG")
+    if labels.shape != (height, width):
+        raise GensegError(
+            f"{name} has {labels.shape[1]}x{labels.shape[0]} pixels and its image {width}x{height}; scale the truth"
+        )
+    return np.where((labels == UNMEASURED) | (labels < 0), IGNORE, labels.astype(np.int64))
