@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import genseg
+from genseg.clock import Progress
 from genseg.criterion import Labelled, Truth, Unlabelled
 from genseg.errors import GensegError, unknown
 from genseg.files import write_whole
 from genseg.images import ImageLike
 from genseg.interface import Backend, pick
 from genseg.recipe import Recipe, RecipeLike, load_recipe
-from genseg.segmenter import Progress, Segmenter
+from genseg.segmenter import Segmenter
 from genseg.trials import FACTORS, Bench, Trial, TrialLog, key_of
 
 if TYPE_CHECKING:

@@ -1,0 +1,71 @@
+"""What an image costs: seconds by stage, evaluations and memory; and progress, as it is spent."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeAlias
+
+import torch
+
+from genseg.interface import Backend
+from genseg.segmentation import Cost
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Called with the stage's name, what is done of it and how much there is."""
+
+
+class Clock:
+    """Seconds by stage, told to ``progress`` as they begin and end; at the end, the cost."""
+
+    def __init__(
+        self, backend: Backend, progress: Progress | None = None, seconds: Mapping[str, float] | None = None
+    ) -> None:
+        self._backend = backend
+        self._progress = progress or (lambda *_: None)
+        self._evaluations, self._decodes = backend.meter.evaluations, backend.meter.decodes
+        self._seconds = dict(seconds or {})
+        if backend.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(backend.device)
+
+    @contextmanager
+    def stage(self, name: str, total: int = 1, evaluations: int | None = None) -> Iterator[Callable[[int, int], None]]:
+        """Time a stage of ``total`` parts; yields what tells progress within it, as (done, total).
+
+        Where the number of model ``evaluations`` it takes is known, the backend's meter tells progress by itself.
+        """
+        meter, start = self._backend.meter, time.perf_counter()
+        if evaluations is not None:
+            before = meter.evaluations
+            meter.listener = lambda: self._progress(
+                name, min(total * (meter.evaluations - before) // evaluations, total), total
+            )
+        self._progress(name, 0, total)
+        try:
+            yield lambda done, of: self._progress(name, done, of)
+        finally:
+            meter.listener = None
+        if self._backend.device.type == "cuda":
+            torch.cuda.synchronize(self._backend.device)
+        self._seconds[name] = time.perf_counter() - start
+        self._progress(name, total, total)
+
+    def cost(self) -> Cost:
+        """What was spent since the clock was made."""
+        meter = self._backend.meter
+        if self._backend.device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated(self._backend.device)
+        else:
+            peak = _largest_resident_size()
+        return Cost(meter.evaluations - self._evaluations, meter.decodes - self._decodes, self._seconds, peak)
+
+
+def _largest_resident_size() -> int:
+    """Of this process so far, in bytes; 0 where the system does not tell (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
