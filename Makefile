@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+FRESH := build/plugin
 
-.PHONY: help demo test check format bench ladder clean
+.PHONY: help demo test check plugin format bench ladder clean
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | sort
 
@@ -18,13 +19,26 @@ demo: $(READY) ## segment the example photos with the embedded model
 	@echo "The pictures are in demo-output/: NAME.overlay.png beside NAME.labels.png and NAME.npz."
 
 test: $(READY) ## run the whole test suite with coverage
-	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --cov --cov-report=term --cov-fail-under=90
 
 check: $(READY) ## linters and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+plugin: $(READY) ## the example plug-in and a new one, from wheels in an environment of their own
+	rm -rf $(FRESH)
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(FRESH)/wheels . ./examples/genseg-dcgan
+	$(BIN)/genseg backends new fresh-model --out $(FRESH)
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(FRESH)/wheels $(FRESH)/genseg-fresh-model
+	$(PYTHON) -m venv $(FRESH)/venv
+	$(FRESH)/venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(FRESH)/wheels/*.whl pytest
+	$(FRESH)/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps gan-face-generate==1.1.1
+	cd $(FRESH) && venv/bin/python -m pytest -q -c /dev/null --rootdir . ../../examples/genseg-dcgan/tests genseg-fresh-model/tests
+	cd $(FRESH) && venv/bin/genseg backends check dcgan && venv/bin/genseg generate "" -b dcgan -o faces
+	$(FRESH)/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable examples/genseg-dcgan
+	cd $(FRESH) && venv/bin/genseg backends show dcgan && venv/bin/genseg segment ../../examples/images/astronaut.jpg -b dcgan -o faces --load steps=20
 
 format: $(READY) ## put the code into the project's format
 	$(BIN)/ruff format .
@@ -39,4 +53,4 @@ ladder: $(READY) ## what each approximation gains and costs; DATA=FOLDER of phot
 	$(BIN)/python benchmarks/ladder.py --data $(DATA)
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) demo-output .pytest_cache .mypy_cache .ruff_cache .coverage
+	rm -rf $(VENV) build demo-output .pytest_cache .mypy_cache .ruff_cache .coverage
