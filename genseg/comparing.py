@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib.util
 import json
@@ -13,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import torch
+
 import genseg
 from genseg.batches import is_out_of_memory
 from genseg.comparison import Comparison, Failure, Photo, compared
@@ -22,7 +25,6 @@ from genseg.evaluation.truth import TruthLike, load_truth
 from genseg.files import write_whole
 from genseg.images import ImageLike, load_image
 from genseg.interface import Backend
-from genseg.memory import release
 from genseg.recipe import Recipe, RecipeLike, load_recipe
 from genseg.registry import list_backends, load_backend
 from genseg.segmenter import Segmenter
@@ -113,7 +115,7 @@ def compare(
             recipes[name] = job.run(backend, i * len(photos), failures)
         except (GensegError, MemoryError, RuntimeError) as error:
             failures.append(Failure(name, "", _sentence(error)))
-        release()  # only here do no frames of an error hold the model any more
+        _release()  # only here do no frames of an error hold the model any more
     failed = {name: {f.image for f in failures if f.backend == name} for name in recipes}
     working = {name: recipe for name, recipe in recipes.items() if len(failed[name]) < len(photos)}
     common = [photo for photo in photos if not any(photo.name in failed[name] for name in working)]
@@ -248,6 +250,13 @@ def _usable(
     if not photos:
         raise GensegError(failures[0].problem if failures else "no image given; give at least one")
     return photos
+
+
+def _release() -> None:
+    """Free what nothing refers to any more, on a graphics card too, before the next model comes."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _sentence(error: Exception) -> str:

@@ -1,0 +1,299 @@
+"""Comparing models: what is run, kept and left out, and the figures that come of it."""
+
+import gc
+import json
+import shutil
+import weakref
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+import skimage.data
+from PIL import Image
+
+import genseg
+from genseg import GensegError, comparing
+from genseg.comparison import PROTOCOLS
+from genseg.evaluation import agreement, metrics
+from genseg_backends.stable_diffusion import StableDiffusion
+from models import sd_parts, write_sd_checkpoint
+
+QUICK = {"n_clusters": 3, "n_init": 1, "draws": 1, "replay_steps": 1, "size": 64, "margin": 0, "device": "cpu"}
+TRUTHS = [np.tile((np.arange(96) >= 40).astype(int), (64, 1)), np.tile(np.arange(64) // 22, (64, 1))]
+
+
+@pytest.fixture(scope="module")
+def images() -> list[Image.Image]:
+    """Two photos, of 96×64 and 64×64 pixels."""
+    cat = Image.fromarray(skimage.data.chelsea())
+    return [cat.resize((96, 64)), cat.crop((60, 0, 360, 300)).resize((64, 64))]
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    return tmp_path_factory.mktemp("compared")
+
+
+@pytest.fixture(scope="module")
+def found(images, out):
+    """Three models, ground truth, and one image that cannot be read."""
+    models = {"sd14": str(write_sd_checkpoint(out / "sd14-model", seed=1))}
+    backends = ["tiny", StableDiffusion(**sd_parts()), "sd14"]
+    return genseg.compare(
+        [*images, out / "none.png"], backends, out=out, truths=[*TRUTHS, TRUTHS[0]], models=models, seed=2, **QUICK
+    )
+
+
+BACKENDS = ["tiny", "stable-diffusion", "sd14"]
+
+
+def stages(told):
+    """The ends of images, as (backend, image, how)."""
+    return [(backend, image, stage) for backend, image, stage, *_ in told if stage in ("done", "kept", "failed")]
+
+
+# --- what is run ----------------------------------------------------------------------------------------------------
+
+
+def test_each_model_segments_as_it_does_alone_at_the_images_own_size(found, images):
+    alone = genseg.segment(images[0], "tiny", seed=2, **QUICK)
+    assert np.array_equal(found.segmentation("image0", "tiny").labels, alone.labels)
+    assert found.segmentation("image1", "sd14").labels.shape == (64, 64)
+    assert list(found.recipes) == BACKENDS
+
+
+def test_clusters_are_one_number_and_the_rest_each_models_own(images, tiny):
+    quick = {key: value for key, value in QUICK.items() if key not in ("n_clusters", "margin")}
+    found = genseg.compare(images[:1], [tiny], **quick)
+    assert found.recipes["tiny"].n_clusters == 25  # its own would be 15
+    assert found.recipes["tiny"].margin == tiny.recipe["margin"]
+    assert genseg.compare(images[:1], [tiny], {"n_clusters": 4}, **quick).recipes["tiny"].n_clusters == 4
+    assert genseg.compare(images[:1], [tiny], options=["n_clusters=5"], **quick).recipes["tiny"].n_clusters == 5
+    with pytest.raises(GensegError, match="one number of clusters, not 'auto'"):
+        genseg.compare(images[:1], [tiny], **quick, n_clusters="auto")
+
+
+def test_one_model_is_in_memory_at_a_time(images, tmp_path, monkeypatch):
+    path = str(write_sd_checkpoint(tmp_path / "model"))
+    loaded: list[weakref.ref] = []
+
+    def load(name, **options):
+        assert not any(model() for model in loaded), "the model before it is still there"
+        loaded.append(weakref.ref(backend := genseg.load_backend(name, **options)))
+        return backend
+
+    monkeypatch.setattr(comparing, "load_backend", load)
+    too_many = QUICK | {"n_clusters": 40, "size": 128}  # sd14's 4×4 grid has no 40 positions: it fails on every image
+    found = genseg.compare(images, ["sd14", "tiny", "sd15"], models={"sd14": path, "sd15": path}, **too_many)
+    gc.collect()
+    assert len(loaded) == 3
+    assert not any(model() for model in loaded)
+    assert list(found.recipes) == ["tiny"]
+
+
+# --- what is kept ---------------------------------------------------------------------------------------------------
+
+
+def again(images, out, **changes):
+    told = []
+    settings = {"out": out, "progress": lambda *what: told.append(what)} | QUICK | changes
+    genseg.compare(images, ["tiny"], **settings)
+    return [how for _, _, how in stages(told)]
+
+
+def test_a_killed_run_goes_on_with_what_is_missing(images, tmp_path):
+    def killed(_backend, image, stage, *_):
+        if image == "image1" and stage == "modulate":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        genseg.compare(images, ["tiny"], out=tmp_path, progress=killed, **QUICK)
+    assert again(images, tmp_path) == ["kept", "done"]
+    assert again(images, tmp_path) == ["kept", "kept"]
+
+
+@pytest.mark.parametrize("change", [{"n_clusters": 4}, {"seed": 1}, {"dtype": "bfloat16"}, {"strength": 5.0}])
+def test_what_a_change_would_change_is_made_again_and_so_is_what_was_before_it(images, tmp_path, change):
+    runs = [again(images[:1], tmp_path, **settings) for settings in ({}, change, {})]
+    assert runs == [["done"], ["done"], ["done"]]
+
+
+def test_another_image_of_the_same_name_is_segmented_anew(images, tmp_path):
+    assert [again([image], tmp_path) for image in (images[0], images[1])] == [["done"], ["done"]]
+
+
+def test_other_weights_at_the_same_path_are_another_model(images, tmp_path):
+    ends, model = [], tmp_path / "model"
+    for seed in (0, 0, 1):
+        if not ends or seed == 1:
+            shutil.rmtree(model, ignore_errors=True)
+            write_sd_checkpoint(model, seed=seed)
+        settings = QUICK | {"out": tmp_path / "out", "models": {"sd14": str(model)}}
+        genseg.compare(images[:1], ["sd14"], progress=lambda *what: ends.append(what), **settings)
+    assert [how for *_, how in stages(ends)] == ["done", "kept", "done"]
+
+
+def test_loaded_backends_are_run_again_since_their_weights_have_no_name(images, tmp_path, tiny):
+    ends = []
+    for _ in range(2):
+        genseg.compare(images[:1], [tiny], out=tmp_path, progress=lambda *what: ends.append(what), **QUICK)
+    assert [how for *_, how in stages(ends)] == ["done", "done"]
+
+
+def test_a_damaged_note_beside_a_result_means_that_it_is_made_again(images, tmp_path):
+    again(images[:1], tmp_path)
+    (tmp_path / "tiny" / "image0.json").write_text("[")
+    assert again(images[:1], tmp_path) == ["done"]
+
+
+# --- what is left out -----------------------------------------------------------------------------------------------
+
+
+def test_an_unreadable_image_is_reported_and_left_out_everywhere(found):
+    assert found.failures.values.tolist() == [["", "none", found.failures.problem[0]]]
+    assert "does not exist" in found.failures.problem[0]
+    assert set(found.images["image"]) == set(found.pairs["image"]) == {"image0", "image1"}
+
+
+def test_a_backend_without_weights_is_reported_and_the_others_go_on(images, tmp_path):
+    found = genseg.compare(images, ["sd14", "tiny"], models={"sd14": str(tmp_path / "none")}, **QUICK)
+    assert list(found.recipes) == ["tiny"]
+    assert found.failures.values.tolist()[0][:2] == ["sd14", ""]
+    assert len(found.images) == 2
+    assert found.pairs.empty
+    with pytest.raises(GensegError, match="no backend is left to compare"):
+        genseg.compare(images, ["sd14"], models={"sd14": str(tmp_path / "none")}, **QUICK)
+
+
+def test_an_image_that_one_model_fails_on_is_left_out_of_all(images, tiny, sd):
+    # 6 clusters: at 64 pixels the wide photo has 2×3 positions in this model, the square one 2×2
+    found = genseg.compare(images, [tiny, sd], **QUICK | {"n_clusters": 6})
+    assert found.failures[["backend", "image"]].values.tolist() == [["stable-diffusion", "image1"]]
+    assert set(found.images["image"]) == {"image0"}
+    assert len(found.images) == 2
+
+
+@pytest.mark.parametrize(
+    ("backends", "change", "words"),
+    [
+        (["tinny"], {}, "did you mean tiny"),
+        (["tiny", "tiny"], {}, "named twice"),
+        ([], {}, "no backend given"),
+        (["tiny"], {"models": {"sd15": "x"}}, "unknown backend in models 'sd15'"),
+        (["tiny"], {"recipe": "papper"}, "did you mean paper"),
+        (["tiny"], {"strenght": 3}, "did you mean strength"),
+        (["tiny"], {"seed": -1}, "seed must be at least 0"),
+        (["tiny"], {"truths": []}, "0 truths and 2 images"),
+        (["tiny"], {"truths": {"image0": TRUTHS[0]}}, "no truth of image 'image1'"),
+        (["tiny"], {"truths": TRUTHS[::-1]}, "96x64 pixels|64x64 pixels"),
+    ],
+)
+def test_what_can_be_refused_is_refused_before_a_model_is_loaded(images, monkeypatch, backends, change, words):
+    monkeypatch.setattr(comparing, "load_backend", None)
+    with pytest.raises(GensegError, match=words):
+        genseg.compare(images, backends, **QUICK | change)
+
+
+def test_no_image_and_two_of_one_name_are_refused(tmp_path):
+    with pytest.raises(GensegError, match="no image given"):
+        genseg.compare([], ["tiny"])
+    with pytest.raises(GensegError, match="two images are named 'a'"):
+        genseg.compare([tmp_path / "a.png", tmp_path / "a.jpg"], ["tiny"])
+
+
+def test_a_missing_package_is_named_with_how_to_get_it(images, monkeypatch):
+    monkeypatch.setattr(comparing.importlib.util, "find_spec", lambda name: None if name == "pandas" else name)
+    with pytest.raises(GensegError, match=r"'pandas'; run: pip install 'genseg\[compare\]'"):
+        genseg.compare(images, ["tiny"])
+
+
+# --- the figures ----------------------------------------------------------------------------------------------------
+
+
+def test_each_image_and_backend_has_a_row_of_what_the_segmentation_says(found):
+    assert len(found.images) == 6
+    for row in found.images.itertuples():
+        seg = found.segmentation(row.image, row.backend)
+        assert row.segments == seg.n_segments
+        assert row.seconds == pytest.approx(sum(seg.cost.seconds.values()))
+        assert (row.evaluations, row.decodes) == (seg.cost.evaluations, seg.cost.decodes)
+        truth = TRUTHS[int(row.image[-1])]
+        scores = metrics.measure_image(seg.labels, [truth], 3).scalars
+        oracle = row.oracle_accuracy, row.oracle_miou, row.oracle_boundary_f
+        assert oracle == tuple(scores[key] for key in ("accuracy", "miou", "boundary_f"))
+    errors = found.images.groupby("backend")["reconstruction_rmse"].max()
+    assert errors["tiny"] < 1e-5 < 1e-3 < errors["sd14"]
+
+
+def test_each_image_and_pair_has_a_row_of_how_they_agree(found):
+    pairs = found.pairs.set_index(["image", "first", "second"])
+    assert list(pairs.index) == [(f"image{i}", *pair) for i in (0, 1) for pair in combinations(BACKENDS, 2)]
+    for (image, first, second), row in pairs.iterrows():
+        one, two = (found.segmentation(image, name).labels for name in (first, second))
+        assert row.ari == agreement.ari(one, two)
+        assert row.matched_miou == agreement.matched_iou(one, two)
+        assert row.boundary_f == agreement.boundary_f(one, two)
+        assert row.first_explains_second == agreement.explains(one, two)
+        assert row.second_explains_first == agreement.explains(two, one)
+
+
+def test_summaries_are_means_with_intervals_and_say_their_protocol(found):
+    for backend in BACKENDS:
+        mean, low, high = found.figures(backend)["seconds"]
+        seconds = found.images[found.images["backend"] == backend]["seconds"]
+        assert mean == pytest.approx(seconds.mean())
+        assert (low, high) == pytest.approx((seconds.min(), seconds.max()))  # of two images, one is drawn twice
+    pair = found.pairs[(found.pairs["first"] == "tiny") & (found.pairs["second"] == "sd14")]
+    assert found.figures("tiny", "sd14")["ari"][0] == pytest.approx(pair["ari"].mean())
+    assert (found.summary["protocol"] == found.summary["figure"].map(PROTOCOLS)).all()
+
+
+def test_the_oracles_figures_of_a_set_are_those_of_its_accumulated_confusion(found):
+    table = np.zeros((3, 3), int)
+    for i, truth in enumerate(TRUTHS):
+        labels = found.segmentation(f"image{i}", "tiny").labels
+        table += metrics.confusion(truth, metrics.oracle_labels(labels, truth), 3)
+    figures = found.figures("tiny")
+    assert figures["oracle_miou"][0] == pytest.approx(metrics.mean_iou(table))
+    assert figures["oracle_accuracy"][0] == pytest.approx(metrics.pixel_accuracy(table))
+
+
+def test_truths_may_be_files_by_name(images, tmp_path, tiny):
+    for i, truth in enumerate(TRUTHS):
+        images[i].save(tmp_path / f"p{i}.png")
+        Image.fromarray(np.where(truth == 0, 255, truth).astype(np.uint8)).save(tmp_path / f"p{i}.truth.png")
+    paths = [tmp_path / f"p{i}.png" for i in (0, 1)]
+    found = genseg.compare(paths, [tiny], truths={p.stem: p.with_suffix(".truth.png") for p in paths}, **QUICK)
+    assert list(found.images["image"]) == ["p0", "p1"]
+    assert found.images["oracle_accuracy"][0] == 1  # one class is measured in this one
+
+
+def test_without_truths_nothing_is_said_of_them(images, tiny):
+    found = genseg.compare(images[:1], [tiny], **QUICK)
+    assert not [column for column in found.images if column.startswith("oracle")]
+
+
+def test_the_json_holds_what_the_tables_hold(found, tmp_path):
+    what = json.loads(found.to_json(tmp_path / "new" / "c.json").read_text())
+    for name in ("images", "pairs", "summary", "failures"):
+        pd.testing.assert_frame_equal(pd.DataFrame(what[name]), getattr(found, name), check_dtype=False)
+    assert what["genseg"] == genseg.__version__
+    assert (what["seed"], what["recipes"]["tiny"]["n_clusters"]) == (2, 3)
+
+
+def test_the_plot_shows_agreement_and_cost(found):
+    left, right = found.plot().axes
+    assert [label.get_text() for label in left.get_xticklabels()] == BACKENDS
+    assert left.texts[1].get_text() == f"{found.figures('tiny', 'stable-diffusion')['ari'][0]:.2f}"
+    widths = [bar.get_width() for bar in right.patches]
+    assert widths == pytest.approx([found.figures(name)["seconds"][0] for name in BACKENDS])
+
+
+def test_a_temporary_folder_lasts_as_long_as_the_comparison(images, tiny):
+    found = genseg.compare(images[:1], [tiny], **QUICK)
+    folder = found.folder
+    assert found.segmentation("image0", "tiny").labels.shape == (64, 96)
+    del found
+    gc.collect()
+    assert not folder.exists()
