@@ -30,15 +30,15 @@ check: $(READY) ## linters and types
 plugin: $(READY) ## the example plug-in and a new one, from wheels in an environment of their own
 	rm -rf $(FRESH)
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(FRESH)/wheels . ./examples/genseg-dcgan
-	$(BIN)/genseg backends new fresh-model --out $(FRESH)
-	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(FRESH)/wheels $(FRESH)/genseg-fresh-model
 	$(PYTHON) -m venv $(FRESH)/venv
 	$(FRESH)/venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(FRESH)/wheels/*.whl pytest
 	$(FRESH)/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps gan-face-generate==1.1.1
+	cd $(FRESH) && venv/bin/genseg backends new fresh-model
+	$(FRESH)/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(FRESH)/genseg-fresh-model
 	cd $(FRESH) && venv/bin/python -m pytest -q -c /dev/null --rootdir . ../../examples/genseg-dcgan/tests genseg-fresh-model/tests
-	cd $(FRESH) && venv/bin/genseg backends check dcgan && venv/bin/genseg generate "" -b dcgan -o faces
-	$(FRESH)/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable examples/genseg-dcgan
-	cd $(FRESH) && venv/bin/genseg backends show dcgan && venv/bin/genseg segment ../../examples/images/astronaut.jpg -b dcgan -o faces --load steps=20
+	cd $(FRESH) && venv/bin/genseg generate "" -b dcgan -o faces && venv/bin/genseg backends check dcgan --load steps=20
+	$(FRESH)/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable examples/genseg-dcgan --editable $(FRESH)/genseg-fresh-model
+	cd $(FRESH) && venv/bin/genseg backends check fresh-model && venv/bin/genseg backends show dcgan
 
 format: $(READY) ## put the code into the project's format
 	$(BIN)/ruff format .

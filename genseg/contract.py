@@ -65,7 +65,7 @@ def sites_are_as_declared(subject: Subject) -> None:
         sizes.append(scene(height, width + backend.size_multiple))
     for pixels in sizes:
         state = backend.encode(pixels, subject.recipe, 0)
-        for name, site in {**backend.points, **backend.taps}.items():
+        for name, site in (*backend.points.items(), *backend.taps.items()):
             features = backend.features(state, site, subject.recipe)
             expected = (site.channels, *site.grid_for(*pixels.shape[2:]))
             promised(
@@ -75,9 +75,19 @@ def sites_are_as_declared(subject: Subject) -> None:
             )
             promised(features.dtype == torch.float32, f"{name} gives {features.dtype}; give float32")
             promised(features.isfinite().all(), f"{name} gives features that are not finite")
-            if name in backend.taps and features[0].numel() > 1:
+            if site in backend.taps.values() and features[0].numel() > 1:
                 spread = features.flatten(1).std(dim=1).max()
                 promised(spread > 0, f"{name} gives the same features everywhere; read another module")
+
+
+def another_grid_is_refused(subject: Subject) -> None:
+    """Offsets that are not on the point's grid are an error in words, not another result."""
+    height, width = subject.point.grid_for(*subject.pixels.shape[2:])
+    try:
+        subject.regenerated(torch.zeros(1, width + 1, height))
+    except GensegError:
+        return
+    raise Broken(f"offsets of {width + 1}×{height} are taken where {height}×{width} is the grid; refuse them")
 
 
 def positions_are_the_images(subject: Subject) -> None:
@@ -249,7 +259,7 @@ def pixels_are_pixels(subject: Subject) -> None:
     promised(tuple(images.shape) == shape, f"decode gives {list(images.shape)} where {list(shape)} is meant")
     promised(images.isfinite().all(), "decode gives pixels that are not finite")
     promised(
-        images.abs().max() <= LARGEST and images.min() < 0,
+        images.abs().max() <= LARGEST and images[0].min() < 0,
         f"decode gives pixels from {images.min():.3g} to {images.max():.3g}; they are meant to lie in [-1, 1]",
     )
 
@@ -311,6 +321,7 @@ CHECKS: dict[str, Callable[[Subject], None]] = {
     for check in (
         declarations,
         sites_are_as_declared,
+        another_grid_is_refused,
         positions_are_the_images,
         a_zero_offset_changes_nothing,
         an_offset_changes_pixels,

@@ -81,6 +81,10 @@ class Registry:
         """Every claim, in order of name."""
         return [_info(name, *claim) for name in sorted(self._claims) for claim in self._claims[name]]
 
+    def providers(self, name: str) -> list[str]:
+        """Who claims ``name``; nothing is imported to find out."""
+        return [provider for provider, _ in self._claims.get(name, [])]
+
     def factory(self, name: str) -> str:
         """The factory behind ``name``.
 
@@ -127,6 +131,11 @@ def _registry() -> Registry:
 def list_backends() -> list[BackendInfo]:
     """All registered backends, in order of name, and whether each is usable here."""
     return _registry().infos()
+
+
+def providers(name: str) -> list[str]:
+    """The plug-ins that register a backend ``name``; no backend is imported."""
+    return _registry().providers(name)
 
 
 def info_of(name: str) -> BackendInfo:

@@ -27,12 +27,12 @@ def write_project(name: str, parent: Path) -> Path:
     Raises:
         GensegError: If the name is no such name or a backend's already, the folder exists, or it cannot be written.
     """
-    from genseg.registry import list_backends
+    from genseg.registry import providers
 
     if not NAME.fullmatch(name):
         raise GensegError(f"{name!r} is no name for a backend; use lower-case words joined by hyphens, as in my-model")
-    if any(info.name == name for info in list_backends()):
-        raise GensegError(f"there is a backend {name!r} already; choose another name")
+    if taken := providers(name):
+        raise GensegError(f"there is a backend {name!r} already, of {taken[0]}; choose another name")
     folder = parent / f"genseg-{name}"
     if folder.exists():
         raise GensegError(f"{folder} exists already; choose another name or --out")

@@ -205,6 +205,17 @@ class PixelsOutOfRange(Honest):
         return 127.5 * (super().decode(estimates) + 1)
 
 
+class PixelsFromZeroToOne(Honest):
+    def decode(self, estimates):
+        return (super().decode(estimates) + 1) / 2
+
+
+class AnyGridTaken(Honest):
+    def regenerate(self, state, point, offsets, recipe):
+        grid = point.grid_for(*state[0].shape[2:])
+        return super().regenerate(state, point, nn.functional.interpolate(offsets[None], grid)[0], recipe)
+
+
 class PixelsInHalf(Honest):
     def decode(self, estimates):
         return super().decode(estimates).half()
@@ -245,6 +256,8 @@ class GeneratesSecretly(Honest):
         (DropoutOn, "a_zero_offset_changes_nothing", "the second time"),
         (ImageLost, "a_zero_offset_changes_nothing", "keep the residual"),
         (PixelsOutOfRange, "pixels_are_pixels", "meant to lie in [-1, 1]"),
+        (PixelsFromZeroToOne, "pixels_are_pixels", "meant to lie in [-1, 1]"),
+        (AnyGridTaken, "another_grid_is_refused", "refuse them"),
         (PixelsInHalf, "pixels_are_pixels", "give float32"),
         (CostNotCounted, "cost_is_counted", "counts 1 evaluations for 4 rows"),
         (OffsetsTransposed, "positions_are_the_images", "order of the tokens"),

@@ -52,7 +52,7 @@ def test_what_is_no_name_is_refused(name, tmp_path):
 
 
 def test_a_name_that_is_taken_and_a_folder_that_exists_are_refused(project, tmp_path):
-    with pytest.raises(GensegError, match="there is a backend 'tiny' already"):
+    with pytest.raises(GensegError, match="there is a backend 'tiny' already, of genseg:builtin"):
         write_project("tiny", tmp_path)
     with pytest.raises(GensegError, match="exists already"):
         write_project("my-model", project.parent)

@@ -11,12 +11,12 @@ from genseg.testing import BackendContract
 class TestDCGAN(BackendContract):
     @pytest.fixture(scope="class")
     def backend(self):
-        return genseg.load_backend("dcgan", device="cpu", steps=50)
+        return genseg.load_backend("dcgan", device="cpu", steps=20)
 
 
 @pytest.fixture(scope="module")
 def dcgan():
-    return genseg.load_backend("dcgan", device="cpu", steps=50)
+    return genseg.load_backend("dcgan", device="cpu", steps=20)
 
 
 @pytest.fixture(scope="module")
