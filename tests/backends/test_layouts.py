@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
 import genseg
+from genseg_backends import stable_diffusion
 from genseg_backends.checkpoints import load_scheduler
 from genseg_backends.single_file import CONFIGS, empty_prompt_ids
 from genseg_backends.stable_diffusion import StableDiffusion
@@ -166,7 +167,9 @@ def test_a_revision_that_is_not_there_is_refused_naming_it(folders, offline):
 ])  # fmt: skip
 def test_every_backend_has_a_checkpoint_of_its_own(folders, offline, name, hub):
     layout = BACKENDS.get(name, "lcm")
-    write_hub_cache(offline, hub, folders[layout])
+    card = getattr(stable_diffusion, name.replace("-", "_")).card
+    write_hub_cache(offline, hub, folders[layout], card.revision or "1" * 40)
+    assert card.model == hub
     assert load_default(name).schedule.prediction_type == PREDICTION[layout]
 
 
