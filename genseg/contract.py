@@ -110,7 +110,8 @@ def positions_are_the_images(subject: Subject) -> None:
             promised(
                 _mostly_inside(change, corner),
                 f"changing a corner of the image changes what {name} reads elsewhere more than there; skip the text or "
-                "class tokens with `first`, and check the order of the tokens",
+                "class tokens with `first`, and check the order of the tokens; untrained weights need not be local "
+                "(locality=False)",
             )
         for name, point in backend.points.items():
             grid = point.grid_for(*subject.pixels.shape[2:])
