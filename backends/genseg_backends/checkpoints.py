@@ -11,6 +11,7 @@ from torch import Tensor
 
 from genseg.errors import GensegError
 from genseg_backends.hub import extra, first_line, local_path, missing, place_of
+from genseg_backends.placement import check_memory
 
 RENAMED = {"PixArtTransformer2DModel": "Transformer2DModel", "DiTTransformer2DModel": "Transformer2DModel"}
 """Classes of diffusers that the released configurations call by an older name."""
@@ -32,7 +33,7 @@ class Parts(NamedTuple):
     prompt_embeds: Tensor
 
 
-def load_folder(model: str, dtype: torch.dtype, revision: str | None = None) -> Parts:
+def load_folder(model: str, dtype: torch.dtype, revision: str | None = None, room: torch.device | None = None) -> Parts:
     """All parts of a checkpoint in the diffusers layout, a local folder or a hub id.
 
     The text encoder is loaded, asked for the embedding of the empty prompt, and dropped.
@@ -41,7 +42,7 @@ def load_folder(model: str, dtype: torch.dtype, revision: str | None = None) -> 
         GensegError: If a part is missing, unreadable, or of another architecture.
     """
     return Parts(
-        unet=load_part(UNet2DConditionModel, model, "unet", dtype, revision),
+        unet=load_part(UNet2DConditionModel, model, "unet", dtype, revision, room),
         vae=load_part(AutoencoderKL, model, "vae", dtype, revision).eval(),
         scheduler=load_scheduler(model, revision),
         prompt_embeds=clip_prompt(model, revision=revision),
@@ -49,15 +50,21 @@ def load_folder(model: str, dtype: torch.dtype, revision: str | None = None) -> 
 
 
 def load_part(
-    kind: Any, model: str, subfolder: str = "", dtype: torch.dtype | None = None, revision: str | None = None
+    kind: Any,
+    model: str,
+    subfolder: str = "",
+    dtype: torch.dtype | None = None,
+    revision: str | None = None,
+    room: torch.device | None = None,
 ) -> Any:
     """Load one part of a pipeline with its class's ``from_pretrained``; weights where ``dtype`` is given.
 
     Raises:
-        GensegError: If it is missing, unreadable, or of another architecture.
+        GensegError: If it is missing, unreadable, of another architecture, or larger than the memory free on ``room``.
     """
     if dtype is not None and issubclass(kind, ModelMixin):
-        found = load_config(kind, model, subfolder, revision).get("_class_name", kind.__name__)
+        shape = load_config(kind, model, subfolder, revision)
+        found = shape.get("_class_name", kind.__name__)
         if found not in (
             kind.__name__,
             RENAMED.get(kind.__name__),
@@ -66,6 +73,8 @@ def load_part(
                 f"{place_of(model, subfolder, revision)} is of class {found} (looked for {kind.__name__}); "
                 "use a checkpoint of the backend's family"
             )
+        if room is not None:
+            check_memory(kind, shape, dtype, room)
     source = str(local_path(model, revision) or model)
     try:
         if dtype is None:
@@ -125,7 +134,13 @@ def is_flow(config: Any) -> bool:
 
 
 def load_network(
-    kind: Any, model: str, part: str, dtype: torch.dtype, revision: str | None = None, config: str | None = None
+    kind: Any,
+    model: str,
+    part: str,
+    dtype: torch.dtype,
+    room: torch.device,
+    revision: str | None = None,
+    config: str | None = None,
 ) -> Any:
     """A denoiser of one class, from a checkpoint's folder or a single file of its own.
 
@@ -134,20 +149,22 @@ def load_network(
         model: A folder, hub id or ``.safetensors`` file.
         part: Its folder in a checkpoint.
         dtype: What it is loaded in.
+        room: The device whose free memory it must fit into.
         revision: Branch, tag or commit on the hub.
         config: The checkpoint that a single file belongs to.
 
     Raises:
-        GensegError: If it is missing, unreadable, or of another architecture.
+        GensegError: If it is missing, unreadable, of another architecture, or too large.
     """
     path = local_path(model, None if config else revision)
     if path is None or path.is_dir():
-        return load_part(kind, model, part, dtype, revision)
+        return load_part(kind, model, part, dtype, revision, room)
     if path.suffix != ".safetensors":
         raise GensegError(f"{path} is not a .safetensors file; pickles can run code, so convert it first")
     if not hasattr(kind, "from_single_file"):
         raise GensegError(f"a {kind.__name__} is not read from single files; give a diffusers folder or a hub id")
     source = str(local_path(config or "", revision) or config)
+    check_memory(kind, load_config(kind, source, part, revision), dtype, room)
     try:
         network = kind.from_single_file(str(path), config=source, subfolder=part, dtype=dtype, revision=revision)
     except (MemoryError, torch.OutOfMemoryError):

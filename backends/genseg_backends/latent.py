@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from genseg.errors import GensegError
 from genseg.interface import Capabilities, FeatureTap, ModulationPoint
-from genseg_backends.checkpoints import is_flow, load_config, load_network, load_part, load_scheduler, load_text
+from genseg_backends.checkpoints import is_flow, load_network, load_part, load_scheduler, load_text
 from genseg_backends.codecs import Codec, KLCodec, Pixels
 from genseg_backends.diffusion import DiffusionBackend
 from genseg_backends.hub import local_path, the_hub
-from genseg_backends.placement import check_memory, device_of, dtype_of, place
+from genseg_backends.placement import device_of, dtype_of, place
 from genseg_backends.schedule import FlowSchedule, NoiseSchedule, Schedule
 
 Sites = tuple[dict[str, FeatureTap], dict[str, ModulationPoint]]
@@ -244,9 +244,8 @@ class LatentBackend(DiffusionBackend):
             path = local_path(model, None if config else revision)
             whole = (config or home or model) if path and path.is_file() else model
             part, folder = cls.folders(whole, revision)
-            shape = load_config(kind, whole, part, revision)
-            check_memory(kind, shape, reading, torch.device("cpu") if offload else where)
-            network = load_network(kind, model, part, reading, revision, whole)
+            room = torch.device("cpu") if offload else where
+            network = load_network(kind, model, part, reading, room, revision, whole)
             vae = load_part(getattr(diffusers, cls.vae_class), whole, "vae", wide, revision) if cls.vae_class else None
             scheduler = load_scheduler(whole, revision, folder)
 

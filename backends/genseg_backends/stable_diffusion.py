@@ -135,7 +135,8 @@ class StableDiffusion(UNetBackend):
             The backend.
 
         Raises:
-            GensegError: If the weights are missing or of another architecture, or the device is not there.
+            GensegError: If the weights are missing or of another architecture, there is too little memory, or the
+                device is not there.
         """
         where, precision, reading = device_of(device), dtype_of(dtype), dtype_of(features_dtype or dtype)
         path = local_path(model, revision)
@@ -146,7 +147,7 @@ class StableDiffusion(UNetBackend):
             if path is not None and single:
                 parts = load_single_file(path, reading, config or str(CONFIGS / layout))
             else:
-                parts = load_folder(model, reading, revision)
+                parts = load_folder(model, reading, revision, torch.device("cpu") if offload else where)
 
         def encode_prompt(prompt: str) -> Mapping[str, Tensor]:
             with the_hub(offline):

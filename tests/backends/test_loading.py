@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 import torch
-from diffusers import SD3Transformer2DModel
+from diffusers import SD3Transformer2DModel, UNet2DConditionModel
 
 import genseg
 from families import write_checkpoint
@@ -106,13 +106,15 @@ def test_a_folder_without_a_part_is_refused_naming_it(folders, tmp_path):
         load("sd3", tmp_path)
 
 
-def test_a_network_that_does_not_fit_is_refused_before_its_weights_are_read(folders, monkeypatch):
+@pytest.mark.parametrize(("name", "kind"), [("sd3", SD3Transformer2DModel), ("sd15", UNet2DConditionModel)])
+def test_a_network_that_does_not_fit_is_refused_before_its_weights_are_read(
+    folders, sd_checkpoint, monkeypatch, name, kind
+):
     monkeypatch.setattr(placement, "free_memory", lambda _: 2**10)
-    monkeypatch.setattr(SD3Transformer2DModel, "from_pretrained", lambda *_, **__: pytest.fail("read the weights"))
-    with pytest.raises(
-        genseg.GensegError, match=r"SD3Transformer2DModel takes .* GiB in float32.*use dtype='bfloat16'"
-    ):
-        load("sd3", folders["sd3"])
+    monkeypatch.setattr(kind, "from_pretrained", lambda *_, **__: pytest.fail("read the weights"))
+    words = rf"{kind.__name__} takes .* GiB in float32.*use dtype='bfloat16'"
+    with pytest.raises(genseg.GensegError, match=words):
+        load(name, sd_checkpoint if name == "sd15" else folders["sd3"])
 
 
 def test_network_and_scheduler_may_lie_beside_each_other(folders, tmp_path):
