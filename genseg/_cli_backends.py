@@ -111,9 +111,9 @@ def check(
     locality: Annotated[bool, typer.Option(help="Whether changes must be local; not for untrained weights.")] = True,
 ) -> None:
     """Run the contract on a backend with its weights; the exit code is 1 if a promise is broken."""
-    from genseg.contract import CHECKS, NotAsked
+    from genseg.contract import CHECKS
     from genseg.registry import load_backend
-    from genseg.subject import Subject
+    from genseg.subject import NotAsked, Subject
 
     backend = load_backend(name, model=model, device=device, dtype=dtype, **load_options(load or []))
     tolerance = 1e-3 if dtype in (None, "float32") else 0.1

@@ -1,4 +1,4 @@
-"""What the contract's checks look at: a backend, a picture, a quick recipe, and traces left in the model."""
+"""What the contract's checks look at and say: a backend, a picture, a quick recipe, and traces left in the model."""
 
 from __future__ import annotations
 
@@ -14,6 +14,20 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from genseg.interface import Backend, ModulationPoint, pick
 from genseg.recipe import Recipe, load_recipe
+
+
+class Broken(AssertionError):  # noqa: N818
+    """A promise that the backend does not keep."""
+
+
+class NotAsked(Exception):  # noqa: N818
+    """A promise that the backend does not make; the message says why."""
+
+
+def promised(kept: object, otherwise: str) -> None:
+    """Raise `Broken` with the sentence ``otherwise`` unless ``kept``."""
+    if not kept:
+        raise Broken(otherwise)
 
 
 @dataclass

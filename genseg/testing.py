@@ -20,9 +20,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from genseg.contract import CHECKS, NotAsked
+from genseg.contract import CHECKS
 from genseg.interface import Backend
-from genseg.subject import Subject
+from genseg.subject import NotAsked, Subject
 
 
 class BackendContract:

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from genseg import Backend, Capabilities, FeatureTap, GensegError, ModulationPoint
-from genseg.contract import CHECKS, NotAsked
+from genseg.contract import CHECKS
 from genseg.sites import as_map, offset, read
-from genseg.subject import Subject
+from genseg.subject import NotAsked, Subject
 
 TEXT, WIDTH, PATCH = 3, 32, 8
 
