@@ -1,0 +1,72 @@
+"""The online bootstrap: intervals of a set's figures while its images pass by once.
+
+A bootstrap draws each of N images Binomial(N, 1/N) times. For large N that is Poisson(1), independently for each image
+(Oza and Russell, 2001; Chamandy et al., "Estimating uncertainty for massive data streams", 2012), so an image's
+weights need nothing but its key. Every method and protocol therefore sees the same resamples, and differences between
+two are paired.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from genseg.evaluation.metrics import Floats, ratio
+
+DRAWS = 1000
+
+
+@lru_cache(maxsize=64)  # all methods and protocols ask for an image's weights one after the other
+def weights(key: str, seed: int = 0, draws: int = DRAWS) -> npt.NDArray[np.int64]:
+    """How often an image counts: int64 [1 + draws], once in the set itself and Poisson(1) times in each resample.
+
+    Args:
+        key: The image's name within its set.
+        seed: Another seed draws other resamples.
+        draws: The number of resamples.
+    """
+    digest = int.from_bytes(hashlib.sha256(key.encode()).digest()[:16], "big")
+    drawn = np.random.default_rng([seed, digest]).poisson(1.0, draws)
+    counts: npt.NDArray[np.int64] = np.concatenate(([1], drawn)).astype(np.int64)
+    counts.flags.writeable = False
+    return counts
+
+
+class Mean:
+    """The mean of a figure over images, in the set and in each resample; images where it is NaN do not count.
+
+    Sums are in the order of the images: feed them in the same order for the same last bits.
+    """
+
+    def __init__(self, draws: int = DRAWS) -> None:
+        self._sums = np.zeros(1 + draws)
+        self._counts = np.zeros(1 + draws, dtype=np.int64)
+
+    def add(self, value: float, counts: npt.NDArray[np.int64]) -> None:
+        """Add an image's value, which counts as `weights` say."""
+        if not np.isnan(value):
+            self._sums += value * counts
+            self._counts += counts
+
+    def values(self) -> Floats:
+        """float64 [1 + draws]; NaN where no image counts."""
+        return ratio(self._sums, self._counts)
+
+
+class Totals:
+    """Pixels of each class, added up over images, in the set and in each resample: whole numbers, in any order."""
+
+    def __init__(self, n_classes: int, draws: int = DRAWS) -> None:
+        self._totals = np.zeros((n_classes, 1 + draws), dtype=np.int64)
+
+    def add(self, pixels: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> None:
+        """Add an image's pixels of each class, int64 [C], which count as `weights` say."""
+        present = np.flatnonzero(pixels)  # an image has few of the classes
+        self._totals[present] += pixels[present, None] * counts
+
+    def values(self) -> npt.NDArray[np.int64]:
+        """int64 [1 + draws, C]."""
+        return self._totals.T
