@@ -1,4 +1,4 @@
-"""How good are the segments? The recipe's modulation beside five baselines, on photos with ground truth.
+"""How good are the segments? The recipe's modulation beside other methods, on photos with ground truth.
 
     python benchmarks/quality.py --data FOLDER [--sets camvid facade bsds] [key=value ...]
 
@@ -23,9 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
-import torch.nn.functional as F
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
@@ -34,15 +31,16 @@ from skimage.segmentation import slic
 
 import genseg
 from command import run
-from genseg.cluster import cluster, masks_of
+from genseg.evaluation import baselines, scene
+from genseg.evaluation.baselines.upsampling import modulated
 from genseg.evaluation.metrics import IGNORE, ImageFigures, Labels, interval, measure_image, resamples, set_figures
 from genseg.files import write_whole
-from genseg.images import load_image, model_size, to_tensor
+from genseg.images import load_image
 from genseg.interface import Backend
-from genseg.modulate import labels_at, normalised
 
 SIDE = 128  # pixels along each side of what is measured
 ARGMAX = {"modulation-raw": "none", "modulation-rms": "rms"}  # what the argmax sees, by the recipe's `normalise`
+MODEL = ("modulation", "naive", "feature-upsampling")  # as genseg.evaluation.baselines has them
 METHODS = ("modulation", *ARGMAX, "naive", "feature-upsampling", "rgb-kmeans", "slic")
 INTERVALS = ("miou", "accuracy", "boundary_f")
 
@@ -95,32 +93,18 @@ def model_labels(backend: Backend, square: Image.Image, recipe: genseg.Recipe, s
 
     They differ in the last step alone: how a low-resolution result becomes pixels.
     """
-    size = model_size(*square.size, recipe.size or backend.image_size, backend.size_multiple, recipe.resize)
-    found = genseg.Segmenter(backend, recipe, seed=seed).analyse(to_tensor(square, size))
-    centres = found.embeddings
-    masks = masks_of(found.grid_labels, len(centres))
-    maps = {name: normalised(found.differences, how) for name, how in ARGMAX.items()}
-    maps["modulation"] = normalised(found.differences, recipe.normalise)
-    return {
-        **{name: labels_at(seen, SIDE, SIDE).numpy() for name, seen in maps.items()},
-        "naive": labels_at(masks, SIDE, SIDE).numpy(),
-        "feature-upsampling": nearest_centres(found.features.cpu(), centres),
-    }
-
-
-def nearest_centres(features: torch.Tensor, centres: npt.NDArray[np.float32]) -> Labels:
-    """Features [C, h, w], scaled bilinearly, to the nearest of the centres [K, C]: int64 [SIDE, SIDE]."""
-    scaled = F.interpolate(features[None], (SIDE, SIDE), mode="bilinear", align_corners=False)[0]
-    distances = torch.cdist(scaled.flatten(1).T, torch.from_numpy(centres))
-    return distances.argmin(dim=1).reshape(SIDE, SIDE).numpy()
+    seen = scene.Scene(square, (SIDE, SIDE), recipe, seed, genseg.Segmenter(backend, recipe, seed=seed))
+    labels = {name: baselines.METHODS[name](seen) for name in MODEL}
+    labels |= {name: modulated(seen, how) for name, how in ARGMAX.items()}
+    return {name: masks.segments for name, masks in labels.items()}
 
 
 def colour_labels(square: Image.Image, recipe: genseg.Recipe) -> dict[str, Labels]:
-    """Segments [SIDE, SIDE] of the methods that see colours alone; k-means is run as it is on features."""
-    small = square.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-    colours = torch.from_numpy(np.asarray(small, dtype=np.float32)).permute(2, 0, 1)
-    grid_labels, centres = cluster(colours, recipe)
-    return {"rgb-kmeans": grid_labels, "slic": slic(np.asarray(small), n_segments=len(centres), start_label=0)}
+    """Segments [SIDE, SIDE] of the methods that see colours alone; SLIC is asked for K segments and gives fewer."""
+    seen = scene.Scene(square, (SIDE, SIDE), recipe)
+    labels = baselines.METHODS["rgb-kmeans"](seen).segments
+    asked = int(labels.max()) + 1  # K, which the recipe may leave to the colours
+    return {"rgb-kmeans": labels, "slic": slic(np.asarray(seen.colours()), n_segments=asked, start_label=0)}
 
 
 def weights_of(backend: str, model: str | None) -> dict[str, str]:
@@ -142,6 +126,7 @@ def identity(args: argparse.Namespace, backend: Backend, recipe: genseg.Recipe) 
     home = Path(inspect.getfile(type(backend))).parent
     names = ("batches", "cluster", "images", "modulate", "segmenter", "sharing", "sites")
     sources = [Path(genseg.__file__).parent / f"{name}.py" for name in names]
+    sources += [Path(str(scene.__file__)), *sorted(Path(str(baselines.__file__)).parent.glob("*.py"))]
     code = hashlib.sha256(b"".join(f.read_bytes() for f in (*sources, *sorted(home.glob("*.py"))))).hexdigest()
     weights = weights_of(args.backend, args.model) or args.model
     return {"recipe": known, "seed": args.seed, "backend": args.backend, "weights": weights, "code": code}

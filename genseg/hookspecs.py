@@ -1,4 +1,4 @@
-"""The hook through which backends register: genseg's own and anyone's."""
+"""The hooks through which backends and encoders register: genseg's own and anyone's."""
 
 from __future__ import annotations
 
@@ -21,4 +21,12 @@ def register_backends(register: Register) -> None:
     factory as ``"module:callable"``, imported only when the backend is used. The factory takes ``model=``,
     ``device=`` and ``dtype=`` (each may be None) and returns a `genseg.interface.Backend`; the first line of its
     docstring describes it in listings.
+    """
+
+
+@hookspec
+def register_encoders(register: Register) -> None:
+    """Register vision encoders by name, as `register_backends` does backends.
+
+    The factory returns a `genseg.evaluation.encoders.Encoder`.
     """

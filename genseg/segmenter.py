@@ -28,6 +28,24 @@ from genseg.segmentation import Segmentation, palette
 from genseg.sharing import shared
 
 
+class Clusters(NamedTuple):
+    """What is known before anything is modulated.
+
+    Attributes:
+        state: What the backend's `encode` returned.
+        size: (H, W) of the image as the model sees it, without its margin.
+        features: float32 [C, h, w]: the tap's features.
+        grid_labels: int32 (h, w): the low-resolution clusters.
+        embeddings: float32 (K, C): mean feature of each cluster.
+    """
+
+    state: Any
+    size: tuple[int, int]
+    features: Tensor
+    grid_labels: npt.NDArray[np.int32]
+    embeddings: npt.NDArray[np.float32]
+
+
 class Analysis(NamedTuple):
     """What the method finds at the model's resolution.
 
@@ -167,7 +185,8 @@ class Segmenter:
             state = self.backend.generate(prompt, seed, recipe)
             unmodified = torch.zeros(1, *self.point.grid)
             (image,) = self.backend.decode(self.backend.regenerate(state, self.point, unmodified, recipe))
-        found = self._found(state, (image.shape[1], image.shape[2]), recipe, clock)
+        clusters = self._clustered(state, (image.shape[1], image.shape[2]), recipe, clock)
+        found = self._modulated(clusters, recipe, clock)
         return replace(self._labelled(found, to_image(image), clock), recipe=recipe, seed=seed)
 
     def _segmented(self, read: _Reading) -> Segmentation:
@@ -203,17 +222,33 @@ class Segmenter:
             Features, clusters and difference maps, the recipe's margin cut off.
         """
         clock = clock or Clock(self.backend)
+        return self.modulated(self.clusters(pixels, clock), clock)
+
+    def clusters(self, pixels: Tensor, clock: Clock | None = None) -> Clusters:
+        """The first half of `analyse`: encode, read features and cluster them.
+
+        Args:
+            pixels: float32 [1, 3, H, W] in [-1, 1]; H and W are multiples of the backend's `size_multiple`.
+            clock: Times the stages and tells progress.
+        """
+        clock = clock or Clock(self.backend)
         with clock.stage("encode"):
             state = self.backend.encode(mirrored(pixels, self.recipe.margin), self.recipe, self.seed)
-        return self._found(state, (pixels.shape[2], pixels.shape[3]), self.recipe, clock)
+        return self._clustered(state, (pixels.shape[2], pixels.shape[3]), self.recipe, clock)
 
-    def _found(self, state: Any, size: tuple[int, int], recipe: Recipe, clock: Clock) -> Analysis:
-        """Features, clusters and difference maps of an encoded image of ``size`` (H, W) without its margin."""
-        backend, margin = self.backend, recipe.margin
+    def modulated(self, clusters: Clusters, clock: Clock | None = None) -> Analysis:
+        """The second half of `analyse`: perturb each cluster and take differences."""
+        return self._modulated(clusters, self.recipe, clock or Clock(self.backend))
+
+    def _clustered(self, state: Any, size: tuple[int, int], recipe: Recipe, clock: Clock) -> Clusters:
+        """Features and clusters of an encoded image of ``size`` (H, W) without its margin."""
         with clock.stage("features", recipe.draws, evaluations=recipe.draws):
-            features = inner(backend.features(state, self.tap, recipe), margin // self.tap.stride)
+            features = inner(self.backend.features(state, self.tap, recipe), recipe.margin // self.tap.stride)
         with clock.stage("cluster"):
-            grid_labels, embeddings = cluster(features, recipe)
+            return Clusters(state, size, features, *cluster(features, recipe))
+
+    def _modulated(self, clusters: Clusters, recipe: Recipe, clock: Clock) -> Analysis:
+        backend, margin, (state, size, features, grid_labels, embeddings) = self.backend, recipe.margin, clusters
         masks = masks_for(self.point, grid_labels, len(embeddings), size, margin)
         branches, attribute = shared(masks, recipe.reach)
         rows = 2 * len(branches) if recipe.difference == "two-sided" else 1 + len(branches)

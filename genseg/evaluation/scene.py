@@ -11,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from genseg.cluster import cluster
 from genseg.errors import GensegError
+from genseg.evaluation.encoders import Encoder
 from genseg.images import model_size, to_tensor
 from genseg.recipe import Recipe
-from genseg.segmenter import Analysis, Segmenter
+from genseg.segmenter import Analysis, Clusters, Segmenter
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,8 @@ class Masks:
     """One method's segments of one image.
 
     Attributes:
-        segments: int32 [H, W] in 0..K-1, at the scene's `size`.
-        embeddings: float32 [K, C], one vector a segment; None of a method without features (`random`, `grid`, ...).
+        segments: int32 [H, W] in 0..K-1, at the scene's `size`; each number is that of a pixel at least.
+        embeddings: float32 [K, C], one vector a segment; None where the scene has neither model nor encoder.
     """
 
     segments: npt.NDArray[np.int32]
@@ -40,6 +42,7 @@ class Scene:
         recipe: The resolved recipe; its K is every method's number of segments.
         seed: Fixes random draws.
         segmenter: The model with that recipe; None where only methods that see colours are run.
+        encoder: A vision encoder in place of a model: features alone. The recipe's margin and sites are not its own.
     """
 
     image: Image.Image
@@ -47,6 +50,7 @@ class Scene:
     recipe: Recipe
     seed: int = 0
     segmenter: Segmenter | None = None
+    encoder: Encoder | None = None
 
     @property
     def model(self) -> Segmenter:
@@ -55,17 +59,51 @@ class Scene:
         Raises:
             GensegError: If there is none.
         """
-        if self.segmenter is None:
-            raise GensegError("this method needs a model; name a backend")
-        return self.segmenter
+        if self.segmenter is not None:
+            return self.segmenter
+        if self.encoder is not None:
+            raise GensegError(f"encoder {self.encoder.name!r} has no modulation point; name a backend for this method")
+        raise GensegError("this method needs a model; name a backend")
+
+    @property
+    def has_features(self) -> bool:
+        """Whether there is a model or an encoder to read features from."""
+        return self.segmenter is not None or self.encoder is not None
+
+    @cached_property
+    def clusters(self) -> Clusters:
+        """Features and their clusters, of the model (margin cut off) or the encoder.
+
+        Raises:
+            GensegError: If there is neither.
+        """
+        source = self.model.backend if self.encoder is None else self.encoder
+        side = self.recipe.size or source.image_size
+        width, height = model_size(*self.image.size, side, source.size_multiple, self.recipe.resize)
+        pixels = to_tensor(self.image, (width, height))
+        if self.encoder is None:
+            return self.model.clusters(pixels)
+        features = self.encoder.features(pixels)
+        return Clusters(None, (height, width), features, *cluster(features, self.recipe))
 
     @cached_property
     def analysis(self) -> Analysis:
-        """Features, clusters and difference maps, at the model's resolution (margin cut off)."""
-        backend, recipe = self.model.backend, self.model.recipe
-        side = recipe.size or backend.image_size
-        size = model_size(*self.image.size, side, backend.size_multiple, recipe.resize)
-        return self.model.analyse(to_tensor(self.image, size))
+        """Features, clusters and difference maps, at the model's resolution (margin cut off).
+
+        Raises:
+            GensegError: If there is no model.
+        """
+        return self.model.modulated(self.clusters)
+
+    @property
+    def n_clusters(self) -> int:
+        """K; where the recipe says ``"auto"``, as many as the features have clusters."""
+        return len(self.clusters.embeddings) if self.recipe.n_clusters == "auto" else int(self.recipe.n_clusters)
+
+    def colours(self) -> Image.Image:
+        """The image at `size`."""
+        height, width = self.size
+        return self.image.resize((width, height), Image.Resampling.LANCZOS)
 
 
 Method: TypeAlias = Callable[[Scene], Masks]

@@ -1,0 +1,127 @@
+"""Recursive normalised cuts of the features' graph, which find their own number of segments up to K.
+
+The idea of DiffCut (Couairon et al., 2406.02842) on any tap, or on an encoder's features.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.linalg import eigh
+from scipy.sparse.linalg import eigsh
+
+from genseg.evaluation.baselines.pooling import masks_with
+from genseg.evaluation.scene import Masks, Scene
+from genseg.modulate import labels_at
+
+ALPHA = 10  # exponent of the cosine similarity (DiffCut's)
+TAU = 0.5  # a cut that costs more is not made (DiffCut's)
+CANDIDATES = 64  # thresholds tried on an eigenvector
+DENSE = 256  # nodes up to which all eigenvectors are computed
+
+Floats = npt.NDArray[np.float64]
+
+
+class Cut(NamedTuple):
+    """The best way to cut a segment in two.
+
+    Attributes:
+        cost: The normalised cut's value, in [0, 2].
+        nodes: Indices of the segment's nodes [n].
+        side: bool [n]: which of the nodes are in the first part.
+    """
+
+    cost: float
+    nodes: npt.NDArray[np.intp]
+    side: npt.NDArray[np.bool_]
+
+
+def ncut(scene: Scene) -> Masks:
+    """Cut the cheapest segment in two until there are K or no cut costs at most `TAU`.
+
+    Pixels take the segment whose mean direction is nearest (cosine) to the features scaled bilinearly.
+    """
+    features = scene.clusters.features.cpu().double()
+    directions = torch.nn.functional.normalize(features, dim=0)
+    points = directions.flatten(1).T.numpy()
+    labels = segments_of(affinity_of(points), scene.n_clusters)
+    means = np.stack([points[labels == k].mean(axis=0) for k in range(labels.max() + 1)])
+    centres = torch.nn.functional.normalize(torch.from_numpy(means), dim=1)
+    # Cosine with the scaled feature: the feature's own length changes no pixel's argmax.
+    return masks_with(scene, labels_at(torch.einsum("kc,chw->khw", centres, features).float(), *scene.size).numpy())
+
+
+def affinity_of(directions: Floats) -> Floats:
+    """Cosine similarities of unit vectors [n, C], negative ones as none, to the power `ALPHA`: [n, n]."""
+    affinity: Floats = np.clip(directions @ directions.T, 0, 1) ** ALPHA
+    return affinity
+
+
+def segments_of(affinity: Floats, most: int, tau: float = TAU) -> npt.NDArray[np.int32]:
+    """Recursive normalised cut, the cheapest first.
+
+    Args:
+        affinity: [n, n], symmetric, in [0, 1], with ones on the diagonal.
+        most: Segments at which to stop.
+        tau: Cuts that cost more are not made.
+
+    Returns:
+        int32 [n] in 0..K'-1, K' ≤ ``most``.
+    """
+    labels = np.zeros(len(affinity), dtype=np.int32)
+    cuts = [best_cut(affinity, np.arange(len(affinity)))]
+    for label in range(1, most):
+        cut = min(cuts, key=lambda c: c.cost)
+        if cut.cost > tau:
+            break
+        cuts = [other for other in cuts if other is not cut]
+        labels[cut.nodes[cut.side]] = label
+        cuts += [best_cut(affinity, part) for part in (cut.nodes[cut.side], cut.nodes[~cut.side])]
+    return labels
+
+
+def best_cut(affinity: Floats, nodes: npt.NDArray[np.intp]) -> Cut:
+    """The best threshold on the second generalised eigenvector (Shi and Malik, 2000) of some nodes' graph."""
+    if len(nodes) < 2:
+        return Cut(np.inf, nodes, np.zeros(len(nodes), dtype=bool))
+    weights = affinity[np.ix_(nodes, nodes)]
+    degrees = weights.sum(axis=1)
+    vector = _second_eigenvector(weights, degrees)
+    order = np.argsort(vector, kind="stable")
+    # Of the nodes in order, the first i against the rest: W(A, A) is the sum of a leading block.
+    within = np.cumsum(_leading(weights[np.ix_(order, order)]))
+    volume = np.cumsum(degrees[order])
+    firsts = np.unique(np.linspace(0, len(nodes) - 2, CANDIDATES).round().astype(int))
+    between = volume[firsts] - within[firsts]
+    costs = between / volume[firsts] + between / (volume[-1] - volume[firsts])
+    best = int(np.argmin(costs))
+    side = np.zeros(len(nodes), dtype=bool)
+    side[order[: firsts[best] + 1]] = True
+    return Cut(float(costs[best]), nodes, side)
+
+
+def _leading(weights: Floats) -> Floats:
+    """What each row and column adds to the sum of the leading block it ends."""
+    lower = np.tril(weights)
+    added: Floats = 2 * lower.sum(axis=1) - np.diag(weights)
+    return added
+
+
+def _second_eigenvector(weights: Floats, degrees: Floats) -> Floats:
+    """Of (D − W) y = λ D y, that of the second smallest λ.
+
+    √D y is the second largest eigenvector of D^-½ W D^-½, and the largest is √D 1: with that one taken out, the first.
+    """
+    root = np.sqrt(degrees)
+    first = root / np.linalg.norm(root)
+    rest = weights / root[:, None] / root - first[:, None] * first
+    if len(rest) <= DENSE:
+        last = len(rest) - 1
+        vectors = eigh(rest, subset_by_index=[last, last])[1]
+    else:
+        vectors = eigsh(rest, k=1, which="LA", v0=np.linspace(-1, 1, len(rest)), tol=1e-6)[1]
+    second: Floats = vectors[:, 0] / root
+    return second

@@ -1,0 +1,56 @@
+"""Three ways from low-resolution clusters to pixels: modulation (ours), upsampled clusters and upsampled features."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from genseg.cluster import masks_of
+from genseg.evaluation.baselines.pooling import masks_with
+from genseg.evaluation.scene import Masks, Scene
+from genseg.modulate import labels_at, normalised
+
+
+def modulation(scene: Scene) -> Masks:
+    """EmerDiff (section 3.4): each pixel to the cluster whose modulation changes it most, as the recipe normalises."""
+    return modulated(scene, scene.recipe.normalise)
+
+
+def modulated(scene: Scene, normalise: str) -> Masks:
+    """The argmax of the difference maps, normalised as ``normalise`` says: see `genseg.recipe.Recipe`.
+
+    Raises:
+        GensegError: If the scene has no model.
+    """
+    maps = normalised(scene.analysis.differences, normalise)
+    return masks_with(scene, labels_at(maps, *scene.size).numpy())
+
+
+def naive(scene: Scene) -> Masks:
+    """The clusters' masks, scaled bilinearly: the naive upsampling that the paper's tables compare with."""
+    clusters = scene.clusters
+    return masks_with(scene, labels_at(masks_of(clusters.grid_labels, len(clusters.embeddings)), *scene.size).numpy())
+
+
+def feature_upsampling(scene: Scene) -> Masks:
+    """The features, scaled bilinearly: each pixel to the nearest of the clusters' centres."""
+    nearness = nearness_of(scene.clusters.features.cpu(), torch.from_numpy(scene.clusters.embeddings))
+    return masks_with(scene, labels_at(nearness, *scene.size).numpy())
+
+
+def nearness_of(features: Tensor, centres: Tensor) -> Tensor:
+    """How near features are to centres, in maps that may be scaled bilinearly in place of the features.
+
+    ‖f − c‖² is smallest where c·f − ‖c‖²/2 is largest, which is linear in f.
+
+    Args:
+        features: float32 [C, h, w].
+        centres: float32 [K, C].
+
+    Returns:
+        float32 [K, h, w].
+    """
+    middle = centres.double().mean(dim=0)  # as origin, lest large numbers cancel
+    features, centres = features.double() - middle[:, None, None], centres.double() - middle
+    nearness = torch.einsum("kc,chw->khw", centres, features) - centres.square().sum(dim=1)[:, None, None] / 2
+    return nearness.float()
