@@ -25,7 +25,7 @@ CLASSED = {
     layouts.ade20k: ("ade20k-150", 150, 0, (0, 7, 149, IGNORE), ("wall", "bed", "flag")),
     layouts.voc: ("voc-21", 21, 255, (0, 1, 20, IGNORE), ("background", "aeroplane", "tvmonitor")),
     layouts.context: (
-        "pascal-context-459", 459, None, (0, 1, 430, 457), ("accordion", "aeroplane", "unknown", "wood"),
+        "pascal-context-459", 459, 0, (0, 1, 430, 457), ("accordion", "aeroplane", "unknown", "wood"),
     ),
     layouts.context_converted: (
         "pascal-context-59", 59, 0, (IGNORE, 0, IGNORE, 58), ("aeroplane", "wood"),
@@ -95,10 +95,10 @@ def test_names_are_read_where_a_set_brings_its_own(tmp_path):
     assert load_dataset("ade20k-150", tmp_path).classes[149] == "thing 150"
     layouts.context(tmp_path)
     names = list(class_names("pascal-context-459"))
-    names[0] = "squeezebox"
+    names[0], names[1] = "squeezebox", "aero plane"
     table = tmp_path / "labels.txt"
     layouts.text(table, *(f"{number}: {name}" for number, name in enumerate(names, start=1)))
-    assert load_dataset("pascal-context-459", tmp_path).classes == tuple(names)
+    assert load_dataset("pascal-context-459", tmp_path).classes == ("squeezebox", "aeroplane", *names[2:])
     layouts.text(table, "1: accordion")
     with pytest.raises(GensegError, match=r"labels\.txt must name the classes 1 to 459"):
         load_dataset("pascal-context-59", tmp_path)
@@ -183,7 +183,6 @@ def test_an_unknown_value_is_named_with_its_file(layout, tmp_path):
 @pytest.mark.parametrize(
     ("variable", "labels", "words"),
     [
-        ("LabelMap", columns(0, 2), "holds the value 0"),
         ("LabelMap", columns(460, 2, dtype=np.uint16), "holds the value 460"),
         ("LabelMap", columns(1, 2)[:, :10], "has 10x16 pixels and its image 20x16"),
         ("LabelMap", columns(1, 2).astype(float), "one whole number a pixel"),
@@ -228,6 +227,14 @@ def test_a_folder_without_classes_says_which_file_to_write(tmp_path):
     layouts.folder(tmp_path)
     (tmp_path / "classes.txt").unlink()
     with pytest.raises(GensegError, match=r"classes.txt is missing; write the names of the classes"):
+        load_dataset("folder", tmp_path)
+
+
+@pytest.mark.parametrize("content", ["sky\n\nsea\nsand\n", "sky\nsea\nsky\n", "sky\nsea\nMöwe\n"])
+def test_classes_that_are_no_list_of_names_are_refused(content, tmp_path):
+    layouts.folder(tmp_path)
+    (tmp_path / "classes.txt").write_bytes(content.encode("latin-1"))
+    with pytest.raises(GensegError, match=r"classes\.txt (must name each class once|is not text in UTF-8)"):
         load_dataset("folder", tmp_path)
 
 

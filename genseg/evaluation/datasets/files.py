@@ -94,7 +94,7 @@ class FileDataset(Dataset):
         self.name, self.licence, self.split = info.name, info.licence, split
         self.classes, self.ignore = tuple(classes), ignore
         self.images, self.labels = images, labels
-        self.keys = sorted(images.paths.keys() | labels.paths.keys() if keys is None else keys)
+        self.keys = sorted(images.paths.keys() | labels.paths.keys() if keys is None else set(keys))
         self._classes_of = None if values is None else lookup(values)
         _check_files(info, self.keys, images, labels)
 
@@ -176,15 +176,17 @@ def class_names(name: str) -> tuple[str, ...]:
 
 
 def read_lines(path: Path, info: DatasetInfo) -> list[str]:
-    """The lines of a text file of a data set, without blank ones.
+    """The lines of a text file of a data set, without spaces around them.
 
     Raises:
-        GensegError: If it is missing.
+        GensegError: If it is missing, or no text.
     """
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").strip().splitlines()]
     except OSError as error:
         raise absent(info, path) from error
+    except UnicodeDecodeError as error:
+        raise GensegError(f"{path} is not text in UTF-8; save it as such") from error
 
 
 def load_mat(path: Path, key: str) -> npt.NDArray[Any]:

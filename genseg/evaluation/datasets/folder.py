@@ -16,7 +16,8 @@ def open_folder(info: DatasetInfo, root: Path, split: str) -> Dataset:
     Regions take their values as they are, 255 too.
 
     Raises:
-        GensegError: If files are missing; or if there are neither classes nor annotators.
+        GensegError: If files are missing, ``classes.txt`` is no list of names, or there are neither classes nor
+            annotators.
     """
     images = Files.find(root, "images/*.jpg")
     images.paths |= Files.find(root, "images/*.png").paths
@@ -24,6 +25,8 @@ def open_folder(info: DatasetInfo, root: Path, split: str) -> Dataset:
     table = root / "classes.txt"
     if table.exists():
         classes = read_lines(table, info)
+        if len(set(classes)) < len(classes) or not all(classes):
+            raise GensegError(f"{table} must name each class once, one a line, without blank lines; mend it")
         values = numbered(len(classes), ignored=[255])
         return FileDataset(info, split, images, labels, classes=classes, values=values, ignore=255)
     if labels.paths and not any(re.search(r"\.\d+$", name) for name in labels.paths.keys() - images.paths.keys()):

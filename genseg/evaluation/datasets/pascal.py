@@ -1,6 +1,7 @@
 """PASCAL VOC 2012 (Everingham et al., 2010) and PASCAL-Context with 59 or 459 classes (Mottaghi et al., 2014).
 
-The maps of PASCAL-Context hold the numbers 1..459 of its ``labels.txt``; number 431 is the class "unknown". The 59
+The maps of PASCAL-Context hold the numbers 1..459 of its ``labels.txt``; number 431 is the class "unknown", which is
+measured like any other, and 0, should a map have it, is not. The 59
 frequent classes are in the order of the 459, which is also the order in which mmsegmentation's converter numbers them
 (its PNG files: 0 elsewhere); ``59_labels.txt`` has another.
 """
@@ -59,9 +60,9 @@ def open_context(info: DatasetInfo, root: Path, split: str) -> Dataset:
     if info.n_classes == 459:
         classes = names
     number_of = {name: number for number, name in enumerate(classes)}
-    values = {value: number_of.get(name, IGNORE) for value, name in enumerate(names, start=1)}
+    values = {0: IGNORE} | {value: number_of.get(name, IGNORE) for value, name in enumerate(names, start=1)}
     keys = read_lines(root / f"{VOC2010}/ImageSets/Main/{split}.txt", info)
-    return ContextMaps(info, split, images, maps, keys=keys, classes=classes, values=values)
+    return ContextMaps(info, split, images, maps, keys=keys, classes=classes, values=values, ignore=0)
 
 
 class ContextMaps(FileDataset):
@@ -75,7 +76,7 @@ class ContextMaps(FileDataset):
 def _names(path: Path, info: DatasetInfo) -> tuple[str, ...]:
     """The names of ``labels.txt``, whose lines are such as ``1: accordion``."""
     rows = [line.partition(":")[::2] for line in read_lines(path, info)]
-    names = tuple(name.strip() for _, name in rows)
+    names = tuple(name.replace(" ", "") for _, name in rows)
     lacking = set(class_names("pascal-context-59")) - set(names)
     if [number.strip() for number, _ in rows] != [str(number) for number in range(1, 460)] or lacking:
         raise GensegError(f"{path} must name the classes 1 to 459, one a line; get the file again, or remove it")
