@@ -1,4 +1,8 @@
 """Data sets with ground truth, in the layouts in which they are published."""
 
 from genseg.evaluation.datasets.base import Dataset as Dataset
+from genseg.evaluation.datasets.base import DatasetInfo as DatasetInfo
 from genseg.evaluation.datasets.base import Sample as Sample
+from genseg.evaluation.datasets.catalogue import list_datasets as list_datasets
+from genseg.evaluation.datasets.catalogue import load_dataset as load_dataset
+from genseg.evaluation.datasets.rows import from_rows as from_rows

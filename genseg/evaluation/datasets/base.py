@@ -27,6 +27,29 @@ class Sample:
     truths: tuple[Labels, ...]
 
 
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What is to be known of a data set before it is on disk.
+
+    Attributes:
+        name: As in `load_dataset`.
+        title: As its authors call it.
+        n_classes: C; None where it depends on the files, or where annotators number regions of their own.
+        splits: Names of the splits; the first is read unless another is asked for.
+        licence: Terms of the images and labels, in a few words.
+        paths: The files that are wanted, below the root; ``SPLIT`` stands for the split, or the folder named after it.
+        source: What to fetch, and where.
+    """
+
+    name: str
+    title: str
+    n_classes: int | None
+    splits: tuple[str, ...]
+    licence: str
+    paths: tuple[str, ...]
+    source: str
+
+
 class Dataset(ABC):
     """Images with ground truth on disk. Opening one looks at the layout alone; samples are read when asked for.
 
@@ -62,6 +85,7 @@ class Dataset(ABC):
         """Read one sample.
 
         Raises:
+            KeyError: If it is none of the keys.
             GensegError: If its image or truth is missing, damaged or of unknown values; the message names the file.
         """
 

@@ -1,0 +1,146 @@
+"""COCO: COCO-Stuff with 171 fine or 27 coarse classes (Caesar et al., 2018), and the 80 objects alone.
+
+Values of the pixel maps are the ids 1..182 of cocostuff's ``labels.txt`` minus one, 255 being unlabelled; eleven of
+the ids are in no file. The 27 classes and what they comprise are those of IIC and PiCIE, which STEGO and EmerDiff
+report on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from genseg.errors import GensegError
+from genseg.evaluation.datasets.base import Dataset, DatasetInfo
+from genseg.evaluation.datasets.files import FileDataset, Files, Reader, absent, class_names, numbered, read_lines
+from genseg.evaluation.metrics import IGNORE
+
+UNUSED = {
+    "street sign", "hat", "shoe", "eye glasses", "plate", "mirror", "window", "desk", "door", "blender", "hair brush",
+}  # fmt: skip
+N_THINGS = 91  # ids of things, with the gaps; stuff follows
+LICENCE = "images: terms of Flickr; labels: CC BY 4.0"
+IMAGES = "images/SPLIT2017/*.jpg (or SPLIT2017/*.jpg)"
+STUFF_LABELS = "stuffthingmaps/SPLIT2017/*.png (or annotations/SPLIT2017/*.png)"
+CURATED = "curated/SPLIT2017/Coco164kFull_Stuff_Coarse_7.txt"
+SOURCE = "val2017.zip from http://images.cocodataset.org/zips"
+STUFF_SOURCE = (
+    f"{SOURCE} and stuffthingmaps_trainval2017.zip from "
+    "http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset"
+)
+
+
+def open_stuff(info: DatasetInfo, root: Path, split: str) -> Dataset:
+    """COCO-Stuff; with 27 classes, of the curated images alone where their list is.
+
+    The split is then called ``"val-curated"``, so that figures of one are not taken for those of the other.
+    """
+    fine = class_names("coco-stuff-182")
+    keys = None
+    if info.n_classes == 27:
+        classes = class_names("coco-stuff-27")
+        values = {value: classes.index(name) for value, name in enumerate(class_names("coco-stuff-182-coarse"))}
+        curated = root / CURATED.replace("SPLIT", split)
+        keys = read_lines(curated, info) if curated.exists() else None
+    else:
+        classes = tuple(name for name in fine if name not in UNUSED)
+        values = {fine.index(name): number for number, name in enumerate(classes)}
+    images = Files.find(root, f"images/{split}2017/*.jpg", f"{split}2017/*.jpg")
+    labels = Files.find(root, f"stuffthingmaps/{split}2017/*.png", f"annotations/{split}2017/*.png")
+    # Others write maps of their own beside the published ones: NAME_labelTrainIds.png and the like.
+    labels.paths = {key: paths for key, paths in labels.paths.items() if "TrainIds" not in key}
+    return FileDataset(
+        info, split if keys is None else f"{split}-curated", images, labels,
+        keys=keys, classes=classes, values=values | {255: IGNORE}, ignore=255,
+    )  # fmt: skip
+
+
+def open_objects(info: DatasetInfo, root: Path, split: str) -> Dataset:
+    """The 80 things, and background for all else: from maps made by others where they are, else from instances."""
+    classes = ("background", *(name for name in class_names("coco-stuff-182")[:N_THINGS] if name not in UNUSED))
+    images = Files.find(root, f"images/{split}2017/*.jpg", f"{split}2017/*.jpg")
+    labels = Files.find(root, f"annotations/{split}2017/*_instanceTrainIds.png")
+    if not labels.paths:
+        return Instances(info, root, split, images, classes)
+    values = numbered(len(classes), ignored=[255])
+    return FileDataset(info, split, images, labels, classes=classes, values=values, ignore=255)
+
+
+class Instances(FileDataset):
+    """Objects drawn from ``instances_SPLIT2017.json``, each over those before it, as COCO-Stuff's maps are.
+
+    Args:
+        info: See `FileDataset`.
+        root: The data set's folder.
+        split: See `FileDataset`.
+        images: See `FileDataset`.
+        classes: Background first.
+
+    Raises:
+        GensegError: If pycocotools is not installed, or files are missing or damaged.
+    """
+
+    def __init__(self, info: DatasetInfo, root: Path, split: str, images: Files, classes: tuple[str, ...]):
+        path = root / f"annotations/instances_{split}2017.json"
+        if not path.exists():
+            raise absent(info, path)
+        self._coco = _load_instances(path)
+        self._ids = {Path(image["file_name"]).stem: number for number, image in self._coco.imgs.items()}
+        self._class_of = {number: classes.index(each["name"]) for number, each in self._coco.cats.items()}
+        labels = Files(root, str(path), {key: [path] for key in self._ids})
+        super().__init__(
+            info, split, images, labels, keys=self._ids, classes=classes, values=numbered(len(classes))
+        )  # fmt: skip
+
+    def maps(self, key: str) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+        """The one map of an image; see `FileDataset`."""
+        image = self._coco.imgs[self._ids[key]]
+        labels = np.zeros((image["height"], image["width"]), dtype=np.int64)
+        for one in self._coco.loadAnns(self._coco.getAnnIds(image["id"])):
+            labels[self._coco.annToMask(one) > 0] = self._class_of[one["category_id"]]
+        yield f"{self.labels.pattern}, image {key},", labels
+
+
+def _load_instances(path: Path) -> Any:
+    if importlib.util.find_spec("pycocotools") is None:
+        raise GensegError("coco-object needs the package 'pycocotools'; run: pip install 'genseg[evaluate]'")
+    from pycocotools.coco import COCO
+
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # it reports its progress
+            return COCO(str(path))
+    except (ValueError, KeyError, AssertionError) as error:
+        raise GensegError(f"{path} is damaged ({error}); get annotations_trainval2017.zip again") from error
+
+
+READERS = (
+    Reader(
+        DatasetInfo(
+            "coco-stuff-171", "COCO-Stuff 164k", 171, ("val", "train"), LICENCE, (IMAGES, STUFF_LABELS), STUFF_SOURCE
+        ),
+        open_stuff,
+    ),
+    Reader(
+        DatasetInfo(
+            "coco-stuff-27", "COCO-Stuff 164k, 27 coarse classes", 27, ("val", "train"), LICENCE,
+            (IMAGES, STUFF_LABELS, f"{CURATED} (optional: these images alone)"),
+            f"{STUFF_SOURCE}, and for STEGO's images the folder curated of https://github.com/janghyuncho/PiCIE",
+        ),
+        open_stuff,
+    ),
+    Reader(
+        DatasetInfo(
+            "coco-object", "COCO 2017, objects and background", 81, ("val", "train"), LICENCE,
+            (IMAGES, "annotations/instances_SPLIT2017.json (or annotations/SPLIT2017/*_instanceTrainIds.png)"),
+            f"{SOURCE} and annotations_trainval2017.zip from http://images.cocodataset.org/annotations",
+        ),
+        open_objects,
+    ),
+)  # fmt: skip
