@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from genseg.errors import GensegError
-from genseg.evaluation.bootstrap import DRAWS, Mean, Totals, weights
+from genseg.evaluation.bootstrap import DRAWS, Means, Totals, weights
 from genseg.evaluation.metrics import Floats, interval, mean_iou_of, ratio
 from genseg.evaluation.protocols.base import Protocol
 from genseg.evaluation.protocols.seen import Seen, averaged
@@ -34,7 +34,7 @@ class Score:
         self._pooled = protocol.pooled and n_classes is not None
         self._totals = [Totals(n_classes or 0, draws) for _ in range(3)]  # hits, true and predicted pixels
         self._has_classes = n_classes is not None
-        self._means: dict[str, Mean] = {}
+        self._means: Means | None = None
         self._counts = np.zeros(1 + draws, dtype=np.int64)  # images in each resample
 
     def add(self, key: str, seen: Seen, classes: Sequence[npt.NDArray[np.int64]]) -> dict[str, float]:
@@ -59,8 +59,9 @@ class Score:
             row = {"miou": float(mean_iou_of(*pixels)), "accuracy": float(ratio(pixels[0].sum(), pixels[1].sum()))}
             rows.append(row | seen.boundary_figures(which, given))
         figures = averaged(rows) | seen.region_figures
-        for name, value in figures.items():
-            self._means.setdefault(name, Mean(self.draws)).add(value, counts)
+        if self._means is None:
+            self._means = Means(figures, self.draws)
+        self._means.add(figures, counts)
         return figures
 
     def values(self, figure: str) -> Floats:
@@ -69,8 +70,14 @@ class Score:
         if figure == "iou":
             return ratio(hits.T, (true + predicted - hits).T)
         if not self._pooled or figure not in POOLED:
-            return self._means[figure].values()
+            return self._known.values(figure)
         return mean_iou_of(hits, true, predicted) if figure == "miou" else ratio(hits.sum(axis=1), true.sum(axis=1))
+
+    @property
+    def _known(self) -> Means:
+        if self._means is None:
+            raise GensegError("there are no figures of no images; add some")
+        return self._means
 
     def figures(self) -> dict[str, Any]:
         """All figures of the set.
@@ -81,7 +88,7 @@ class Score:
             each class, always of all pixels of the set together. NaN where nothing was measured.
         """
         figures: dict[str, Any] = {"protocol": self.protocol, "images": int(self._counts[0])}
-        figures |= {name: _figure(self.values(name)) for name in self._means}
+        figures |= {name: _figure(self.values(name)) for name in self._known.names}
         return figures | ({"iou": [_figure(values) for values in self.values("iou")]} if self._has_classes else {})
 
 
