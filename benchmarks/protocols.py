@@ -24,26 +24,28 @@ from scipy.ndimage import gaussian_filter, zoom
 
 from command import run
 from genseg.evaluation.metrics import IGNORE, Labels
-from genseg.evaluation.protocols import PROTOCOLS, Score, Seen, Truth, View, protocol_named
+from genseg.evaluation.protocols import PROTOCOLS, Score, Seen, Truth, View, measured, protocol_named
 
 VOID = 255
 
 
 def smooth_map(rng: np.random.Generator, n_labels: int, side: int) -> Labels:
-    """A map of ``n_labels`` smooth regions, int [side, side], with a hundredth of the pixels strewn."""
+    """A map of ``n_labels`` smooth regions: int [side, side]."""
     heights = gaussian_filter(rng.standard_normal((n_labels, side // 4, side // 4)), (0, 4, 4))
-    labels = np.stack([zoom(height, 4, order=1) for height in heights]).argmax(axis=0)
-    return np.where(rng.random(labels.shape) < 0.01, rng.integers(0, n_labels, labels.shape), labels)
+    return np.stack([zoom(height, 4, order=1) for height in heights]).argmax(axis=0)
 
 
 def make_set(folder: Path, n_images: int, side: int, n_classes: int, width: int) -> None:
     """Write NAME.npz (segments and embeddings) and NAME.png (the truth, 255 where nothing is measured)."""
     concepts = np.random.default_rng(0).standard_normal((n_classes, width))
+    maps = [smooth_map(np.random.default_rng(n), n, side) for n in range(15, 26)]
     for i in track(range(n_images), description="making the set"):
         rng = np.random.default_rng(i)
-        n_segments = int(rng.integers(15, 26))
-        segments = smooth_map(rng, n_segments, side).astype(np.uint8)
-        classes = rng.permutation(n_classes)[:10][rng.integers(0, 10, n_segments)]  # of segments
+        n_segments = 15 + i % len(maps)
+        segments = np.roll(maps[i % len(maps)], rng.integers(0, side, 2), (0, 1)).astype(np.uint8)
+        strewn = rng.random(segments.shape) < 0.01
+        segments[strewn] = rng.integers(0, n_segments, strewn.sum())
+        classes = rng.choice(rng.permutation(n_classes)[:10], n_segments)  # of segments: ten different ones at most
         truth = classes[np.roll(segments, rng.integers(-4, 5, 2), (0, 1))]
         truth[: side // 32] = VOID
         embeddings = (concepts[classes] + rng.standard_normal((n_segments, width))).astype(np.float32)
@@ -114,7 +116,7 @@ def measure(folder: Path, n_classes: int) -> dict[str, float]:
             seen.boundary_figures(0, classes)
         took("boundaries")
         for score, classes in zip(scores, given, strict=True):
-            score.add(file.stem, seen, [classes])
+            score.add(file.stem, measured(seen, [classes]))
         took("add up")
         memory.append(process.memory_info().rss / 2**20)
     for score in scores:
