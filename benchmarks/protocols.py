@@ -94,7 +94,8 @@ def measure(folder: Path, n_classes: int) -> dict[str, float]:
     for file in files:
         seen, embeddings = read(file)
         took("read")
-        np.savez(tables / file.name, table=seen.tables[0].astype(np.int32), embeddings=embeddings)
+        (view,) = seen.views(embeddings)
+        np.savez(tables / file.name, table=view.table.astype(np.int32), embeddings=embeddings[: len(view.table)])
         took("tables")
     for protocol in protocols:
         for _ in range(protocol.passes):
