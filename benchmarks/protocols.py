@@ -3,7 +3,7 @@
     python benchmarks/protocols.py [--images 1000] [--side 512] [--classes 150] [--width 320]
 
 Segments and truths are made up (smooth random maps, with seeds), written as the evaluation would keep them and measured
-with every protocol. Prints processor time by stage, images a second of it, and how much memory grows. Run it on one
+with every protocol. Prints processor time by stage, images a second of it, and the memory in use. Run it on one
 core: OMP_NUM_THREADS=1.
 """
 
@@ -71,7 +71,7 @@ def measure(folder: Path, n_classes: int) -> dict[str, float]:
     files = sorted(folder.glob("*.npz"))
     protocols = [protocol_named(name, n_classes) for name in PROTOCOLS]
     scores = [Score(protocol, n_classes) for protocol in protocols]
-    tables, memory = folder / "tables", []
+    tables, memory = folder / "tables", dict[str, float]()
     tables.mkdir()
     last = time.process_time()
 
@@ -79,7 +79,8 @@ def measure(folder: Path, n_classes: int) -> dict[str, float]:
         nonlocal last
         now = time.process_time()
         seconds[stage] += now - last
-        last = now
+        memory[stage] = max(memory.get(stage, 0), process.memory_info().rss / 2**20)
+        last = time.process_time()
 
     def view_of(file: Path) -> View:
         with np.load(tables / file.name) as kept:
@@ -119,14 +120,14 @@ def measure(folder: Path, n_classes: int) -> dict[str, float]:
         for score, classes in zip(scores, given, strict=True):
             score.add(file.stem, measured(seen, [classes]))
         took("add up")
-        memory.append(process.memory_info().rss / 2**20)
     for score in scores:
         score.figures()
     took("figures")
     for stage, total in seconds.items():
-        console.print(f"{stage:32} {1000 * total / len(files):7.2f} ms an image")
+        console.print(
+            f"{stage:24} {1000 * total / len(files):7.2f} ms an image, at most {memory[stage]:.0f} MiB in use"
+        )
     console.print(f"all: {len(files) / seconds.total():.1f} images/s; scores {', '.join(PROTOCOLS)}")
-    console.print(f"memory from a tenth of the images to the last: {memory[-1] - memory[len(memory) // 10]:+.1f} MiB")
     return {stage: total / len(files) for stage, total in seconds.items()}
 
 
