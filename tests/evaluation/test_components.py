@@ -75,3 +75,7 @@ def test_an_image_that_is_too_small_is_one_component():
 def test_nothing_to_do():
     segments = np.repeat([4, 9], 8).reshape(2, 8)
     assert (cleaned(segments, 8) == segments).all()
+
+
+def test_what_has_grown_and_is_still_small_is_merged_in_its_turn():
+    assert (cleaned(np.array([[0, 1, 1, 2, 2, 2, 2, 2]]), 5) == 2).all()

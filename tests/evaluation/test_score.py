@@ -96,6 +96,14 @@ def test_boundaries_are_those_of_the_map_of_classes(name):
             assert f > 0
 
 
+@pytest.mark.parametrize(("shift", "narrow", "wide"), [(2, 1, 1), (3, 0, 1), (4, 0, 0)])
+def test_the_wider_tolerance_is_three_quarters_of_a_percent_of_the_diagonal(shift, narrow, wide):
+    columns = np.tile(np.arange(400), (300, 1))  # a diagonal of 500 pixels
+    segments, truth = (columns >= 200 + shift).astype(np.int32), (columns >= 200).astype(int)
+    figures = scored([(segments, truth)], n_classes=2)[1][0]
+    assert (figures["boundary_f"], figures["boundary_f_diagonal"]) == (narrow, wide)
+
+
 # --- closed forms ---------------------------------------------------------------------------------------------------
 
 
