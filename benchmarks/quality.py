@@ -34,6 +34,7 @@ from command import run
 from genseg.evaluation import baselines, scene
 from genseg.evaluation.baselines.upsampling import modulated
 from genseg.evaluation.metrics import IGNORE, ImageFigures, Labels, interval, measure_image, resamples, set_figures
+from genseg.evaluation.resolution import centre_square
 from genseg.files import write_whole
 from genseg.images import load_image
 from genseg.interface import Backend
@@ -79,13 +80,6 @@ def load_set(folder: Path, n_images: int) -> tuple[list[Sample], int | None]:
             raise genseg.GensegError(f"{folder / 'labels'} has no file {pattern}")
         samples.append(Sample(path.stem, centre_square(image), truths))
     return samples, max(1 + int(s.truths[0].max()) for s in samples) if has_classes else None
-
-
-def centre_square(image: Image.Image) -> Image.Image:
-    """The largest centred square of an image."""
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    return image.crop((left, top, left + side, top + side))
 
 
 def model_labels(backend: Backend, square: Image.Image, recipe: genseg.Recipe, seed: int) -> dict[str, Labels]:

@@ -9,6 +9,7 @@ two are paired.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 import numpy as np
@@ -35,25 +36,31 @@ def weights(key: str, seed: int = 0, draws: int = DRAWS) -> npt.NDArray[np.int64
     return counts
 
 
-class Mean:
-    """The mean of a figure over images, in the set and in each resample; images where it is NaN do not count.
+class Means:
+    """Means of an image's figures over images, in the set and in each resample; a figure that is NaN does not count.
 
     Sums are in the order of the images: feed them in the same order for the same last bits.
+
+    Args:
+        names: Of the figures.
+        draws: The number of resamples.
     """
 
-    def __init__(self, draws: int = DRAWS) -> None:
-        self._sums = np.zeros(1 + draws)
-        self._counts = np.zeros(1 + draws, dtype=np.int64)
+    def __init__(self, names: Iterable[str], draws: int = DRAWS) -> None:
+        self.names = tuple(names)
+        self._sums = np.zeros((len(self.names), 1 + draws))
+        self._counts = np.zeros((len(self.names), 1 + draws), dtype=np.int64)
 
-    def add(self, value: float, counts: npt.NDArray[np.int64]) -> None:
-        """Add an image's value, which counts as `weights` say."""
-        if not np.isnan(value):
-            self._sums += value * counts
-            self._counts += counts
+    def add(self, figures: Mapping[str, float], counts: npt.NDArray[np.int64]) -> None:
+        """Add an image's figures, which count as `weights` say."""
+        values = np.array([[figures[name]] for name in self.names])
+        self._sums += np.nan_to_num(values) * counts
+        self._counts += np.isfinite(values) * counts
 
-    def values(self) -> Floats:
-        """float64 [1 + draws]; NaN where no image counts."""
-        return ratio(self._sums, self._counts)
+    def values(self, name: str) -> Floats:
+        """A figure: float64 [1 + draws]; NaN where no image counts."""
+        row = self.names.index(name)
+        return ratio(self._sums[row], self._counts[row])
 
 
 class Totals:

@@ -13,8 +13,7 @@ def cleaned(segments: Labels, min_pixels: int) -> Labels:
     """Merge small connected components into their neighbours, the smallest first.
 
     A 4-connected component of fewer than ``min_pixels`` pixels takes the segment of the neighbour that it shares the
-    longest border with (of several, the one that comes first in reading order). What grows large enough that way
-    stays.
+    longest border with; ties are broken the same way every time. What grows large enough that way stays.
 
     Args:
         segments: [H, W], any integers.

@@ -14,7 +14,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from skimage.measure import label
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 Labels: TypeAlias = npt.NDArray[np.integer[Any]]
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -55,9 +56,7 @@ def confusion(truth: Labels, predicted: Labels, n_classes: int, ignore: int = IG
     return overlaps(truth[measured], predicted[measured], n_classes, n_classes)
 
 
-def contingency(
-    first: Labels, second: Labels
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def contingency(first: Labels, second: Labels) -> tuple[Labels, Labels, npt.NDArray[np.int64]]:
     """What `overlaps` counts as a list of the pairs that occur: memory does not grow with labels times labels.
 
     Args:
@@ -65,16 +64,14 @@ def contingency(
         second: Likewise, of the same shape; `IGNORE` where nothing is counted.
 
     Returns:
-        First label, second label and number of pixels of each pair that occurs: int64 [P] each.
+        First label, second label and number of pixels of each pair that occurs: [P] each, in order of the labels.
     """
-    n_second = int(second.max()) + 2  # 0 stands for what is ignored
-    codes = first.ravel().astype(np.int64) * n_second + second.ravel().astype(np.int64) + 1
-    starts = np.flatnonzero(np.concatenate(([True], codes[1:] != codes[:-1])))  # of runs: far fewer than pixels
-    pairs, which = np.unique(codes[starts], return_inverse=True)
-    counts = np.bincount(which, weights=np.diff(starts, append=len(codes))).astype(np.int64)
-    rows, columns = np.divmod(pairs, n_second)
-    counted = columns > 0
-    return rows[counted], columns[counted] - 1, counts[counted]
+    first, second = first.ravel(), second.ravel()
+    starts = np.flatnonzero(np.append(True, (first[1:] != first[:-1]) | (second[1:] != second[:-1])))
+    lengths = np.diff(starts, append=len(first))  # of runs, which are far fewer than pixels
+    counted = second[starts] != IGNORE
+    table = coo_array((lengths[counted], (first[starts][counted], second[starts][counted]))).tocsr().tocoo()
+    return table.row, table.col, table.data
 
 
 def mean_iou(table: npt.NDArray[Any]) -> Floats:
@@ -141,16 +138,28 @@ def precision_recall_f(
     near_found: npt.NDArray[np.bool_],
 ) -> tuple[float, float, float]:
     """Boundary precision, recall and their harmonic mean F, of two boundaries and what is `near` each: bool [H, W]."""
-    if not found.any() or not true.any():
-        agree = float(found.any() == true.any())
+    n_found, n_true = np.count_nonzero(found), np.count_nonzero(true)
+    if not n_found or not n_true:
+        agree = float(n_found == n_true)
         return agree, agree, agree
-    precision, recall = float(near_true[found].mean()), float(near_found[true].mean())
+    precision = float(np.count_nonzero(found & near_true) / n_found)
+    recall = float(np.count_nonzero(true & near_found) / n_true)
     return precision, recall, 2 * precision * recall / max(precision + recall, np.finfo(float).tiny)
 
 
 def components(segments: Labels) -> Labels:
-    """Number the 4-connected parts of all segments: int [H, W] in 0..n-1."""
-    numbered: Labels = label(segments, background=-1, connectivity=1) - 1
+    """Number the 4-connected parts of all segments: int32 [H, W] in 0..n-1, in reading order.
+
+    The parts of a graph whose nodes are runs of one segment in a row: half the time of labelling pixels.
+    """
+    starts = np.ones(segments.shape, dtype=bool)
+    starts[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    runs = np.cumsum(starts, dtype=np.int32).reshape(segments.shape) - 1
+    joined = (segments[1:] == segments[:-1]) & (starts[1:] | starts[:-1])  # once for each pair of runs that touch
+    above, below = runs[:-1][joined], runs[1:][joined]
+    n_runs = int(runs[-1, -1]) + 1
+    graph = coo_array((np.ones(len(above), dtype=bool), (above, below)), shape=(n_runs, n_runs))
+    numbered: Labels = connected_components(graph, directed=False)[1][runs]
     return numbered
 
 
@@ -164,9 +173,9 @@ def covering(segments: Labels, truth: Labels) -> float:
     Returns:
         In (0, 1]; NaN without measured pixels.
     """
-    parts, regions, common = contingency(segments, truth)
-    if len(common) == 0:
+    if (truth == IGNORE).all():
         return np.nan
+    parts, regions, common = contingency(segments, truth)
     sizes, part_sizes = np.bincount(regions, weights=common), np.bincount(parts, weights=common)
     best = np.zeros(len(sizes))
     np.maximum.at(best, regions, common / (sizes[regions] + part_sizes[parts] - common))

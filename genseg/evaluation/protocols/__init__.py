@@ -9,11 +9,22 @@ from genseg.evaluation.protocols.base import Protocol, View
 from genseg.evaluation.protocols.concept import Concept
 from genseg.evaluation.protocols.open_vocabulary import OpenVocabulary
 from genseg.evaluation.protocols.per_image import Oracle, PerImageHungarian, PerImageManyToOne
-from genseg.evaluation.protocols.score import Score, paired_interval
+from genseg.evaluation.protocols.score import Record, Score, measured, paired_interval
 from genseg.evaluation.protocols.seen import Seen, Truth
 from genseg.evaluation.protocols.traditional import Traditional
 
-__all__ = ["PROTOCOLS", "Protocol", "Score", "Seen", "Truth", "View", "paired_interval", "protocol_named"]
+__all__ = [
+    "PROTOCOLS",
+    "Protocol",
+    "Record",
+    "Score",
+    "Seen",
+    "Truth",
+    "View",
+    "measured",
+    "paired_interval",
+    "protocol_named",
+]
 
 PROTOCOLS: dict[str, Callable[[int, int], Protocol]] = {
     protocol.name: protocol

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from genseg.errors import GensegError
-from genseg.evaluation.bootstrap import DRAWS, Mean, Totals, weights
+from genseg.evaluation.bootstrap import DRAWS, Means, Totals, weights
 from genseg.evaluation.metrics import Floats, interval, mean_iou_of, ratio
 from genseg.evaluation.protocols.base import Protocol
 from genseg.evaluation.protocols.seen import Seen, averaged
@@ -17,13 +18,42 @@ from genseg.evaluation.protocols.seen import Seen, averaged
 POOLED = ("miou", "accuracy")
 
 
+@dataclass(frozen=True)
+class Record:
+    """What one image measures under one protocol: all that a `Score` needs, so a run that goes on keeps these.
+
+    Attributes:
+        figures: The image's own, by name; NaN where it has no measured pixel. Of several truths, the mean.
+        pixels: int64 [3, C], how many of each class are right, are true, and are predicted; of a set of annotators'
+            regions, those of the last annotator.
+    """
+
+    figures: dict[str, float]
+    pixels: npt.NDArray[np.int64]
+
+
+def measured(seen: Seen, classes: Sequence[npt.NDArray[np.int64]]) -> Record:
+    """Measure an image.
+
+    Args:
+        seen: The segments beside the truths.
+        classes: What the protocol gives each segment, int64 [K]; one array for each truth.
+    """
+    rows = []
+    for which, (table, given) in enumerate(zip(seen.tables, classes, strict=True)):
+        pixels = _pixels(table, given)
+        row = {"miou": float(mean_iou_of(*pixels)), "accuracy": float(ratio(pixels[0].sum(), pixels[1].sum()))}
+        rows.append(row | seen.boundary_figures(which, given))
+    return Record(averaged(rows) | seen.region_figures, pixels)
+
+
 class Score:
     """Adds up what images measure; memory does not grow with their number.
 
-    The figures do not depend on interruptions: feed the images again in the same order and every digit is the same.
+    The figures do not depend on interruptions: add the records again in the same order and every digit is the same.
 
     Args:
-        protocol: Whose classes are added.
+        protocol: Whose classes are measured.
         n_classes: C; None for a set of annotators' regions, whose figures are all means over images.
         seed: Fixes the resamples; scores are comparable (`paired_interval`) if it is the same.
         draws: The number of resamples.
@@ -34,34 +64,19 @@ class Score:
         self._pooled = protocol.pooled and n_classes is not None
         self._totals = [Totals(n_classes or 0, draws) for _ in range(3)]  # hits, true and predicted pixels
         self._has_classes = n_classes is not None
-        self._means: dict[str, Mean] = {}
+        self._means: Means | None = None
         self._counts = np.zeros(1 + draws, dtype=np.int64)  # images in each resample
 
-    def add(self, key: str, seen: Seen, classes: Sequence[npt.NDArray[np.int64]]) -> dict[str, float]:
-        """Add an image.
-
-        Args:
-            key: The image's name within its set, which chooses the resamples it is in.
-            seen: The segments beside the truths.
-            classes: What the protocol gives each segment, int64 [K]; one array for each truth.
-
-        Returns:
-            The image's own figures by name; NaN where it has no measured pixel.
-        """
+    def add(self, key: str, record: Record) -> None:
+        """Add what an image measures; ``key``, its name within its set, chooses the resamples it is in."""
         counts = weights(key, self.seed, self.draws)
         self._counts += counts
-        rows = []
-        for which, (table, given) in enumerate(zip(seen.tables, classes, strict=True)):
-            pixels = _pixels(table, given)
-            if self._has_classes:
-                for total, image in zip(self._totals, pixels, strict=True):
-                    total.add(image, counts)
-            row = {"miou": float(mean_iou_of(*pixels)), "accuracy": float(ratio(pixels[0].sum(), pixels[1].sum()))}
-            rows.append(row | seen.boundary_figures(which, given))
-        figures = averaged(rows) | seen.region_figures
-        for name, value in figures.items():
-            self._means.setdefault(name, Mean(self.draws)).add(value, counts)
-        return figures
+        if self._has_classes:
+            for total, pixels in zip(self._totals, record.pixels, strict=True):
+                total.add(pixels, counts)
+        if self._means is None:
+            self._means = Means(record.figures, self.draws)
+        self._means.add(record.figures, counts)
 
     def values(self, figure: str) -> Floats:
         """A figure of the set and of each resample: float64 [1 + draws]; of ``"iou"``, [C, 1 + draws]."""
@@ -69,8 +84,14 @@ class Score:
         if figure == "iou":
             return ratio(hits.T, (true + predicted - hits).T)
         if not self._pooled or figure not in POOLED:
-            return self._means[figure].values()
+            return self._known.values(figure)
         return mean_iou_of(hits, true, predicted) if figure == "miou" else ratio(hits.sum(axis=1), true.sum(axis=1))
+
+    @property
+    def _known(self) -> Means:
+        if self._means is None:
+            raise GensegError("there are no figures of no images; add some")
+        return self._means
 
     def figures(self) -> dict[str, Any]:
         """All figures of the set.
@@ -81,7 +102,7 @@ class Score:
             each class, always of all pixels of the set together. NaN where nothing was measured.
         """
         figures: dict[str, Any] = {"protocol": self.protocol, "images": int(self._counts[0])}
-        figures |= {name: _figure(self.values(name)) for name in self._means}
+        figures |= {name: _figure(self.values(name)) for name in self._known.names}
         return figures | ({"iou": [_figure(values) for values in self.values("iou")]} if self._has_classes else {})
 
 
@@ -96,13 +117,14 @@ def paired_interval(score: Score, base: Score, figure: str) -> list[float]:
     return interval(score.values(figure)[1:] - base.values(figure)[1:])
 
 
-def _pixels(table: npt.NDArray[np.int64], classes: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
-    """Pixels of each class that are right, that are true and that are predicted: int64 [C] each."""
-    hits, predicted = np.zeros((2, table.shape[1]), dtype=np.int64)
+def _pixels(table: npt.NDArray[np.int64], classes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Pixels of each class that are right, that are true and that are predicted: int64 [3, C]."""
+    hits, true, predicted = pixels = np.zeros((3, table.shape[1]), dtype=np.int64)
     named = np.flatnonzero(classes >= 0)
     np.add.at(hits, classes[named], table[named, classes[named]])
     np.add.at(predicted, classes[named], table[named].sum(axis=1))
-    return hits, table.sum(axis=0), predicted
+    true[:] = table.sum(axis=0)
+    return pixels
 
 
 def _figure(values: Floats) -> dict[str, Any]:

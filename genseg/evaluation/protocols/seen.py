@@ -15,9 +15,9 @@ from genseg.evaluation.metrics import (
     Labels,
     boundaries,
     components,
-    contingency,
     covering,
     near,
+    overlaps,
     precision_recall_f,
 )
 from genseg.evaluation.protocols.base import View
@@ -84,13 +84,8 @@ class Seen:
     @cached_property
     def tables(self) -> list[npt.NDArray[np.int64]]:
         """For each truth, how many pixels each segment has of each label: int64 [K, C]."""
-        tables = []
-        for truth in self.truths:
-            table = np.zeros((int(self.segments.max()) + 1, truth.n_labels), dtype=np.int64)
-            rows, columns, counts = contingency(self.segments, truth.labels)
-            table[rows, columns] = counts
-            tables.append(table)
-        return tables
+        n = int(self.segments.max()) + 1
+        return [overlaps(self.segments, truth.labels + 1, n, truth.n_labels + 1)[:, 1:] for truth in self.truths]
 
     def views(
         self, embeddings: npt.NDArray[np.float32] | None = None, named: npt.NDArray[np.int64] | None = None

@@ -1,0 +1,242 @@
+"""Figures over a set: against torchmetrics, `measure_image`, and closed forms; intervals and what they promise."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
+
+from genseg.errors import GensegError
+from genseg.evaluation import metrics
+from genseg.evaluation.bootstrap import weights
+from genseg.evaluation.metrics import IGNORE, measure_image, set_figures
+from genseg.evaluation.protocols import PROTOCOLS, Record, Score, Seen, Truth, measured, paired_interval, protocol_named
+
+
+def made_up(seed, n_segments=6, n_classes=5, shape=(24, 30)):
+    """Segments and a truth that partly follows them, some of it ignored."""
+    rng = np.random.default_rng(seed)
+    segments = np.kron(rng.integers(0, n_segments, (4, 5)), np.ones((6, 6), int))
+    segments = np.where(rng.random(shape) < 0.03, rng.integers(0, n_segments, shape), segments)
+    truth = np.roll(rng.integers(0, n_classes, n_segments)[segments], rng.integers(-2, 3, 2), (0, 1))
+    truth[rng.random(shape) < 0.1] = IGNORE
+    return segments.astype(np.int32), truth
+
+
+def scored(images, name="oracle", n_classes=5, classes=None, **options):
+    """The score of (segments, truth) pairs, and what each image measured."""
+    protocol = protocol_named(name, n_classes)
+    score, rows = Score(protocol, n_classes, **options), []
+    for i, (segments, *truths) in enumerate(images):
+        seen = Seen(segments, [Truth(truth, n_classes) for truth in truths])
+        given = [protocol.classes(view) if classes is None else classes[i] for view in seen.views()]
+        record = measured(seen, given)
+        score.add(str(i), record)
+        rows.append(record.figures)
+    return score, rows
+
+
+IMAGES = [made_up(seed) for seed in range(5)]
+
+
+# --- against independent computations -------------------------------------------------------------------------------
+
+
+def test_figures_are_those_of_torchmetrics():
+    rng = np.random.default_rng(0)
+    classes = [rng.integers(0, 5, 6) for _ in IMAGES]
+    figures = scored(IMAGES, "oracle", classes=classes)[0].figures()
+    predicted = torch.from_numpy(np.stack([c[s] for c, (s, _) in zip(classes, IMAGES, strict=True)]))
+    truth = torch.from_numpy(np.stack([t for _, t in IMAGES]))
+    by_class = MulticlassJaccardIndex(5, average="none", ignore_index=IGNORE)(predicted, truth)
+    assert [entry["value"] for entry in figures["iou"]] == pytest.approx(by_class.tolist())
+    mean = MulticlassJaccardIndex(5, average="macro", ignore_index=IGNORE)(predicted, truth)
+    assert figures["miou"]["value"] == pytest.approx(float(mean))
+    share = MulticlassAccuracy(5, average="micro", ignore_index=IGNORE)(predicted, truth)
+    assert figures["accuracy"]["value"] == pytest.approx(float(share))
+
+
+def test_oracle_figures_are_those_of_measure_image():
+    score, rows = scored(IMAGES)
+    expected = [measure_image(segments, [truth], 5) for segments, truth in IMAGES]
+    for row, image in zip(rows, expected, strict=True):
+        assert {name: row[name] for name in image.scalars} == pytest.approx(image.scalars)
+    total = set_figures(expected)
+    figures = score.figures()
+    assert {name: figures[name]["value"] for name in total} == pytest.approx({n: float(v[0]) for n, v in total.items()})
+
+
+def test_regions_of_annotators_are_measured_as_measure_image_does():
+    images = [(*made_up(seed, 6, 4), made_up(seed + 20, 6, 9)[1]) for seed in range(3)]
+    images = [(segments, *(truth + 3 for truth in truths)) for segments, *truths in images]  # any numbers, none ignored
+    score, rows = scored(images, n_classes=None)
+    expected = [measure_image(segments, truths, None) for segments, *truths in images]
+    for row, image in zip(rows, expected, strict=True):
+        assert {name: row[name] for name in image.scalars} == pytest.approx(image.scalars)
+    figures = score.figures()
+    for name, value in set_figures(expected).items():
+        assert figures[name]["value"] == pytest.approx(float(value[0]))
+    assert "iou" not in figures
+
+
+@pytest.mark.parametrize("name", sorted(set(PROTOCOLS) - {"traditional", "concept", "open-vocabulary"}))
+def test_boundaries_are_those_of_the_map_of_classes(name):
+    protocol = protocol_named(name, 5)
+    for segments, truth in IMAGES:
+        seen = Seen(segments, [Truth(truth, 5)])
+        classes = protocol.classes(seen.views()[0])
+        figures = seen.boundary_figures(0, classes)
+        for ending, tolerance in (("", 2), ("_diagonal", 0.0075 * math.hypot(24, 30))):
+            precision, recall, f = metrics.boundary_scores(classes[segments], truth, tolerance=tolerance)
+            assert figures[f"boundary_precision{ending}"] == precision
+            assert figures[f"boundary_recall{ending}"] == recall
+            assert figures[f"boundary_f{ending}"] == f
+            assert f > 0
+
+
+@pytest.mark.parametrize(("shift", "narrow", "wide"), [(2, 1, 1), (3, 0, 1), (4, 0, 0)])
+def test_the_wider_tolerance_is_three_quarters_of_a_percent_of_the_diagonal(shift, narrow, wide):
+    columns = np.tile(np.arange(400), (300, 1))  # a diagonal of 500 pixels
+    segments, truth = (columns >= 200 + shift).astype(np.int32), (columns >= 200).astype(int)
+    figures = scored([(segments, truth)], n_classes=2)[1][0]
+    assert (figures["boundary_f"], figures["boundary_f_diagonal"]) == (narrow, wide)
+
+
+# --- closed forms ---------------------------------------------------------------------------------------------------
+
+
+def test_segments_that_are_the_truth_are_perfect_under_any_numbers():
+    truth = np.kron(np.array([[0, 1, 0], [2, 2, 3]]), np.ones((6, 6), int))
+    figures = scored([(np.array([3, 0, 2, 1], np.int32)[truth], truth)])[0].figures()
+    for name in ("miou", "accuracy", "boundary_f", "boundary_f_diagonal", "covering", "pri", "ari"):
+        assert figures[name]["value"] == 1
+    assert figures["voi"]["value"] == pytest.approx(0, abs=1e-12)
+    assert figures["components"]["value"] == 5
+    assert [entry["value"] for entry in figures["iou"]] == pytest.approx([1, 1, 1, 1, math.nan], nan_ok=True)
+
+
+def test_one_segment_finds_one_class():
+    truth = np.repeat([0, 1, 1, 1], 8).reshape(4, 8)
+    figures = scored([(np.zeros((4, 8), np.int32), truth)], n_classes=2)[0].figures()
+    assert figures["accuracy"]["value"] == 0.75
+    assert figures["miou"]["value"] == pytest.approx(0.75 / 2)
+    assert figures["boundary_f"]["value"] == figures["ari"]["value"] == 0
+    assert figures["covering"]["value"] == pytest.approx(0.25**2 + 0.75**2)
+
+
+def test_an_image_without_measured_pixels_does_not_count():
+    blank = (IMAGES[0][0], np.full_like(IMAGES[0][1], IGNORE))
+    score, rows = scored([*IMAGES, blank])
+    assert all(math.isnan(rows[-1][name]) for name in rows[-1] if name != "components")
+    with_it, without = score.figures(), scored(IMAGES)[0].figures()
+    assert with_it["images"] == 6
+    for name in set(rows[0]) - {"components"}:
+        assert with_it[name]["value"] == pytest.approx(without[name]["value"])
+
+
+def test_a_set_without_measured_pixels_measures_nothing():
+    figures = scored([(IMAGES[0][0], np.full_like(IMAGES[0][1], IGNORE))])[0].figures()
+    assert math.isnan(figures["miou"]["value"])
+    assert all(math.isnan(end) for end in figures["miou"]["interval"])
+    assert math.isnan(figures["iou"][0]["value"])
+
+
+def test_no_images_have_no_figures():
+    with pytest.raises(GensegError, match="no images"):
+        Score(protocol_named("oracle", 3), 3).figures()
+
+
+def test_segments_without_a_class_are_missed_but_false_in_none():
+    segments = np.repeat(np.arange(4, dtype=np.int32), 8).reshape(4, 8)
+    truth = np.repeat([0, 0, 1, 1], 8).reshape(4, 8)
+    figures = scored([(segments, truth)], classes=[np.array([0, IGNORE, 1, 1])], n_classes=2)[0].figures()
+    assert [entry["value"] for entry in figures["iou"]] == [0.5, 1]
+    assert figures["accuracy"]["value"] == 0.75
+
+
+def test_many_to_one_is_the_oracle_averaged_over_images():
+    pooled, (score, rows) = scored(IMAGES)[0].figures(), scored(IMAGES, "per-image-many-to-one")
+    averaged = score.figures()
+    for name in ("miou", "accuracy"):
+        assert averaged[name]["value"] == pytest.approx(np.mean([row[name] for row in rows]))
+        assert averaged[name]["value"] != pytest.approx(pooled[name]["value"], abs=1e-4)
+    assert averaged["iou"] == pooled["iou"]
+    assert averaged["protocol"] == "per-image-many-to-one"
+
+
+# --- intervals ------------------------------------------------------------------------------------------------------
+
+
+def test_values_of_a_resample_are_those_of_the_images_it_repeats():
+    score = scored(IMAGES, draws=40)[0]
+    drawn = np.stack([weights(str(i), draws=40)[1:] for i in range(5)], axis=1)
+    expected = set_figures([measure_image(segments, [truth], 5) for segments, truth in IMAGES], drawn)
+    for name, values in expected.items():
+        assert score.values(name)[1:] == pytest.approx(values, nan_ok=True)
+
+
+def test_intervals_are_around_the_value_and_the_same_again():
+    images = [made_up(seed) for seed in range(30)]
+    first, second = scored(images)[0].figures(), scored(images)[0].figures()
+    assert first == second
+    for name in ("miou", "accuracy", "boundary_f", "covering", "pri", "voi", "ari"):
+        low, high = first[name]["interval"]
+        assert low < first[name]["value"] < high
+    assert first != scored(images, seed=1)[0].figures()
+
+
+def test_counted_figures_do_not_depend_on_the_order():
+    one, other = (Score(protocol_named("oracle", 5), 5) for _ in range(2))
+    seen = [Seen(segments, [Truth(truth, 5)]) for segments, truth in IMAGES]
+    oracle = protocol_named("oracle", 5)
+    for score, order in ((one, range(5)), (other, reversed(range(5)))):
+        for i in order:
+            score.add(str(i), measured(seen[i], [oracle.classes(view) for view in seen[i].views()]))
+    assert one.figures()["miou"] == other.figures()["miou"]
+    assert one.figures()["iou"] == other.figures()["iou"]
+
+
+def test_differences_are_paired():
+    images = [made_up(seed) for seed in range(30)]
+    worse = [
+        np.where(np.arange(6) == 0, (c + 1) % 5, c)
+        for c in (np.argmax(Seen(s, [Truth(t, 5)]).tables[0], axis=1) for s, t in images)
+    ]
+    good, bad = scored(images)[0], scored(images, classes=worse)[0]
+    assert paired_interval(good, good, "miou") == [0, 0]
+    low, high = paired_interval(good, bad, "accuracy")
+    gain = good.values("accuracy")[0] - bad.values("accuracy")[0]
+    assert 0 < low < gain < high
+    assert paired_interval(bad, good, "accuracy") == pytest.approx([-high, -low])
+
+
+def test_differences_between_other_images_are_refused():
+    with pytest.raises(GensegError, match="of the same images"):
+        paired_interval(scored(IMAGES)[0], scored(IMAGES[:4])[0], "miou")
+
+
+def test_a_column_of_pixels_has_no_sides_to_the_right():
+    segments = np.array([[0], [0], [1], [1]], np.int32)
+    assert scored([(segments, segments)], n_classes=2)[0].figures()["boundary_f"]["value"] == 1
+
+
+def test_views_end_with_the_largest_segment_that_has_pixels():
+    embeddings = np.arange(8, dtype=np.float32).reshape(4, 2)
+    seen = Seen(np.array([[0, 2]], np.int32), [Truth(np.array([[1, 1]]), 2)])
+    (view,) = seen.views(embeddings, np.array([1, 0, 1, 0]))
+    assert view.table.tolist() == [[0, 1], [0, 0], [0, 1]]
+    assert (view.embeddings == embeddings[:3]).all()
+    assert view.named.tolist() == [1, 0, 1]
+
+
+def test_records_that_went_through_a_file_give_the_same_digits():
+    oracle, whole, again = protocol_named("oracle", 5), *(Score(protocol_named("oracle", 5), 5) for _ in range(2))
+    for i, (segments, truth) in enumerate(IMAGES):
+        seen = Seen(segments, [Truth(truth, 5)])
+        record = measured(seen, [oracle.classes(view) for view in seen.views()])
+        kept = json.loads(json.dumps({"figures": record.figures, "pixels": record.pixels.tolist()}))
+        whole.add(str(i), record)
+        again.add(str(i), Record(kept["figures"], np.array(kept["pixels"])))
+    assert again.figures() == whole.figures()
