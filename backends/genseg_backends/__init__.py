@@ -1,4 +1,4 @@
-"""The backends that ship with genseg, registered through the same hook as anyone's plug-in."""
+"""The backends and encoders that ship with genseg, registered through the same hook as anyone's plug-in."""
 
 from genseg.hookspecs import Register, hookimpl
 
@@ -33,9 +33,18 @@ FACTORIES = {
     "lumina2": "lumina2:lumina2",
 }
 
+ENCODERS = ("dino", "dinov2", "dinov2-registers", "dinov3", "clip", "siglip", "siglip2", "mae")
+
 
 @hookimpl
 def register_backends(register: Register) -> None:
     """Name the factories; nothing heavy is imported until one is used."""
     for name, factory in FACTORIES.items():
         register(name, f"genseg_backends.{factory}")
+
+
+@hookimpl
+def register_encoders(register: Register) -> None:
+    """Name the vision encoders' factories."""
+    for name in ENCODERS:
+        register(name, f"genseg_backends.encoders:{name.replace('-', '_')}")

@@ -56,8 +56,11 @@ def load_part(
     dtype: torch.dtype | None = None,
     revision: str | None = None,
     room: torch.device | None = None,
+    **given: Any,
 ) -> Any:
     """Load one part of a pipeline with its class's ``from_pretrained``; weights where ``dtype`` is given.
+
+    What else is ``given`` goes to the class.
 
     Raises:
         GensegError: If it is missing, unreadable, of another architecture, or larger than the memory free on ``room``.
@@ -86,6 +89,7 @@ def load_part(
             dtype=dtype,
             use_safetensors=True,
             output_loading_info=True,
+            **given,
         )
     except (MemoryError, torch.OutOfMemoryError):
         raise

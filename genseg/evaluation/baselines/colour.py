@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from PIL import Image
@@ -13,7 +16,8 @@ from genseg.evaluation.baselines.pooling import masks_with
 from genseg.evaluation.scene import Masks, Scene
 
 FITTED = 128 * 128  # pixels that k-means is fitted to at most
-TRIES = 8  # of SLIC, until its number of segments is K
+TRIES = 6  # of SLIC in search of K segments, with either argument
+COMPACTNESS = 10.0  # of SLIC, scikit-image's
 
 
 def rgb_kmeans(scene: Scene) -> Masks:
@@ -32,19 +36,31 @@ def rgb_kmeans(scene: Scene) -> Masks:
 
 
 def slic(scene: Scene) -> Masks:
-    """SLIC superpixels (Achanta et al., 2012) by scikit-image, asked for as many as make their number nearest to K.
+    """SLIC superpixels (Achanta et al., 2012) by scikit-image, as near to K of them as was found.
 
-    SLIC gives fewer segments than it is asked for, the more so the more it is asked for; the number to ask for is
-    found by bisection.
+    SLIC gives another number of segments than it is asked for. What to ask for is found by bisection, and where one
+    number gives too few and the next too many, so is the compactness (10 unless needed, and less with fewer segments).
     """
     image, wanted = np.asarray(scene.colours()), scene.n_clusters
-    found, low, high = [], 1, 4 * wanted
-    for asked in (wanted, *[0] * (TRIES - 1)):
-        asked = asked or (low + high) // 2
-        labels = segmentation.slic(image, n_segments=asked, start_label=0)
-        found.append(labels)
-        excess = int(labels.max()) + 1 - wanted
-        low, high = (low, asked - 1) if excess > 0 else (asked + 1, high)
-        if excess == 0 or low > high:
-            break
-    return masks_with(scene, min(found, key=lambda labels: abs(int(labels.max()) + 1 - wanted)))
+    found = []
+
+    def excess(asked: float, compactness: float) -> int:
+        labels = segmentation.slic(image, n_segments=round(asked), compactness=compactness, start_label=0)
+        found.append((abs(int(labels.max()) + 1 - wanted), labels))
+        return int(labels.max()) + 1 - wanted
+
+    asked = _bisected(lambda n: excess(n, COMPACTNESS), wanted / 2, 4 * wanted)
+    if all(away for away, _ in found):
+        _bisected(lambda compactness: excess(asked, compactness), COMPACTNESS / 100, COMPACTNESS)
+    return masks_with(scene, min(found, key=lambda one: one[0])[1])
+
+
+def _bisected(excess: Callable[[float], int], low: float, high: float) -> float:
+    """The lowest value between ``low`` and ``high`` with a nonnegative excess, as far as `TRIES` halvings tell."""
+    for _ in range(TRIES):
+        middle = math.sqrt(low * high)
+        over = excess(middle)
+        if over == 0:
+            return middle
+        low, high = (low, middle) if over > 0 else (middle, high)
+    return high

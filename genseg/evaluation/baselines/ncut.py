@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.linalg import eigh
 from scipy.sparse.linalg import eigsh
 
 from genseg.evaluation.baselines.pooling import masks_with
@@ -19,7 +18,6 @@ from genseg.modulate import labels_at
 
 ALPHA = 10  # exponent of the cosine similarity (DiffCut's)
 TAU = 0.5  # a cut that costs more is not made (DiffCut's)
-CANDIDATES = 64  # thresholds tried on an eigenvector
 DENSE = 256  # nodes up to which all eigenvectors are computed
 
 Floats = npt.NDArray[np.float64]
@@ -92,14 +90,13 @@ def best_cut(affinity: Floats, nodes: npt.NDArray[np.intp]) -> Cut:
     vector = _second_eigenvector(weights, degrees)
     order = np.argsort(vector, kind="stable")
     # Of the nodes in order, the first i against the rest: W(A, A) is the sum of a leading block.
-    within = np.cumsum(_leading(weights[np.ix_(order, order)]))
+    within = np.cumsum(_leading(weights[np.ix_(order, order)]))[:-1]
     volume = np.cumsum(degrees[order])
-    firsts = np.unique(np.linspace(0, len(nodes) - 2, CANDIDATES).round().astype(int))
-    between = volume[firsts] - within[firsts]
-    costs = between / volume[firsts] + between / (volume[-1] - volume[firsts])
+    between, volume, rest = volume[:-1] - within, volume[:-1], volume[-1] - volume[:-1]
+    costs = between / volume + between / rest
     best = int(np.argmin(costs))
     side = np.zeros(len(nodes), dtype=bool)
-    side[order[: firsts[best] + 1]] = True
+    side[order[: best + 1]] = True
     return Cut(float(costs[best]), nodes, side)
 
 
@@ -119,9 +116,8 @@ def _second_eigenvector(weights: Floats, degrees: Floats) -> Floats:
     first = root / np.linalg.norm(root)
     rest = weights / root[:, None] / root - first[:, None] * first
     if len(rest) <= DENSE:
-        last = len(rest) - 1
-        vectors = eigh(rest, subset_by_index=[last, last])[1]
+        vectors = np.linalg.eigh(rest)[1]
     else:
         vectors = eigsh(rest, k=1, which="LA", v0=np.linspace(-1, 1, len(rest)), tol=1e-6)[1]
-    second: Floats = vectors[:, 0] / root
+    second: Floats = vectors[:, -1] / root
     return second
