@@ -1,4 +1,4 @@
-"""The hook through which backends register: genseg's own and anyone's."""
+"""The hooks through which backends and embedders register: genseg's own and anyone's."""
 
 from __future__ import annotations
 
@@ -21,4 +21,13 @@ def register_backends(register: Register) -> None:
     factory as ``"module:callable"``, imported only when the backend is used. The factory takes ``model=``,
     ``device=`` and ``dtype=`` (each may be None) and returns a `genseg.interface.Backend`; the first line of its
     docstring describes it in listings.
+    """
+
+
+@hookspec
+def register_embedders(register: Register) -> None:
+    """Register embedders, which name segments, by name.
+
+    Call ``register("maskclip", "genseg_backends.embedders.maskclip:maskclip")`` for each, as with backends: the factory
+    takes ``model=``, ``device=`` and ``dtype=`` and returns a `genseg.embedder.Embedder`.
     """

@@ -1,4 +1,4 @@
-"""The backends that ship with genseg, registered through the same hook as anyone's plug-in."""
+"""The backends and embedders that ship with genseg, registered through the same hooks as anyone's plug-in."""
 
 from genseg.hookspecs import Register, hookimpl
 
@@ -39,3 +39,10 @@ def register_backends(register: Register) -> None:
     """Name the factories; nothing heavy is imported until one is used."""
     for name, factory in FACTORIES.items():
         register(name, f"genseg_backends.{factory}")
+
+
+@hookimpl
+def register_embedders(register: Register) -> None:
+    """Name the embedders' factories, likewise."""
+    for name in ("maskclip", "tcl", "clippy"):
+        register(name, f"genseg_backends.embedders.{name}:{name}")
