@@ -81,7 +81,8 @@ class Plugins:
                 try:
                     self.add(entry.load(), provider)
                 except Exception as error:
-                    warnings.warn(f"genseg plug-in {provider} is broken and left out: {error}", stacklevel=2)
+                    # Here, not at the caller, so that Python says it once although each kind is discovered apart.
+                    warnings.warn(f"genseg plug-in {provider} is broken and left out: {error}", stacklevel=1)
 
     def infos(self) -> list[Info]:
         """Every claim, in order of name."""

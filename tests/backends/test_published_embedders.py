@@ -225,11 +225,11 @@ def test_tcl_without_clip_in_its_file_takes_the_checkpoint_of_clip(tcl_file, tok
     save_file(own, tmp_path / "own.safetensors")
     whole = load_tcl(path, tokenizers)
     config = transformers.CLIPConfig(
-        text_config=whole.text.config.to_dict(), vision_config=whole.vision.config.to_dict() | {"num_hidden_layers": 3},
-        projection_dim=24,
+        text_config=whole.language.config.to_dict(), projection_dim=24,
+        vision_config=whole.vision.config.to_dict() | {"num_hidden_layers": 3},
     )  # fmt: skip
     clip = transformers.CLIPModel(config)
-    parts = whole.text.state_dict() | {f"vision_model.{name}": w for name, w in whole.vision.state_dict().items()}
+    parts = whole.language.state_dict() | {f"vision_model.{name}": w for name, w in whole.vision.state_dict().items()}
     missing = clip.load_state_dict(parts, strict=False)
     assert not missing.unexpected_keys
     clip.save_pretrained(tmp_path / "clip")
@@ -238,7 +238,7 @@ def test_tcl_without_clip_in_its_file_takes_the_checkpoint_of_clip(tcl_file, tok
         "tcl", model=str(tmp_path / "own.safetensors"), device="cpu", clip=str(tmp_path / "clip")
     )
     assert torch.equal(found.pixels(pixels(32, 32)), whole.pixels(pixels(32, 32)))
-    assert torch.equal(found.texts(["!"]), whole.texts(["!"]))
+    assert torch.allclose(found.texts(["!"]), whole.texts(["!"]), atol=1e-5)
 
 
 class Harmful:
@@ -247,7 +247,7 @@ class Harmful:
 
 
 def test_no_code_of_a_file_is_run(tokenizers, tmp_path):
-    (tmp_path / "x.pth").write_bytes(pickle.dumps(Harmful()))
+    (tmp_path / "x.pth").write_bytes(pickle.dumps(Harmful(), protocol=2))
     torch.save({"model": published.tcl(), "config": Harmful()}, tmp_path / "y.pth")
     for name in ("x.pth", "y.pth"):
         with pytest.raises(

@@ -56,3 +56,17 @@ def as_grid(embeddings: Tensor, image: Tensor, patch: int) -> Tensor:
 def tokens_of(tokenizer: Any, prompts: Sequence[str], length: int, padding: str = "longest") -> Any:
     """Token ids and their mask, padded, cut off at ``length``."""
     return tokenizer(list(prompts), padding=padding, truncation=True, max_length=length, return_tensors="pt")
+
+
+def clip_texts(network: Any, tokenizer: Any, prompts: Sequence[str]) -> Tensor:
+    """The pooled and projected output of a text encoder of CLIP, [N, D] float32 on the CPU.
+
+    Args:
+        network: Has it as ``text_model``, and ``text_projection``.
+        tokenizer: CLIP's.
+        prompts: The texts.
+    """
+    encoder = network.text_model
+    tokens = tokens_of(tokenizer, prompts, encoder.config.max_position_embeddings).to(encoder.device)
+    pooled = encoder(tokens.input_ids, tokens.attention_mask).pooler_output
+    return network.text_projection(pooled).float().cpu()

@@ -12,7 +12,7 @@ from genseg.embedder import Embedder
 from genseg.errors import GensegError
 from genseg.interface import ModelCard
 from genseg_backends.checkpoints import load_part
-from genseg_backends.embedders.common import CLIP_PIXELS, Pixels, as_grid, tokens_of
+from genseg_backends.embedders.common import CLIP_PIXELS, Pixels, as_grid, clip_texts, tokens_of
 from genseg_backends.hub import extra, local_path, missing, the_hub
 from genseg_backends.placement import device_of, dtype_of
 from genseg_backends.revisions import REVISIONS
@@ -73,13 +73,11 @@ class MaskCLIP(Embedder):
     @torch.inference_mode()
     def texts(self, prompts: Sequence[str]) -> Tensor:
         """The pooled and projected output of the text encoder."""
-        network, length = self.network, self.network.config.text_config.max_position_embeddings
-        if network.config.model_type == "siglip":  # trained on padded texts, the padding not masked
-            tokens = tokens_of(self.tokenizer, prompts, length, "max_length").to(network.device)
-            return network.text_model(tokens.input_ids).pooler_output.float().cpu()
-        tokens = tokens_of(self.tokenizer, prompts, length).to(network.device)
-        pooled = network.text_model(tokens.input_ids, tokens.attention_mask).pooler_output
-        return network.text_projection(pooled).float().cpu()
+        if self.network.config.model_type == "clip":
+            return clip_texts(self.network, self.tokenizer, prompts)
+        encoder = self.network.text_model  # trained on padded texts, the padding not masked
+        tokens = tokens_of(self.tokenizer, prompts, encoder.config.max_position_embeddings, "max_length")
+        return encoder(tokens.input_ids.to(encoder.device)).pooler_output.float().cpu()
 
 
 def maskclip(

@@ -14,7 +14,7 @@ from genseg.errors import GensegError
 from genseg.interface import ModelCard
 from genseg_backends.checkpoints import load_part
 from genseg_backends.embedders import openai
-from genseg_backends.embedders.common import IMAGENET_PIXELS, tokens_of
+from genseg_backends.embedders.common import IMAGENET_PIXELS, clip_texts
 from genseg_backends.embedders.published import Published, filled
 from genseg_backends.hub import extra, the_hub
 from genseg_backends.placement import device_of, dtype_of
@@ -68,16 +68,16 @@ class TCL(Embedder):
 
     Args:
         vision: CLIP's image encoder, as far as the masker's blocks.
-        text: CLIP's text encoder.
+        language: Has CLIP's text encoder as ``text_model``, and ``text_projection``.
         masker: What TCL trained.
         tokenizer: CLIP's.
     """
 
     image_size = 448  # as in the paper's evaluation
 
-    def __init__(self, vision: Any, text: Any, masker: Masker, tokenizer: Any) -> None:
+    def __init__(self, vision: Any, language: Any, masker: Masker, tokenizer: Any) -> None:
         super().__init__("tcl")
-        self.vision, self.text, self.masker, self.tokenizer = vision, text, masker, tokenizer
+        self.vision, self.language, self.masker, self.tokenizer = vision, language, masker, tokenizer
         self.size_multiple = vision.config.patch_size
 
     @torch.inference_mode()
@@ -93,9 +93,7 @@ class TCL(Embedder):
     @torch.inference_mode()
     def texts(self, prompts: Sequence[str]) -> Tensor:
         """CLIP's embeddings of texts."""
-        length = self.text.config.max_position_embeddings
-        tokens = tokens_of(self.tokenizer, prompts, length).to(self.text.device)
-        return self.text(tokens.input_ids, tokens.attention_mask).text_embeds.float().cpu()
+        return clip_texts(self.language, self.tokenizer, prompts)
 
 
 def tcl(
@@ -114,11 +112,11 @@ def tcl(
     file = Published(model, "model")
     file.look(f"{MASKER}.decoder.image_proj.proj")  # refuse what is no TCL at all before CLIP is loaded
     with the_hub(offline):
-        vision, text, tokenizer = _clip(file, clip)
+        vision, language, tokenizer = _clip(file, clip)
     masker = _masker(file, vision.config)
     file.leave(*UNUSED)
     file.done()
-    return TCL(vision.to(place, precision), text.to(place, precision), masker.to(place, precision), tokenizer)
+    return TCL(vision.to(place, precision), language.to(place, precision), masker.to(place, precision), tokenizer)
 
 
 def _clip(file: Published, clip: str | None) -> tuple[Any, Any, Any]:
@@ -127,16 +125,12 @@ def _clip(file: Published, clip: str | None) -> tuple[Any, Any, Any]:
     model, revision = (clip, None) if clip else (CLIP, REVISIONS[CLIP])
     tokenizer = load_part(transformers.AutoTokenizer, model, "", revision=revision)
     first = min(file.numbers(BLOCKS), default=0)  # slices of a stack keep their numbers
-    if file.has("clip_image_encoder."):
-        vision = openai.vision(file, "clip_image_encoder.clip_visual", first)
-    else:
-        vision = load_part(transformers.CLIPVisionModel, model, "", torch.float32, revision).eval()
-        vision.encoder.layers = vision.encoder.layers[:first]
     if file.has("clip_text_encoder."):
-        text = openai.text(file, "clip_text_encoder")
-    else:
-        text = load_part(transformers.CLIPTextModelWithProjection, model, "", torch.float32, revision).eval()
-    return vision, text, tokenizer
+        vision = openai.vision(file, "clip_image_encoder.clip_visual", first)
+        return vision, openai.text(file, "clip_text_encoder"), tokenizer
+    network = load_part(transformers.CLIPModel, model, "", torch.float32, revision).eval()
+    network.vision_model.encoder.layers = network.vision_model.encoder.layers[:first]
+    return network.vision_model, network, tokenizer
 
 
 def _masker(file: Published, config: Any) -> Masker:
