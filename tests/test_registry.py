@@ -94,8 +94,8 @@ def test_a_broken_plugin_is_told_of_once_for_all_kinds(tmp_path: Path, monkeypat
     monkeypatch.syspath_prepend(tmp_path)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
-        for kind in ("backend", "embedder"):
-            Plugins(kind).discover()
+        Plugins("backend").discover()
+        Plugins("embedder").discover()
     assert len(caught) == 1
 
 
