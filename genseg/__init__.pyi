@@ -2,6 +2,10 @@ from .calibration import Calibration as Calibration
 from .calibration import calibrate as calibrate
 from .comparing import compare as compare
 from .comparison import Comparison as Comparison
+from .embedder import Embedder as Embedder
+from .embedder import EmbedderInfo as EmbedderInfo
+from .embedder import list_embedders as list_embedders
+from .embedder import load_embedder as load_embedder
 from .errors import GensegError as GensegError
 from .interface import Backend as Backend
 from .interface import Capabilities as Capabilities
@@ -9,6 +13,8 @@ from .interface import FeatureTap as FeatureTap
 from .interface import ModelCard as ModelCard
 from .interface import ModulationPoint as ModulationPoint
 from .modulate import difference_maps as difference_maps
+from .naming import Names as Names
+from .naming import name_masks as name_masks
 from .recipe import Recipe as Recipe
 from .recipe import load_recipe as load_recipe
 from .registry import BackendInfo as BackendInfo

@@ -20,6 +20,7 @@ from genseg._cli_calibrate import calibrate
 from genseg._cli_compare import compare
 from genseg._cli_files import KINDS, check_writable, kinds_of, planned, sorted_out, write
 from genseg._cli_generate import generate
+from genseg._cli_names import in_words, naming
 from genseg._cli_start import OFFLINE, go_offline, in_one_sentence, load_options
 from genseg.errors import GensegError
 
@@ -91,6 +92,15 @@ def segment(
         str | None, typer.Option("--clusters", "-k", metavar="K|auto", help="Number of clusters: n_clusters=K.")
     ] = None,
     merge: Annotated[int | None, typer.Option(metavar="N", help="Merge into at most N segments.")] = None,
+    names: Annotated[
+        str | None, typer.Option(metavar="CLASSES", help="Name segments by these classes, such as 'sky,building,tree'.")
+    ] = None,
+    embedder: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The model that names segments; maskclip unless given.")
+    ] = None,
+    embedder_model: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="A local checkpoint or hub id in place of the embedder's.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where files go.")] = Path("genseg-output"),
     save: Annotated[
         str, typer.Option(metavar="KINDS", help=f"Comma-separated, any of {','.join(KINDS)}.")
@@ -123,6 +133,8 @@ def segment(
         todo = [(image, files) for image, files in plan if files]
         if todo:
             bars.stage("load", 0, 1)
+            named = naming(names, embedder, embedder_model, device, dtype)
+
             from genseg.recipe import load_recipe
             from genseg.registry import load_backend
             from genseg.segmenter import Segmenter
@@ -134,17 +146,21 @@ def segment(
         for image, files in todo:
             try:
                 segmentation = segmenter(image)
+                if merge is not None:
+                    segmentation = segmentation.merge(min(merge, segmentation.n_segments))
+                if named is not None:
+                    segmentation = named(segmentation)
             except GensegError as error:
                 if len(plan) == 1:
                     raise
                 broken[image] = error
                 bars.next_image(f"{image}: failed")
                 continue
-            if merge is not None:
-                segmentation = segmentation.merge(min(merge, segmentation.n_segments))
             write(segmentation, files)
             costs.append(segmentation.cost)
             bars.next_image(f"{image}: {segmentation.n_segments} segments, {_seconds([segmentation.cost]):.1f} s")
+            if segmentation.names is not None:
+                bars.say(f"  {in_words(segmentation)}")
         if costs:
             bars.say(f"cost{' per image' if len(plan) > 1 else ''}: {_spent(costs)}")
         if len(broken) < len(plan):

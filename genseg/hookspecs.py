@@ -1,4 +1,4 @@
-"""The hooks through which backends and encoders register: genseg's own and anyone's."""
+"""The hooks through which backends, encoders and embedders register: genseg's own and anyone's."""
 
 from __future__ import annotations
 
@@ -29,4 +29,13 @@ def register_encoders(register: Register) -> None:
     """Register vision encoders by name, as `register_backends` does backends.
 
     The factory returns a `genseg.evaluation.encoders.Encoder`.
+    """
+
+
+@hookspec
+def register_embedders(register: Register) -> None:
+    """Register embedders, which name segments, by name.
+
+    Call ``register("maskclip", "genseg_backends.embedders.maskclip:maskclip")`` for each, as with backends: the factory
+    takes ``model=``, ``device=`` and ``dtype=`` and returns a `genseg.embedder.Embedder`.
     """

@@ -1,8 +1,4 @@
-"""What installed plug-ins provide by name, whatever kind of thing it is: found, listed and called.
-
-Plug-ins name factories as ``"module:callable"`` through a hook of `genseg.hookspecs`; nothing is imported until a
-factory is used. A factory takes ``model=``, ``device=``, ``dtype=`` and its own options.
-"""
+"""What installed plug-ins register, of any kind: finding, listing and loading it."""
 
 from __future__ import annotations
 
@@ -10,8 +6,9 @@ import importlib
 import inspect
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import distributions
-from typing import Any, Self, get_args, is_typeddict
+from typing import Any, TypeVar, get_args, is_typeddict
 
 import pluggy
 
@@ -19,36 +16,53 @@ from genseg import hookspecs
 from genseg.errors import GensegError, unknown
 from genseg.interface import ModelCard
 
+T = TypeVar("T")
 
-class Providers:
-    """Who provides what of one kind, from a set of plug-ins.
 
-    Args:
-        kind: What is provided, in a word, such as ``"backend"``.
-        hook: The hook of `genseg.hookspecs` that plug-ins register it by.
+@dataclass(frozen=True)
+class Info:
+    """One line of a listing.
+
+    Attributes:
+        name: What it is asked for by.
+        factory: ``"module:callable"``.
+        provider: The distribution and entry point that registered it.
+        description: First line of the factory's docstring; empty if it cannot be imported here.
+        usable: Whether the factory's module imports here.
+        problem: Why not, in one sentence; empty if usable.
+        card: What is known of its model before it is loaded; None where the factory does not tell.
     """
 
-    def __init__(self, kind: str, hook: str) -> None:
-        self._kind, self._hook = kind, hook
+    name: str
+    factory: str
+    provider: str
+    description: str
+    usable: bool
+    problem: str
+    card: ModelCard | None = None
+
+
+class Plugins:
+    """What a set of plug-ins registers of one kind.
+
+    Args:
+        kind: In the singular, such as ``"backend"``; plug-ins register it through the hook ``register_backends``.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
         self._plugins = pluggy.PluginManager("genseg")
         self._plugins.add_hookspecs(hookspecs)
         self._claims: dict[str, list[tuple[str, str]]] = {}  # name -> (provider, factory) of each claim
 
-    @classmethod
-    def installed(cls, kind: str, hook: str) -> Self:
-        """Those of every installed entry point."""
-        providers = cls(kind, hook)
-        providers.discover()
-        return providers
-
     def add(self, plugin: object, provider: str) -> None:
-        """Register one plug-in and collect what it claims; a plug-in that fails leaves nothing behind."""
+        """Register one plug-in and collect what it has of this kind; one that fails leaves nothing behind."""
         self._plugins.register(plugin, name=provider)
         try:
             self._plugins.check_pending()
             claims: list[tuple[str, str]] = []
             others = [p for p in self._plugins.get_plugins() if p is not plugin]
-            self._plugins.subset_hook_caller(self._hook, others)(
+            self._plugins.subset_hook_caller(f"register_{self.kind}s", others)(
                 register=lambda name, factory: claims.append((name, factory))
             )
         except Exception:
@@ -67,11 +81,12 @@ class Providers:
                 try:
                     self.add(entry.load(), provider)
                 except Exception as error:
-                    warnings.warn(f"genseg plug-in {provider} is broken and left out: {error}", stacklevel=2)
+                    # Here, not at the caller, so that Python says it once although each kind is discovered apart.
+                    warnings.warn(f"genseg plug-in {provider} is broken and left out: {error}", stacklevel=1)
 
-    def claims(self) -> list[tuple[str, str, str]]:
-        """Name, provider and factory of every claim, in order of name."""
-        return [(name, *claim) for name in sorted(self._claims) for claim in self._claims[name]]
+    def infos(self) -> list[Info]:
+        """Every claim, in order of name."""
+        return [self._info(name, *claim) for name in sorted(self._claims) for claim in self._claims[name]]
 
     def providers(self, name: str) -> list[str]:
         """Who claims ``name``; nothing is imported to find out."""
@@ -85,52 +100,61 @@ class Providers:
         """
         claims = self._claims.get(name)
         if claims is None:
-            raise unknown(self._kind, name, self._claims)
+            raise unknown(self.kind, name, self._claims)
         if len(claims) > 1:
             providers = " and ".join(provider for provider, _ in claims)
-            raise GensegError(f"{self._kind} name {name!r} is claimed by {providers}; uninstall one of them")
+            raise GensegError(f"{self.kind} name {name!r} is claimed by {providers}; uninstall one of them")
         return claims[0][1]
 
+    def options(self, name: str) -> set[str] | None:
+        """What a factory takes besides model, device and dtype; None where its signature does not tell."""
+        return _options(self._imported(name, self.factory(name)))
 
-def imported(kind: str, name: str, factory: str) -> Any:
-    """The factory ``"module:callable"`` itself.
+    def load(self, name: str, base: type[T], options: Mapping[str, Any], **common: str | None) -> T:
+        """Call the factory behind ``name``.
 
-    Raises:
-        GensegError: If it cannot be imported, as where a package is missing.
-    """
-    module, _, attribute = factory.partition(":")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except ModuleNotFoundError as error:
-        raise GensegError(f"{kind} {name!r} needs the package {error.name!r}; run: pip install {error.name}") from error
-    except (ImportError, AttributeError) as error:
-        raise GensegError(f"{kind} {name!r} cannot be loaded from {factory}: {error}") from error
+        Args:
+            name: A registered name.
+            base: What the factory must return.
+            options: What else the factory takes; None means "not given".
+            **common: What every factory takes: ``model``, ``device`` and ``dtype``.
+
+        Raises:
+            GensegError: For an unknown name or option, a missing package, or a factory that returns something else.
+        """
+        factory = self._imported(name, self.factory(name))
+        given = {key: value for key, value in options.items() if value is not None}
+        known = _options(factory) if given else set()
+        for key in given:
+            if known is not None and key not in known:
+                raise unknown(f"option of {self.kind} {name!r},", key, known)
+        made = factory(**common, **given)
+        if not isinstance(made, base):
+            found = type(made).__name__
+            raise GensegError(f"the factory of {self.kind} {name!r} returned a {found}, not a genseg {base.__name__}")
+        return made
+
+    def _info(self, name: str, provider: str, factory: str) -> Info:
+        try:
+            found = self._imported(name, factory)
+        except GensegError as error:
+            return Info(name, factory, provider, "", False, str(error))
+        description = (inspect.getdoc(found) or "").split("\n")[0]
+        return Info(name, factory, provider, description, True, "", getattr(found, "card", None))
+
+    def _imported(self, name: str, factory: str) -> Any:
+        module, _, attribute = factory.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            raise GensegError(
+                f"{self.kind} {name!r} needs the package {error.name!r}; run: pip install {error.name}"
+            ) from error
+        except (ImportError, AttributeError) as error:
+            raise GensegError(f"{self.kind} {name!r} cannot be loaded from {factory}: {error}") from error
 
 
-def described(kind: str, name: str, factory: str) -> tuple[str, str, ModelCard | None]:
-    """What listings say of a factory: its docstring's first line, why it cannot be used, and its card."""
-    try:
-        found = imported(kind, name, factory)
-    except GensegError as error:
-        return "", str(error), None
-    return (inspect.getdoc(found) or "").split("\n")[0], "", getattr(found, "card", None)
-
-
-def called(kind: str, name: str, factory: Any, options: Mapping[str, Any], **given: Any) -> Any:
-    """What a factory makes of what is ``given`` and of those options that are not None.
-
-    Raises:
-        GensegError: For an option that the factory does not take, and whatever it raises itself.
-    """
-    options = {key: value for key, value in options.items() if value is not None}
-    known = options_of(factory) if options else set()
-    for key in options:
-        if known is not None and key not in known:
-            raise unknown(f"option of {kind} {name!r},", key, known)
-    return factory(**given, **options)
-
-
-def options_of(factory: Any) -> set[str] | None:
+def _options(factory: Any) -> set[str] | None:
     """Names that a factory takes besides model, device and dtype; None where its signature does not tell."""
     try:
         parameters = inspect.signature(factory, eval_str=True).parameters.values()

@@ -2,53 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from genseg.errors import GensegError
-from genseg.interface import Backend, ModelCard
-from genseg.plugins import Providers, called, described, imported
-from genseg.plugins import options_of as factory_options
+from genseg.interface import Backend
+from genseg.plugins import Info, Plugins
 
 
-@dataclass(frozen=True)
-class BackendInfo:
-    """One line of `list_backends`.
-
-    Attributes:
-        name: What to pass as ``backend=``.
-        factory: ``"module:callable"``.
-        provider: The distribution and entry point that registered it.
-        description: First line of the factory's docstring; empty if it cannot be imported here.
-        usable: Whether the factory's module imports here.
-        problem: Why not, in one sentence; empty if usable.
-        card: What is known of its model before it is loaded; None where the factory does not tell.
-    """
-
-    name: str
-    factory: str
-    provider: str
-    description: str
-    usable: bool
-    problem: str
-    card: ModelCard | None = None
+class BackendInfo(Info):
+    """One line of `list_backends`; `name` is what to pass as ``backend=``."""
 
 
-class Registry(Providers):
+class Registry(Plugins):
     """The backends of a set of plug-ins."""
 
     def __init__(self) -> None:
-        super().__init__("backend", "register_backends")
-
-    def infos(self) -> list[BackendInfo]:
-        """Every claim, in order of name."""
-        return [_info(*claim) for claim in self.claims()]
-
-
-def _info(name: str, provider: str, factory: str) -> BackendInfo:
-    description, problem, card = described("backend", name, factory)
-    return BackendInfo(name, factory, provider, description, not problem, problem, card)
+        super().__init__("backend")
 
 
 @cache
@@ -60,7 +29,7 @@ def _registry() -> Registry:
 
 def list_backends() -> list[BackendInfo]:
     """All registered backends, in order of name, and whether each is usable here."""
-    return _registry().infos()
+    return [BackendInfo(**vars(info)) for info in _registry().infos()]
 
 
 def providers(name: str) -> list[str]:
@@ -80,7 +49,7 @@ def info_of(name: str) -> BackendInfo:
 
 def options_of(name: str) -> set[str] | None:
     """What a backend takes besides model, device and dtype; None where its signature does not tell."""
-    return factory_options(imported("backend", name, _registry().factory(name)))
+    return _registry().options(name)
 
 
 def load_backend(
@@ -102,8 +71,5 @@ def load_backend(
         GensegError: For an unknown name or option, a missing package, missing or wrong weights, or a device that is
             not there.
     """
-    factory = imported("backend", name, _registry().factory(name))
-    backend = called("backend", name, factory, options, model=model, device=device, dtype=dtype)
-    if not isinstance(backend, Backend):
-        raise GensegError(f"the factory of backend {name!r} returned a {type(backend).__name__}, not a genseg Backend")
+    backend: Backend = _registry().load(name, Backend, options, model=model, device=device, dtype=dtype)  # type: ignore[type-abstract]
     return backend

@@ -5,7 +5,7 @@ from __future__ import annotations
 import colorsys
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +16,15 @@ from PIL import Image
 from skimage.segmentation import find_boundaries
 from sklearn.cluster import AgglomerativeClustering
 
+from genseg.captions import captioned
 from genseg.errors import GensegError
 from genseg.files import write_whole
 from genseg.recipe import Recipe
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from genseg.embedder import Embedder
 
 FORMAT = 1  # of .npz files
 
@@ -59,6 +62,7 @@ class Segmentation:
         recipe: The resolved recipe; with `backend` and `seed`, what it takes to get the same result again.
         backend: Name of the backend.
         seed: The seed.
+        names: What each label is called, once `name` has been asked; empty for a label that no pixel has.
     """
 
     labels: npt.NDArray[np.int32]
@@ -71,17 +75,65 @@ class Segmentation:
     recipe: Recipe
     backend: str
     seed: int
+    names: tuple[str, ...] | None = None
 
     @property
     def n_segments(self) -> int:
         """Number of labels that at least one pixel has."""
         return len(np.unique(self.labels))
 
+    def name(
+        self,
+        classes: str | Sequence[str],
+        embedder: str | Embedder = "maskclip",
+        templates: Sequence[str] | None = None,
+    ) -> Segmentation:
+        """The same segments with names: each the class whose text is nearest to its pixels (EmerDiff, section 4.4).
+
+        Args:
+            classes: Names, or one text such as ``"sky,building,tree"``; synonyms as ``"car|automobile"``.
+            embedder: A name from `genseg.list_embedders`, or a loaded `Embedder`, which is quicker for many images.
+            templates: Prompts with ``{}`` where the name goes; None for `genseg.naming.TEMPLATES`.
+
+        Raises:
+            GensegError: For an unknown embedder, missing weights, or classes or templates that cannot be used.
+        """
+        from genseg.embedder import load_embedder
+        from genseg.naming import classes_of, name_masks
+
+        classes = classes_of(classes)  # refuse those that cannot be used before a model is loaded
+        model = load_embedder(embedder) if isinstance(embedder, str) else embedder
+        found = name_masks(self.labels, Image.fromarray(self.image), classes, model, templates)
+        missing = len(self.colors) - len(found.names)  # the last labels may have no pixel
+        return replace(self, names=found.names + ("",) * missing)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names there are, each once, in the order of the labels that have them first.
+
+        Raises:
+            GensegError: If the segments have no names.
+        """
+        if self.names is None:
+            raise GensegError("the segments have no names; call name(classes) first")
+        return tuple(name for name in dict.fromkeys(self.names) if name)
+
+    @property
+    def class_labels(self) -> npt.NDArray[np.int32]:
+        """int32 (H, W): which of `classes` each pixel's segment is called; segments of one name are one class here.
+
+        Raises:
+            GensegError: If the segments have no names.
+        """
+        classes = self.classes
+        assert self.names is not None
+        return np.array([classes.index(name) if name else -1 for name in self.names], dtype=np.int32)[self.labels]
+
     def merge(self, n_segments: int) -> Segmentation:
         """Coarser segments from the merge tree over embeddings (Ward linkage); no model call.
 
         Labels without pixels are left out of the tree. Merges are nested: a cut into fewer segments only joins
-        segments of a cut into more. A merged segment has the colour of its largest part.
+        segments of a cut into more. A merged segment has the colour and the name of its largest part.
 
         Args:
             n_segments: How many segments to keep.
@@ -107,6 +159,7 @@ class Segmentation:
         target[present] = groups
         members = [np.flatnonzero(target == group) for group in range(n_segments)]
         size_of = dict(zip(present.tolist(), sizes.tolist(), strict=True))
+        largest = [max(m.tolist(), key=size_of.__getitem__) for m in members]
         return replace(
             self,
             labels=target[self.labels].astype(np.int32),
@@ -114,15 +167,17 @@ class Segmentation:
             embeddings=np.stack(
                 [np.average(self.embeddings[m], axis=0, weights=[size_of[k] for k in m.tolist()]) for m in members]
             ).astype(np.float32),
-            colors=np.stack([self.colors[max(m.tolist(), key=size_of.__getitem__)] for m in members]),
+            colors=self.colors[largest],
             scores=None if self.scores is None else np.stack([self.scores[m].max(axis=0) for m in members]),
+            names=None if self.names is None else tuple(self.names[k] for k in largest),
         )
 
     def overlay(self, opacity: float = 0.5) -> Image.Image:
-        """The image under its segments' colours, boundaries drawn in white; RGB at the image's own size."""
+        """The image under its segments' colours and names, boundaries drawn in white; RGB at the image's own size."""
         mixed = (1 - opacity) * self.image + opacity * self.colors[self.labels]
         mixed[find_boundaries(self.labels, mode="thick")] = 255
-        return Image.fromarray(mixed.round().astype(np.uint8))
+        picture = Image.fromarray(mixed.round().astype(np.uint8))
+        return picture if self.names is None else captioned(picture, self.labels, self.names)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the overlay into a matplotlib axes (a new one for None) and return it."""
@@ -153,7 +208,7 @@ class Segmentation:
             picture.putpalette(self.colors.tobytes())
             write_whole(path, lambda file: picture.save(file, format="PNG"))
         elif path.suffix == ".npz":
-            meta = {"format": FORMAT, "backend": self.backend, "seed": self.seed}
+            meta = {"format": FORMAT, "backend": self.backend, "seed": self.seed, "names": self.names}
             meta |= {"recipe": asdict(self.recipe), "cost": asdict(self.cost)}
             arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
             write_whole(
@@ -181,7 +236,15 @@ class Segmentation:
                     f"{path} was saved by another version of genseg (format {meta['format']}); upgrade genseg"
                 )
             recipe, cost = Recipe(**meta["recipe"]), Cost(**meta["cost"])
-            return cls(**arrays, recipe=recipe, cost=cost, backend=meta["backend"], seed=meta["seed"])
+            names = meta.get("names")  # files from before there were names have none
+            return cls(
+                **arrays,
+                recipe=recipe,
+                cost=cost,
+                backend=meta["backend"],
+                seed=meta["seed"],
+                names=None if names is None else tuple(names),
+            )
         except GensegError:
             raise
         except FileNotFoundError as error:

@@ -11,7 +11,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["write-a-backend.md"])
+@pytest.mark.parametrize("page", ["write-a-backend.md", "naming.md"])
 def test_every_python_block_of_a_page_runs(page, tmp_path):
     blocks = BLOCK.findall((DOCS / page).read_text(encoding="utf-8"))
     assert len(blocks) >= 5

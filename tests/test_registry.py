@@ -11,6 +11,7 @@ import pytest
 import genseg
 from genseg import GensegError
 from genseg.hookspecs import hookimpl
+from genseg.plugins import Plugins
 from genseg.registry import Registry
 
 
@@ -83,6 +84,19 @@ def test_a_broken_plugin_is_a_warning_that_names_its_distribution(tmp_path: Path
     with pytest.warns(UserWarning, match="broken-thing:models"):
         registry.discover()
     assert registry.factory("tiny") == "genseg_backends.tiny:tiny"
+
+
+def test_a_broken_plugin_is_told_of_once_for_all_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    info = tmp_path / "other_thing-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other-thing\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[genseg]\nmodels = no_such_module_anywhere\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        Plugins("backend").discover()
+        Plugins("embedder").discover()
+    assert len(caught) == 1
 
 
 def test_discovery_finds_nothing_broken_here():

@@ -1,4 +1,4 @@
-"""The backends and encoders that ship with genseg, registered through the same hook as anyone's plug-in."""
+"""The backends, encoders and embedders that ship with genseg, registered through the same hooks as anyone's."""
 
 from genseg.hookspecs import Register, hookimpl
 
@@ -48,3 +48,10 @@ def register_encoders(register: Register) -> None:
     """Name the vision encoders' factories."""
     for name in ENCODERS:
         register(name, f"genseg_backends.encoders:{name.replace('-', '_')}")
+
+
+@hookimpl
+def register_embedders(register: Register) -> None:
+    """Name the embedders' factories, likewise."""
+    for name in ("maskclip", "tcl", "clippy"):
+        register(name, f"genseg_backends.embedders.{name}:{name}")

@@ -26,6 +26,7 @@ REVISIONS = {
     "google/ddpm-celebahq-256": "cd5c944777ea2668051904ead6cc120739b86c4d",
     "DeepFloyd/IF-I-XL-v1.0": "c03d510e9b75bce9f9db5bb85148c1402ad7e694",
     "facebook/vit-mae-large": "142cb8c25e1b1bc1769997a919aa1b5a2345a6b8",
+    "openai/clip-vit-base-patch16": "refs/pr/10",  # the pull request that adds safetensors
     "CompVis/stable-diffusion-v1-4": "133a221b8aa7292a167afc5127cb63fb5005638b",
     "stable-diffusion-v1-5/stable-diffusion-v1-5": "451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
     "stabilityai/sd-turbo": "b261bac6fd2cf515557d5d0707481eafa0485ec2",

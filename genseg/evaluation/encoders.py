@@ -7,15 +7,13 @@ An encoder is no `genseg.interface.Backend`: it has no modulation point. Plug-in
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from torch import Tensor
 
-from genseg.errors import GensegError
 from genseg.interface import ModelCard
-from genseg.plugins import Providers, called, described, imported
+from genseg.plugins import Info, Plugins
 
 
 class Encoder(ABC):
@@ -45,36 +43,20 @@ class Encoder(ABC):
         """
 
 
-@dataclass(frozen=True)
-class EncoderInfo:
-    """One line of `list_encoders`.
-
-    Attributes:
-        name: What to pass to `load_encoder`.
-        provider: The distribution and entry point that registered it.
-        description: First line of the factory's docstring; empty if it cannot be imported here.
-        problem: Why it cannot be used here, in one sentence; empty if it can.
-        card: What is known of its model before it is loaded; None where the factory does not tell.
-    """
-
-    name: str
-    provider: str
-    description: str
-    problem: str
-    card: ModelCard | None
+class EncoderInfo(Info):
+    """One line of `list_encoders`; `name` is what to pass to `load_encoder`."""
 
 
 @cache
-def _providers() -> Providers:
-    return Providers.installed("encoder", "register_encoders")
+def _encoders() -> Plugins:
+    plugins = Plugins("encoder")
+    plugins.discover()
+    return plugins
 
 
 def list_encoders() -> list[EncoderInfo]:
-    """All registered encoders, in order of name, and whether each can be used here."""
-    return [
-        EncoderInfo(name, provider, *described("encoder", name, factory))
-        for name, provider, factory in _providers().claims()
-    ]
+    """All registered encoders, in order of name, and whether each is usable here."""
+    return [EncoderInfo(**vars(info)) for info in _encoders().infos()]
 
 
 def load_encoder(
@@ -96,8 +78,5 @@ def load_encoder(
         GensegError: For an unknown name or option, a missing package, missing or wrong weights, or a device that is
             not there.
     """
-    factory = imported("encoder", name, _providers().factory(name))
-    encoder = called("encoder", name, factory, options, model=model, device=device, dtype=dtype)
-    if not isinstance(encoder, Encoder):
-        raise GensegError(f"the factory of encoder {name!r} returned a {type(encoder).__name__}, not a genseg Encoder")
+    encoder: Encoder = _encoders().load(name, Encoder, options, model=model, device=device, dtype=dtype)  # type: ignore[type-abstract]
     return encoder

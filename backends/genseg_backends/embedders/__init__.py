@@ -1,0 +1,1 @@
+"""Embedders: models by which segments are named."""
