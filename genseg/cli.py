@@ -18,6 +18,7 @@ from genseg import _cli_backends
 from genseg._cli_bars import Bars
 from genseg._cli_calibrate import calibrate
 from genseg._cli_compare import compare
+from genseg._cli_evaluate import datasets, evaluate
 from genseg._cli_files import KINDS, check_writable, kinds_of, planned, sorted_out, write
 from genseg._cli_generate import generate
 from genseg._cli_names import in_words, naming
@@ -172,6 +173,8 @@ def segment(
 
 
 app.command(no_args_is_help=True)(in_one_sentence()(compare))
+app.command(no_args_is_help=True)(in_one_sentence()(evaluate))
+app.command()(in_one_sentence()(datasets))
 app.command()(generate)
 app.command(no_args_is_help=True)(in_one_sentence()(calibrate))
 

@@ -1,0 +1,264 @@
+"""The same images, methods and masks under every protocol: make the masks, keep them, then measure them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+import genseg
+from genseg.batches import is_out_of_memory
+from genseg.embedder import Embedder
+from genseg.errors import GensegError, unknown
+from genseg.evaluation.baselines import METHODS, method_named, needs_model
+from genseg.evaluation.baselines.pooling import masks_with
+from genseg.evaluation.components import cleaned
+from genseg.evaluation.datasets import Dataset, Sample
+from genseg.evaluation.encoders import Encoder
+from genseg.evaluation.kept import Kept, Row
+from genseg.evaluation.protocols import protocol_named
+from genseg.evaluation.refinements import REFINEMENTS, refined
+from genseg.evaluation.resolution import at_resolution
+from genseg.evaluation.results import Evaluation
+from genseg.evaluation.scene import Scene
+from genseg.evaluation.scoring import scored
+from genseg.interface import Backend
+from genseg.naming import named_classes
+from genseg.recipe import Recipe, RecipeLike, load_recipe
+from genseg.registry import load_backend
+from genseg.segmenter import Segmenter
+
+Telling: TypeAlias = Callable[[str, str, int, int], None]
+"""Called with an image's key, a stage, what is done of it and how much there is. An image ends with the stage
+``"done"``, ``"kept"`` (by an earlier run) or ``"failed"``, which counts images; ``"score"`` comes last, key ``""``."""
+
+
+@dataclass
+class Plan:
+    """What is evaluated, and how.
+
+    Attributes:
+        dataset: Where images and truths come from.
+        methods: Names from `genseg.evaluation.baselines.METHODS`; the first is compared with each of the others.
+        protocols: Names from `genseg.evaluation.protocols.PROTOCOLS`; an image's place in the gallery is by the first.
+        resolution: One of `genseg.evaluation.resolution.RESOLUTIONS`.
+        limit: At most so many images, evenly spaced over the set; None for all.
+        refine: One of `genseg.evaluation.refinements.REFINEMENTS`, applied to every method; None for none.
+        min_pixels: Connected components smaller than this are merged into their neighbours, of every method.
+        seed: Fixes every random draw.
+    """
+
+    dataset: Dataset
+    methods: Sequence[str] = ("modulation", "naive")
+    protocols: Sequence[str] = ("oracle",)
+    resolution: str = "512"
+    limit: int | None = None
+    refine: str | None = None
+    min_pixels: int = 0
+    seed: int = 0
+    keys: list[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        for method in self.methods:
+            method_named(method)
+        if self.seed < 0:
+            raise GensegError(f"seed must be at least 0, not {self.seed}")
+        if self.limit is not None and self.limit < 1:
+            raise GensegError(f"limit must be at least 1, not {self.limit}")
+        for name in self.protocols:
+            protocol_named(name, self.dataset.n_classes, self.seed)
+        if self.refine is not None and self.refine not in REFINEMENTS:
+            raise unknown("refinement", self.refine, REFINEMENTS)
+        keys = list(self.dataset.keys)
+        if self.limit is not None and self.limit < len(keys):
+            keys = [keys[i] for i in np.linspace(0, len(keys) - 1, self.limit).round().astype(int)]
+        self.keys = keys
+
+    def settings(self, recipe: Recipe, model: Mapping[str, Any], embedder: Embedder | None) -> dict[str, Any]:
+        """What masks depend on, but the method."""
+        left_out = ("keep_scores", "max_pixels", "batch_size")
+        return {
+            "genseg": genseg.__version__,
+            "dataset": self.dataset.name,
+            "split": self.dataset.split,
+            "data": self.dataset.fingerprint(),
+            "resolution": self.resolution,
+            "refine": self.refine,
+            "min_pixels": self.min_pixels,
+            "seed": self.seed,
+            "model": dict(model),
+            "embedder": None if embedder is None else embedder.name,
+            "recipe": {key: value for key, value in asdict(recipe).items() if key not in left_out},
+        }
+
+
+def evaluate(
+    dataset: Dataset,
+    out: str | Path,
+    *,
+    backend: str | Backend = "tiny",
+    recipe: RecipeLike | None = None,
+    methods: Sequence[str] = ("modulation", "naive"),
+    protocols: Sequence[str] = ("oracle",),
+    resolution: str = "512",
+    limit: int | None = None,
+    refine: str | None = None,
+    min_pixels: int = 0,
+    encoder: Encoder | None = None,
+    embedder: Embedder | None = None,
+    seed: int = 0,
+    model: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    options: Sequence[str] = (),
+    progress: Telling | None = None,
+    **overrides: Any,
+) -> Evaluation:
+    """Segment a data set with several methods on the same features, and score the masks under several protocols.
+
+    Masks are kept in ``out`` as soon as they are made. A run that was stopped goes on where it was; every figure is
+    then what it would have been. An image that cannot be read or segmented is left out, for all methods, and told.
+
+    Args:
+        dataset: From `genseg.evaluation.datasets.load_dataset`.
+        out: A folder for masks and results.
+        backend: As for `genseg.Segmenter`.
+        recipe: Likewise.
+        methods: See `Plan`, also for ``protocols``, ``resolution``, ``limit``, ``refine`` and ``min_pixels``.
+        protocols: See there.
+        resolution: See there.
+        limit: See there.
+        refine: See there.
+        min_pixels: See there.
+        encoder: A vision encoder whose features are clustered in place of the backend's.
+        embedder: Names the masks, for the protocol ``open-vocabulary``.
+        seed: As for `genseg.Segmenter`.
+        model: Likewise.
+        device: Likewise.
+        dtype: Likewise.
+        options: Recipe keys as ``key=value``, as on the command line.
+        progress: Told how far the work is; see `Telling`.
+        **overrides: Recipe keys, such as ``n_clusters=25``.
+
+    Returns:
+        Every figure with its protocol and interval.
+
+    Raises:
+        GensegError: If no image can be used, ``out`` holds another evaluation, or for an unknown name.
+    """
+    plan = Plan(dataset, methods, protocols, resolution, limit, refine, min_pixels, seed)
+    if "open-vocabulary" in protocols and embedder is None:
+        raise GensegError("the open-vocabulary protocol needs an embedder that names masks, such as maskclip; name one")
+    telling = progress or (lambda *_: None)
+    segmenter = None
+    if encoder is not None:
+        resolved = load_recipe(recipe or "paper", options=options, **overrides)
+        source: dict[str, Any] = {"encoder": encoder.name, "model": model, "files": files_of(model)}
+    elif any(needs_model(method) for method in methods):
+        load_recipe(recipe or "paper", options=options, **overrides)  # refuse a mistake before a model is loaded
+        if isinstance(backend, str):
+            backend = load_backend(backend, model=model, device=device, dtype=dtype)
+        resolved = load_recipe(recipe or backend.preset, calibration=backend.recipe, options=options, **overrides)
+        segmenter = Segmenter(backend, resolved, seed=seed)
+        source = {"backend": backend.name, "model": model, "files": files_of(model), "dtype": dtype}
+    else:
+        resolved, source = load_recipe(recipe or "paper", options=options, **overrides), {}
+    settings = plan.settings(resolved, source, embedder)
+    kept = Kept(Path(out), settings)
+    maker = Maker(plan, kept, resolved, segmenter, encoder, embedder, telling)
+    failures = maker.run()
+    keys = [key for key in plan.keys if key not in failures]
+    if not keys:
+        raise GensegError(f"no image is left to evaluate: {next(iter(failures.values()), 'the set is empty')}")
+    return measured(plan, kept, keys, failures, settings, lambda done, total: telling("", "score", done, total))
+
+
+def measured(
+    plan: Plan,
+    kept: Kept,
+    keys: Sequence[str],
+    failures: Mapping[str, str],
+    settings: Mapping[str, Any],
+    progress: Callable[[int, int], None],
+) -> Evaluation:
+    """Score the masks that are kept."""
+    scores = scored(kept, keys, plan.methods, plan.protocols, plan.dataset.n_classes, plan.seed, progress)
+    return Evaluation.of(plan.dataset, plan.methods, plan.protocols, scores, settings, kept, keys, failures)
+
+
+@dataclass
+class Maker:
+    """Makes the masks that are not kept yet, image by image."""
+
+    plan: Plan
+    kept: Kept
+    recipe: Recipe
+    segmenter: Segmenter | None
+    encoder: Encoder | None
+    embedder: Embedder | None
+    telling: Telling
+
+    def run(self) -> dict[str, str]:
+        """Make them.
+
+        Returns:
+            Why an image is left out, by its key.
+        """
+        failures = {}
+        for done, key in enumerate(self.plan.keys, start=1):
+            end = "kept"
+            try:
+                if missing := list(self._missing(key)):
+                    self._make(key, missing)
+                    end = "done"
+            except (GensegError, MemoryError, RuntimeError) as error:
+                failures[key], end = _sentence(error), "failed"
+            self.telling(key, end, done, len(self.plan.keys))
+        return failures
+
+    def _missing(self, key: str) -> Iterator[str]:
+        """The methods whose masks of an image are missing; all, where the truth is."""
+        return (m for m in self.plan.methods if not (self.kept.has_truth(key) and self.kept.has(m, key)))
+
+    def _make(self, key: str, methods: Sequence[str]) -> None:
+        sample = at_resolution(self.plan.dataset[key], self.plan.resolution)
+        if self.segmenter is not None:
+            self.segmenter.progress = partial(self.telling, key)
+        size = sample.image.height, sample.image.width
+        scene = Scene(sample.image, size, self.recipe, self.plan.seed, self.segmenter, self.encoder)
+        for method in methods:
+            self.kept.keep(method, key, self._row(scene, sample, method))
+        self.kept.keep_truth(key, sample.truths)
+
+    def _row(self, scene: Scene, sample: Sample, method: str) -> Row:
+        masks = METHODS[method](scene)
+        if self.plan.refine is not None:
+            masks = refined(masks, sample.image, self.plan.refine)
+        if self.plan.min_pixels:
+            masks = masks_with(scene, cleaned(masks.segments, self.plan.min_pixels))
+        named = None
+        if self.embedder is not None and "open-vocabulary" in self.plan.protocols:
+            named = named_classes(masks.segments, sample.image, self.plan.dataset.classes, self.embedder)
+        return Row(masks, named)
+
+
+def files_of(model: str | None) -> list[tuple[str, int]]:
+    """A local model's files by name and size; none for a backend's own or one of the hub."""
+    folder = Path(model) if model else None
+    if folder is None or not folder.exists():
+        return []
+    files = [folder] if folder.is_file() else sorted(file for file in folder.rglob("*") if file.is_file())
+    return [(str(file.relative_to(folder)) if file != folder else file.name, file.stat().st_size) for file in files]
+
+
+def _sentence(error: Exception) -> str:
+    """What a failure comes to; one that neither the user nor a larger machine can mend is raised again."""
+    if isinstance(error, GensegError):
+        return str(error)
+    if is_out_of_memory(error):
+        return "out of memory; choose a smaller size, such as size=256"
+    raise error

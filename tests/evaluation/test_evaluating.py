@@ -1,0 +1,141 @@
+"""A whole evaluation: resumed, with a bad image, under every protocol."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from genseg.cli import app
+from genseg.errors import GensegError
+from genseg.evaluation.datasets import Dataset, load_dataset
+from genseg.evaluation.evaluating import evaluate
+
+COLOURS = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200]], dtype=np.uint8)
+FREE = {"methods": ("grid", "slic"), "protocols": ("oracle", "per-image-hungarian"), "resolution": "full"}
+
+
+def write_set(root: Path, count: int) -> Path:
+    """Photos of three flat fields, whose borders move, and their truth."""
+    (root / "images").mkdir(parents=True)
+    (root / "labels").mkdir()
+    for i in range(count):
+        truth = np.zeros((32, 40), dtype=np.uint8)
+        truth[:, 10 + i :] = 1
+        truth[20 - i :, 25:] = 2
+        Image.fromarray(COLOURS[truth]).save(root / "images" / f"photo{i}.png")
+        Image.fromarray(truth).save(root / "labels" / f"photo{i}.png")
+    (root / "classes.txt").write_text("red\ngreen\nblue\n")
+    return root
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Dataset:
+    return load_dataset("folder", write_set(tmp_path / "data", 5))
+
+
+def figures(found: object) -> str:
+    return json.dumps({key: found.results[key] for key in ("figures", "gains", "gallery", "masks")})  # type: ignore[attr-defined]
+
+
+class Killed(BaseException):
+    """What nothing catches."""
+
+
+class Witness:
+    """Keeps the stages that it is told, and kills the run at one of them."""
+
+    def __init__(self, last: int | None = None) -> None:
+        self.stages: list[str] = []
+        self.last = last
+
+    def __call__(self, _key: str, stage: str, _done: int, _total: int) -> None:
+        self.stages.append(stage)
+        if len(self.stages) == self.last:
+            raise Killed
+
+
+def test_a_run_that_was_stopped_anywhere_ends_with_the_same_figures(data: Dataset, tmp_path: Path) -> None:
+    whole = figures(evaluate(data, tmp_path / "whole", n_clusters=4, **FREE))
+    for stop in range(1, 11):  # five images, then the first five that are scored
+        out = tmp_path / f"stopped{stop}"
+        with pytest.raises(Killed):
+            evaluate(data, out, n_clusters=4, progress=Witness(stop), **FREE)
+        witness = Witness()
+        assert figures(evaluate(data, out, n_clusters=4, progress=witness, **FREE)) == whole
+        assert witness.stages.count("kept") == min(stop, 5)
+
+
+def test_a_bad_image_is_told_and_costs_no_other(data: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "data/images/photo2.png").write_bytes(b"no image")
+    found = evaluate(data, tmp_path / "out", n_clusters=4, **FREE)
+    assert [entry["image"] for entry in found.results["failures"]] == ["photo2"]
+    assert found.results["figures"]["grid"]["oracle"]["images"] == 4
+
+
+def test_another_setting_does_not_mix_with_what_is_kept(data: Dataset, tmp_path: Path) -> None:
+    evaluate(data, tmp_path / "out", n_clusters=4, **FREE)
+    with pytest.raises(GensegError, match="another recipe; choose another output folder"):
+        evaluate(data, tmp_path / "out", n_clusters=5, **FREE)
+
+
+def test_a_protocol_that_needs_features_is_refused_for_a_method_without(data: Dataset, tmp_path: Path) -> None:
+    settings = {**FREE, "protocols": ("oracle", "concept")}
+    found = evaluate(data, tmp_path / "out", n_clusters=4, **settings)
+    assert {(e["method"], e["protocol"]) for e in found.results["unmeasured"]} == {
+        ("grid", "concept"),
+        ("slic", "concept"),
+    }
+    with pytest.raises(GensegError, match="needs an embedding"):
+        evaluate(data, tmp_path / "other", n_clusters=4, **{**FREE, "protocols": ("concept",)})
+
+
+def test_segments_of_flat_fields_beat_a_grid(data: Dataset, tmp_path: Path) -> None:
+    found = evaluate(
+        data, tmp_path / "out", n_clusters=4, methods=("slic", "grid"), protocols=("oracle",), resolution="full"
+    )
+    assert found.results["gains"]["grid"]["oracle"]["boundary_f"][0] > 0
+
+
+def test_the_command_writes_every_protocol_by_name(tmp_path: Path) -> None:
+    root, out = write_set(tmp_path / "data", 3), tmp_path / "out"
+    arguments = ["evaluate", "folder", str(root), "--protocol", "all", "--baselines", "naive", "--resolution", "full"]
+    result = CliRunner().invoke(app, [*arguments, "-k", "4", "-o", str(out), "size=64", "margin=0"])
+    assert result.exit_code == 0, result.output
+    results = json.loads((out / "results.json").read_text())
+    for method in ("modulation", "naive"):
+        assert {p: f["protocol"] for p, f in results["figures"][method].items()} == {
+            p: p for p in ("traditional", "concept", "per-image-hungarian", "per-image-many-to-one", "oracle")
+        }
+    table = (out / "table.md").read_text()
+    assert "| traditional | modulation |" in table
+    assert "toprule" in (out / "table.tex").read_text()
+    for name in ("plot", "gallery"):
+        with Image.open(out / f"{name}.png") as picture:
+            assert min(picture.size) > 100
+
+
+def test_the_command_says_what_is_wrong_in_a_sentence(tmp_path: Path) -> None:
+    root = write_set(tmp_path / "data", 1)
+    for arguments, words in (
+        (["folder", str(tmp_path / "no")], "no"),
+        (["folder", str(root), "--protocol", "orakle"], "oracle"),
+        (["folder", str(root), "--baselines", "naiv"], "naive"),
+        (["folder", str(root), "--protocol", "open-vocabulary"], "embedder"),
+        (["folder", str(root), "--encoder", "dinov2", "--baselines", "none"], "baseline"),
+        (["cocostuff", str(root)], "coco-stuff"),
+    ):
+        result = CliRunner().invoke(app, ["evaluate", *arguments, "-o", str(tmp_path / "out")])
+        assert result.exit_code == 2, result.output
+        assert words in result.output
+        assert "Traceback" not in result.output
+
+
+def test_the_data_sets_are_listed() -> None:
+    result = CliRunner().invoke(app, ["datasets"])
+    assert result.exit_code == 0, result.output
+    assert "ade20k-150: " in result.output
