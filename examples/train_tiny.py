@@ -61,34 +61,6 @@ def new_unet(image_size: int, patch: int, channels: tuple[int, ...], token_dim: 
     )
 
 
-def with_fine_attention(unet: UNet2DConditionModel) -> UNet2DConditionModel:
-    """The same function, with new attention blocks on the finest level of the decoder, which alone are then trained.
-
-    Where the decoder's last level only convolves, what is changed in a coarse cell reaches pixels by their distance
-    alone; with self-attention it can reach those that look alike, as in SD. The new blocks begin as the identity.
-    """
-    config = {k: v for k, v in unet.config.items() if not k.startswith("_")}
-    config["up_block_types"] = [*config["up_block_types"][:-1], "CrossAttnUpBlock2D"]
-    config["attention_head_dim"] = [2, *[config["attention_head_dim"]] * (len(config["block_out_channels"]) - 1)]
-    finer = UNet2DConditionModel(**config)
-    missing, unexpected = finer.load_state_dict(unet.state_dict(), strict=False)
-    assert not unexpected, unexpected
-    assert all(".attentions." in key for key in missing), missing
-    if missing:
-        for block in finer.up_blocks[-1].attentions:
-            nn.init.zeros_(block.proj_out.weight)
-            nn.init.zeros_(block.proj_out.bias)
-    finer.requires_grad_(False)
-    for part in (finer.up_blocks[-1], finer.conv_norm_out, finer.conv_out):
-        part.requires_grad_(True)
-
-    def leaf(_: nn.Module, args: tuple, kwargs: dict) -> tuple:
-        return args, {**kwargs, "hidden_states": kwargs["hidden_states"].detach().requires_grad_(True)}
-
-    finer.up_blocks[-1].register_forward_pre_hook(leaf, with_kwargs=True)  # bfloat16 convolutions on a CPU need it
-    return finer
-
-
 class TinyModel(nn.Module):
     """The U-Net together with its learned prompt: shared tokens, and one token a group (the last: no group)."""
 
@@ -199,12 +171,6 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=120.0)
     parser.add_argument("--checkpoint-minutes", type=float, default=5.0)
     parser.add_argument("--init", type=Path, help="start from this model/ folder in place of random weights")
-    parser.add_argument(
-        "--fine-attention",
-        action="store_true",
-        help="give --init's finest level attention, too, and train that level alone",
-    )
-    parser.add_argument("--noise-power", type=float, default=1.5, help="t = 1000·u^p of a uniform u: more low noise")
     parser.add_argument("--image-size", type=int, default=128)
     parser.add_argument("--patch", type=int, default=2, help="side of the pixel squares folded into channels")
     parser.add_argument("--channels", type=int, nargs="+", default=[64, 64, 192, 128])
@@ -240,16 +206,11 @@ def main() -> None:
         model = TinyModel(new_unet(args.image_size, args.patch, tuple(args.channels), args.token_dim), len(names))
     else:
         unet = UNet2DConditionModel.from_pretrained(args.init, subfolder="unet", torch_dtype=torch.float32)
-        unet = with_fine_attention(unet) if args.fine_attention else unet
         model = TinyModel(unet, len(names), load_file(args.init / "prompt_embeds.safetensors")["null"].float())
     patch = round((model.unet.config["in_channels"] / 3) ** 0.5)
-    model.shared.requires_grad_(not args.fine_attention)
-    model.group.requires_grad_(not args.fine_attention)
     model = model.to(device, memory_format=torch.channels_last)
     ema = EMAModel(model.parameters(), decay=args.ema_decay, foreach=True)
-    optimizer = torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad], lr=args.learning_rate, betas=(0.9, 0.99), weight_decay=0.01
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=args.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
     model, optimizer = accelerator.prepare(model, optimizer)
     bare = accelerator.unwrap_model(model)
     forward = torch.compile(model) if args.compile else model
@@ -291,7 +252,7 @@ def main() -> None:
         rows = torch.randint(len(images), (args.batch_size,), device=device)
         group = torch.where(torch.rand(args.batch_size, device=device) < args.no_group, len(names), groups[rows])
         timesteps = (
-            1000 * torch.rand(args.batch_size, device=device) ** args.noise_power
+            1000 * torch.rand(args.batch_size, device=device) ** 1.5
         ).long()  # more of the low noise that segmentation uses
         latents, target = noised(augment(images[rows].float() / 127.5 - 1), timesteps, scheduler, patch, None)
         loss = F.mse_loss(

@@ -21,8 +21,8 @@ def cluster(features: Tensor, recipe: Recipe) -> tuple[npt.NDArray[np.int32], np
     """Cluster the positions of a feature map.
 
     Args:
-        features: float32 [C, h, w], taken raw: no normalisation, no position channels.
-        recipe: Gives `n_clusters`, `n_init` and `kmeans_seed`.
+        features: float32 [C, h, w], taken raw: no normalisation.
+        recipe: Gives `n_clusters`, `n_init`, `kmeans_seed` and `position`.
 
     Returns:
         grid_labels, int32 [h, w] in 0..K-1, and embeddings, float32 [K, C], the mean feature of each cluster.
@@ -34,6 +34,8 @@ def cluster(features: Tensor, recipe: Recipe) -> tuple[npt.NDArray[np.int32], np
     points = features.reshape(channels, -1).T.contiguous().cpu().numpy()
     if not np.isfinite(points).all():
         raise GensegError("the model's features are not finite; try dtype='float32'")
+    if recipe.position > 0:
+        points = np.concatenate([points, recipe.position * _places(height, width, points)], axis=1)
     n_clusters = elbow(points, recipe) if recipe.n_clusters == "auto" else int(recipe.n_clusters)
     if n_clusters > len(points):
         raise GensegError(
@@ -41,7 +43,16 @@ def cluster(features: Tensor, recipe: Recipe) -> tuple[npt.NDArray[np.int32], np
             "choose a smaller n_clusters"
         )
     fitted = _kmeans(points, n_clusters, recipe.n_init, recipe.kmeans_seed)
-    return fitted.labels_.reshape(height, width).astype(np.int32), fitted.cluster_centers_.astype(np.float32)
+    centres = fitted.cluster_centers_[:, :channels]
+    return fitted.labels_.reshape(height, width).astype(np.int32), centres.astype(np.float32)
+
+
+def _places(height: int, width: int, points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Row and column of each position [h·w, 2], of one scale and together of the variance that the points have."""
+    places = np.indices((height, width), dtype=np.float32).reshape(2, -1).T
+    places -= places.mean(axis=0)
+    spread = places.var(axis=0).sum()
+    return places * np.float32(np.sqrt(points.var(axis=0).sum() / spread)) if spread > 0 else places
 
 
 def masks_of(grid_labels: npt.NDArray[np.int32], n_clusters: int) -> Tensor:

@@ -37,6 +37,8 @@ class Recipe:
         draws: Number of noise draws over which features are averaged (notebook: 100).
         n_init: k-means restarts (notebook: 100).
         kmeans_seed: Random state of k-means (notebook: 1234).
+        position: Weight of two further channels for k-means, a grid cell's row and column, in standard deviations of
+            the features; 0 for none, as in the paper. It tells things apart that look alike and lie apart.
         num_inference_steps: Steps of the sampler over all timesteps, of which those at or below t_m are run.
         t_m: Timestep at which the offset is added; the nearest step of the sampler is taken (section 3.3).
         replay_steps: Number of steps from t_m down to 0; None for all of the sampler's.
@@ -68,6 +70,7 @@ class Recipe:
     draws: int = 100
     n_init: int = 100
     kmeans_seed: int = 1234
+    position: float = 0.0
     num_inference_steps: int = 50
     t_m: int = 281
     replay_steps: int | None = None
@@ -95,7 +98,7 @@ class Recipe:
         for key in ("t_f", "t_m"):
             if not 0 <= getattr(self, key) <= 999:
                 raise GensegError(f"{key} must be a timestep from 0 to 999, not {getattr(self, key)}")
-        for key in ("strength", "blur", "margin", "reach"):
+        for key in ("strength", "blur", "margin", "reach", "position"):
             value = getattr(self, key)
             if value is not None and not 0 <= value < float("inf"):
                 raise GensegError(f"{key} must be a finite number of at least 0, not {value}")

@@ -65,3 +65,22 @@ def test_a_uniform_map_gives_clusters_without_complaint(recipe, recwarn):
     assert labels.shape == (6, 6)
     assert len(embeddings) == 5
     assert not recwarn
+
+
+def test_position_tells_apart_what_lies_apart(recipe):
+    features = torch.zeros(4, 8, 12)
+    features[0, :, 4:8] = 1  # a band between two that look alike
+    alike, _ = cluster(features, load_recipe(recipe, n_clusters=2))
+    assert alike[0, 0] == alike[0, -1] != alike[0, 5]
+    labels, embeddings = cluster(features, load_recipe(recipe, n_clusters=3, position=1.0))
+    assert len({labels[0, 0], labels[0, 5], labels[0, -1]}) == 3
+    assert embeddings.shape == (3, 4)
+    for k in range(3):
+        assert embeddings[k] == pytest.approx(features[:, labels == k].mean(dim=1).numpy(), abs=1e-5)
+
+
+def test_position_does_not_depend_on_the_scale_of_the_features(recipe):
+    features, _ = blobs(5)
+    asked = load_recipe(recipe, n_clusters=5, position=0.7)
+    labels = [cluster(scale * features, asked)[0] for scale in (1, 1000)]
+    assert adjusted_rand_score(*(each.ravel() for each in labels)) == 1

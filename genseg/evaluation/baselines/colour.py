@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ def rgb_kmeans(scene: Scene) -> Masks:
     scale = min((FITTED / (colours.width * colours.height)) ** 0.5, 1.0)
     fitted = colours.resize((round(scale * colours.width), round(scale * colours.height)), Image.Resampling.LANCZOS)
     points = torch.from_numpy(np.asarray(fitted, dtype=np.float32)).permute(2, 0, 1)
-    labels, centres = cluster(points, scene.recipe)
+    labels, centres = cluster(points, replace(scene.recipe, position=0.0))
     if fitted.size != colours.size:
         labels = cKDTree(centres).query(np.asarray(colours, dtype=np.float32))[1]
     return masks_with(scene, labels)
