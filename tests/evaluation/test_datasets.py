@@ -77,6 +77,22 @@ def test_the_59_classes_are_found_among_the_459(tmp_path):
     assert dataset.classes == class_names("pascal-context-59")
 
 
+# Ids of labels.py in the cityscapesScripts, of the classes with a trainId.
+CITY_IDS = (
+    "7 road, 8 sidewalk, 11 building, 12 wall, 13 fence, 17 pole, 19 traffic light, 20 traffic sign, 21 vegetation, "
+    "22 terrain, 23 sky, 24 person, 25 rider, 26 car, 27 truck, 28 bus, 31 train, 32 motorcycle, 33 bicycle"
+)
+
+
+def test_every_id_of_cityscapes_has_its_class(tmp_path):
+    dataset = opened(layouts.cityscapes, tmp_path)
+    ids = np.arange(layouts.H * layouts.W, dtype=np.uint8).reshape(layouts.H, layouts.W) % 34
+    layouts.png(dataset.labels.paths[dataset.keys[0]][0], ids)
+    truth = dataset[dataset.keys[0]].truths[0]
+    found = {int(number): dataset.classes[truth[ids == number][0]] for number in np.unique(ids[truth != IGNORE])}
+    assert ", ".join(f"{number} {name}" for number, name in found.items()) == CITY_IDS
+
+
 def test_keys_are_those_of_the_split(tmp_path):
     layouts.voc(tmp_path)
     layouts.cityscapes(tmp_path)
@@ -99,9 +115,10 @@ def test_names_are_read_where_a_set_brings_its_own(tmp_path):
     table = tmp_path / "labels.txt"
     layouts.text(table, *(f"{number}: {name}" for number, name in enumerate(names, start=1)))
     assert load_dataset("pascal-context-459", tmp_path).classes == ("squeezebox", "aeroplane", *names[2:])
-    layouts.text(table, "1: accordion")
-    with pytest.raises(GensegError, match=r"labels\.txt must name the classes 1 to 459"):
-        load_dataset("pascal-context-59", tmp_path)
+    for lines in (["1: accordion"], [f"{number}: {name}" for number, name in enumerate(names)]):
+        layouts.text(table, *lines)
+        with pytest.raises(GensegError, match=r"labels\.txt must name the classes 1 to 459"):
+            load_dataset("pascal-context-59", tmp_path)
     layouts.text(tmp_path / "ADEChallengeData2016/objectInfo150.txt", *rows)
     with pytest.raises(GensegError, match=r"objectInfo150\.txt must have the rows 1 to 150"):
         load_dataset("ade20k-150", tmp_path)
@@ -256,7 +273,7 @@ def test_a_name_that_cannot_name_results_is_refused(tmp_path):
 def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path, monkeypatch):
     monkeypatch.setattr("genseg.evaluation.datasets.files.MAX_PIXELS", layouts.H * layouts.W - 1)
     dataset = opened(layouts.voc, tmp_path)
-    with pytest.raises(GensegError, match="over the limit"):
+    with pytest.raises(GensegError, match=r"\.jpg has 20x16 pixels, over the limit"):
         dataset[dataset.keys[0]]
 
 
@@ -286,6 +303,13 @@ def test_other_splits_are_read_from_their_own_folders(tmp_path):
         path.rename(str(path).replace("/val", "/test"))
     assert len(load_dataset("camvid-11", tmp_path, "test")) == 2
     with pytest.raises(GensegError, match=r"camvid-11 lacks .*CamVid/val/\*.png; fetch the folder CamVid of"):
+        load_dataset("camvid-11", tmp_path)
+
+
+def test_a_whole_kind_of_files_that_is_missing_is_said(tmp_path):
+    layouts.camvid(tmp_path)
+    (tmp_path / "CamVid/valannot").rename(tmp_path / "CamVid/annotations")
+    with pytest.raises(GensegError, match=r"camvid-11 lacks .*CamVid/valannot/\*.png; fetch"):
         load_dataset("camvid-11", tmp_path)
 
 
