@@ -1,4 +1,4 @@
-"""The command line: ``genseg segment``, ``generate``, ``calibrate``, ``compare``, ``backends`` and ``recipes``.
+"""The command line: ``genseg segment``, ``evaluate``, ``compare``, ``calibrate`` and what goes with them.
 
 Whatever needs torch is imported inside the commands, so that ``genseg --help`` does not wait for it.
 """
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from genseg import _cli_backends
+from genseg._cli_ablate import ablate
 from genseg._cli_bars import Bars
 from genseg._cli_calibrate import calibrate
 from genseg._cli_compare import compare
@@ -174,6 +175,7 @@ def segment(
 
 app.command(no_args_is_help=True)(in_one_sentence()(compare))
 app.command(no_args_is_help=True)(in_one_sentence()(evaluate))
+app.command(no_args_is_help=True)(in_one_sentence()(ablate))
 app.command()(in_one_sentence()(datasets))
 app.command()(generate)
 app.command(no_args_is_help=True)(in_one_sentence()(calibrate))

@@ -139,3 +139,23 @@ def test_the_data_sets_are_listed() -> None:
     result = CliRunner().invoke(app, ["datasets"])
     assert result.exit_code == 0, result.output
     assert "ade20k-150: " in result.output
+
+
+def test_an_ablation_has_a_row_for_each_value_and_goes_on(tmp_path: Path) -> None:
+    root, out = write_set(tmp_path / "data", 2), tmp_path / "out"
+    arguments = ["ablate", "folder", str(root), "--sweep", "n_clusters=2,4", "--resolution", "full", "-o", str(out)]
+    quick = ["size=64", "margin=0", "draws=1"]
+    result = CliRunner().invoke(app, [*arguments, *quick])
+    assert result.exit_code == 0, result.output
+    rows = json.loads((out / "ablation.json").read_text())
+    assert [(row["key"], row["value"]) for row in rows] == [("n_clusters", "2"), ("n_clusters", "4")]
+    components = [row["figures"]["naive"]["oracle"]["components"]["value"] for row in rows]
+    assert components[0] < components[1]
+    assert "| n_clusters=4 | oracle | modulation |" in (out / "ablation.md").read_text()
+    assert (out / "ablation.png").stat().st_size > 5000
+    again = CliRunner().invoke(app, [*arguments, *quick])
+    assert again.output.count(": kept") == 4
+    for sweep, words in (("t_n=1", "t_m"), ("t_m", "reads key=value"), ("t_m=5000", "t_m must be")):
+        refused = CliRunner().invoke(app, ["ablate", "folder", str(root), "--sweep", sweep, "-o", str(out)])
+        assert refused.exit_code == 2, refused.output
+        assert words in refused.output

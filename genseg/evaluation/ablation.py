@@ -1,0 +1,136 @@
+"""One evaluation for each value of a recipe's keys, one factor at a time: the paper's ablations for any backend."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genseg.errors import GensegError, unknown
+from genseg.evaluation.datasets import Dataset
+from genseg.evaluation.evaluating import evaluate
+from genseg.evaluation.results import SHOWN, written
+from genseg.files import write_whole
+from genseg.interface import Backend
+from genseg.recipe import KEYS, load_recipe
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DRAWN = ("miou", "boundary_f")
+
+
+def sweep_of(given: str) -> tuple[str, list[str]]:
+    """The key and the values of ``key=value,value,...``.
+
+    Raises:
+        GensegError: If it reads otherwise, or the key is no recipe's.
+    """
+    key, equals, values = given.partition("=")
+    if not equals or not values:
+        raise GensegError(f"a sweep reads key=value,value,..., such as t_m=181,281,381, not {given!r}")
+    if key not in KEYS:
+        raise unknown("recipe key", key, KEYS)
+    return key, list(dict.fromkeys(values.split(",")))
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """Figures of every setting.
+
+    Attributes:
+        rows: For each setting ``key``, ``value`` and ``figures``, as `genseg.evaluation.results.Evaluation` has them.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write ablation.json, ablation.md and ablation.png.
+
+        Raises:
+            GensegError: If the folder cannot be written to.
+        """
+        import matplotlib as mpl
+
+        texts = {"ablation.json": json.dumps(self.rows, indent=2) + "\n", "ablation.md": self.table()}
+        for name, text in texts.items():
+            write_whole(folder / name, lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
+        with mpl.rc_context({"backend": "agg"}):
+            write_whole(folder / "ablation.png", lambda file: self.plot().savefig(file, dpi=150))
+        return [folder / name for name in (*texts, "ablation.png")]
+
+    def table(self) -> str:
+        """The figures of tables in Markdown, a row for each setting, protocol and method."""
+        heads = ["setting", "protocol", "method", *SHOWN.values()]
+        lines = [heads, ["---"] * len(heads)]
+        for row in self.rows:
+            for method, by_protocol in row["figures"].items():
+                for protocol, figures in by_protocol.items():
+                    cells = [written(figures[name], name) if name in figures else "" for name in SHOWN]
+                    lines.append([f"{row['key']}={row['value']}", protocol, method, *cells])
+        return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+    def plot(self) -> Figure:
+        """Draw mIoU and boundary F over each key's values, with intervals, and return the figure."""
+        import matplotlib.pyplot as plt
+
+        keys = list(dict.fromkeys(row["key"] for row in self.rows))
+        figure, axes = plt.subplots(len(keys), 2, figsize=(9, 3 * len(keys)), squeeze=False, layout="constrained")
+        for line, key in zip(axes, keys, strict=True):
+            rows = [row for row in self.rows if row["key"] == key]
+            pairs = [(m, p) for m, by_protocol in rows[0]["figures"].items() for p in by_protocol]
+            for axis, name in zip(line, DRAWN, strict=True):
+                for method, protocol in pairs:
+                    found = [row["figures"].get(method, {}).get(protocol, {}).get(name) for row in rows]
+                    places = [i for i, entry in enumerate(found) if entry and entry["value"] is not None]
+                    values = [found[i]["value"] for i in places]
+                    ends = [[abs(found[i]["value"] - found[i]["interval"][end]) for i in places] for end in (0, 1)]
+                    axis.errorbar(places, values, yerr=ends, marker="o", capsize=3, label=f"{method}, {protocol}")
+                axis.set_xticks(range(len(rows)), [row["value"] for row in rows])
+                axis.set_xlabel(key)
+                axis.set_ylabel(SHOWN[name])
+                axis.grid(alpha=0.3)
+            line[0].legend(fontsize=7)
+        return figure
+
+
+def ablate(
+    dataset: Dataset,
+    out: str | Path,
+    sweeps: Sequence[str],
+    *,
+    backend: Backend,
+    options: Sequence[str] = (),
+    **given: Any,
+) -> Ablation:
+    """Evaluate each value of each key, the others as they are.
+
+    Args:
+        dataset: As for `genseg.evaluation.evaluating.evaluate`.
+        out: A folder; each setting's masks are kept below it, so that a stopped run goes on.
+        sweeps: ``key=value,value,...`` each.
+        backend: The model.
+        options: Recipe keys that all settings have.
+        **given: What else `evaluate` takes.
+
+    Returns:
+        The figures, in the order of sweeps and values.
+
+    Raises:
+        GensegError: For a sweep that cannot be read, or a value that the recipe refuses, before the first setting runs.
+    """
+    settings = [(key, value) for key, values in map(sweep_of, sweeps) for value in values]
+    for key, value in settings:
+        together = [*options, f"{key}={value}"]
+        load_recipe(given.get("recipe") or backend.preset, calibration=backend.recipe, options=together)
+    rows = []
+    for key, value in settings:
+        name = hashlib.sha256(f"{key}={value}".encode()).hexdigest()[:12]
+        found = evaluate(
+            dataset, Path(out) / "settings" / name, backend=backend, options=[*options, f"{key}={value}"], **given
+        )
+        rows.append({"key": key, "value": value} | {name: found.results[name] for name in ("figures", "failures")})
+    return Ablation(rows)
