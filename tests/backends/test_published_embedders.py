@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from test_maskclip import word_tokenizer
 
 import genseg
-import published
+import released_embedders as published
 from family_parts import clip_tokenizer
 from genseg import GensegError
 from genseg_backends.embedders.published import Published
