@@ -176,10 +176,10 @@ def test_a_bar_shows_stage_count_and_time_left(recipe, tiny, photo, capsys):
     for stage in ("encode", "features 2/4 draws", "cluster", "modulate 2/4 masks", "decode 4/4 masks", "labels"):
         assert f"| {stage}" in first, stage
     assert " 50%|" in first
-    assert "modulate 3/4 masks, 0:00 left in this stage" in first
+    assert re.search(r"modulate 3/4 masks, 0:0\d left in this stage", first)  # more than a second on a busy machine
     segmenter(photo)
     second = capsys.readouterr().err
-    assert "modulate 2/4 masks, 0:00 left" in second
+    assert re.search(r"modulate 2/4 masks, 0:0\d left", second)
     assert "in this stage" not in second
     assert second.rstrip(" ").endswith("\r")  # gone when the image is finished
 
