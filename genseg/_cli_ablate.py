@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from genseg._cli_bars import Bars
-from genseg._cli_evaluate import ENDS, names_in
+from genseg._cli_evaluate import names_in
 from genseg._cli_files import check_writable
 
 
@@ -56,13 +56,6 @@ def ablate(
     plan = Plan(data, chosen, rules, resolution, limit, None, min_pixels, seed)
     loaded = load_backend(backend, model=model, device=device, dtype=dtype)
     with Bars(count * len(plan.keys)) as bars:
-
-        def told(key: str, stage: str, done: int, total: int) -> None:
-            if stage in ENDS:
-                bars.next_image(f"{key}: {stage}")
-            else:
-                bars.stage(stage, done, total)
-
         found = run(
             data,
             out,
@@ -78,7 +71,7 @@ def ablate(
             seed=seed,
             model=model,
             dtype=dtype,
-            progress=told,
+            progress=bars.told,
         )
         found.save(out)
     typer.echo(found.table())

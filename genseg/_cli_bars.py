@@ -11,6 +11,8 @@ from rich.text import Text
 
 from genseg.progress import FIRST, Estimate, counted, left_in_words, minutes
 
+ENDS = ("done", "kept", "failed")  # the stages that an image of many ends with
+
 
 class _Left(ProgressColumn):
     """The time left, counting down between what is told."""
@@ -48,6 +50,13 @@ class Bars(Progress):
         self._finished += 1
         self._further = self._total - self._finished
         self.update(self._images, completed=self._finished, count=f"{self._finished}/{self._total}")
+
+    def told(self, what: str, stage: str, done: int, total: int) -> None:
+        """Show a stage of an image, or print how the image ended, and count it."""
+        if stage in ENDS:
+            self.next_image(f"{what}: {stage}")
+        else:
+            self.stage(stage, done, total)
 
     def stage(self, name: str, done: int, total: int) -> None:
         """Show how far a stage is; one of a single step pulses, for nothing says how far it is."""

@@ -16,8 +16,6 @@ from genseg.files import write_whole
 if TYPE_CHECKING:
     from genseg.comparison import Comparison
 
-ENDS = ("done", "kept", "failed")  # the stages that an image ends with
-
 
 def compare(
     inputs: Annotated[
@@ -57,10 +55,7 @@ def compare(
     with Bars(len(images) * len(names)) as bars:
 
         def told(backend: str, image: str, stage: str, done: int, total: int) -> None:
-            if stage in ENDS:
-                bars.next_image(f"{backend}, {image}: {stage}")
-            else:
-                bars.stage(stage, done, total)
+            bars.told(f"{backend}, {image}", stage, done, total)
 
         import genseg
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from genseg.errors import GensegError
+
 
 class Batches:
     """Runs rows in batches of at most ``size``; one that does not fit in memory is halved, and so are those after it.
@@ -61,3 +63,12 @@ def free_memory(device: torch.device) -> int:
     import psutil
 
     return int(psutil.virtual_memory().available)
+
+
+def sentence_of(error: Exception) -> str:
+    """What a failure comes to; one that neither the user nor a larger machine can mend is raised again."""
+    if isinstance(error, GensegError):
+        return str(error)
+    if is_out_of_memory(error):
+        return "out of memory; choose a smaller size, such as size=256"
+    raise error

@@ -17,12 +17,12 @@ from typing import Any, TypeAlias
 import torch
 
 import genseg
-from genseg.batches import is_out_of_memory
+from genseg.batches import sentence_of
 from genseg.comparison import Comparison, Failure, Photo, compared
 from genseg.errors import GensegError, unknown
 from genseg.evaluation.reconstruction import reconstruction_error
 from genseg.evaluation.truth import TruthLike, load_truth
-from genseg.files import write_whole
+from genseg.files import files_below, write_whole
 from genseg.images import ImageLike, load_image
 from genseg.interface import Backend
 from genseg.recipe import Recipe, RecipeLike, load_recipe
@@ -102,7 +102,7 @@ def compare(
         photos=photos,
         resolve=lambda b: load_recipe(recipe or b.preset, calibration=b.recipe, options=options, **overrides),
         load=lambda name: load_backend(name, model=models.get(name), device=device, dtype=dtype),
-        weights={name: {"model": model, "files": _files_of(model)} for name, model in models.items()},
+        weights={name: {"model": model, "files": files_below(model)} for name, model in models.items()},
         dtype=dtype,
         seed=seed,
         progress=progress or (lambda *_: None),
@@ -114,7 +114,7 @@ def compare(
         try:
             recipes[name] = job.run(backend, i * len(photos), failures)
         except (GensegError, MemoryError, RuntimeError) as error:
-            failures.append(Failure(name, "", _sentence(error)))
+            failures.append(Failure(name, "", sentence_of(error)))
         _release()  # only here do no frames of an error hold the model any more
     failed = {name: {f.image for f in failures if f.backend == name} for name in recipes}
     working = {name: recipe for name, recipe in recipes.items() if len(failed[name]) < len(photos)}
@@ -171,7 +171,7 @@ class _Job:
             try:
                 end = self._one(segmenter, name, photo, keep=isinstance(which, str))
             except (GensegError, MemoryError, RuntimeError) as error:
-                failures.append(Failure(name, photo.name, _sentence(error)))
+                failures.append(Failure(name, photo.name, sentence_of(error)))
                 end = "failed"
             self.progress(name, photo.name, end, finished, self.total)
         return segmenter.recipe
@@ -213,12 +213,6 @@ def _identity_in(sidecar: Path) -> str | None:
         return None
 
 
-def _files_of(model: str) -> list[tuple[str, int, int]]:
-    """A local model's files, how large they are and when they were written; none for one of the hub."""
-    files = [Path(model), *sorted(Path(model).rglob("*"))]
-    return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
-
-
 def _usable(
     images: Sequence[ImageLike],
     truths: Mapping[str, TruthLike] | Sequence[TruthLike] | None,
@@ -257,15 +251,6 @@ def _release() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def _sentence(error: Exception) -> str:
-    """What a failure comes to; one that neither the user nor a larger machine can mend is raised again."""
-    if isinstance(error, GensegError):
-        return str(error)
-    if is_out_of_memory(error):
-        return "out of memory; choose a smaller size, such as size=256"
-    raise error
 
 
 def _check_names(backends: Sequence[str | Backend], models: Mapping[str, str]) -> None:

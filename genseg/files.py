@@ -32,6 +32,12 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def files_below(model: str) -> list[tuple[str, int, int]]:
+    """A local model's files, how large they are and when they were written; none for one of the hub."""
+    files = [Path(model), *sorted(Path(model).rglob("*"))]
+    return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
