@@ -13,12 +13,7 @@ from genseg._cli_start import OFFLINE, go_offline, load_options
 from genseg.errors import GensegError
 
 if TYPE_CHECKING:
-    from genseg.embedder import Embedder
-    from genseg.evaluation.encoders import Encoder
     from genseg.evaluation.results import Evaluation
-    from genseg.interface import Backend
-
-ENDS = ("done", "kept", "failed")  # the stages that an image ends with
 
 
 def names_in(given: str) -> list[str]:
@@ -85,11 +80,9 @@ def evaluate(
         raise GensegError("--encoder takes the place of --backend; give one of them")
     data = load_dataset(dataset, root, split)
     others = list(METHODS) if methods == "all" else [] if methods == "none" else names_in(methods)
-    chosen = list(
-        dict.fromkeys(["modulation"] * (encoder is None) + [m for m in others if encoder is None or m != "modulation"])
-    )
+    chosen = list(dict.fromkeys(["modulation", *others]))
     if encoder is not None:
-        chosen = [method for method in chosen if method != "modulation"]
+        chosen.remove("modulation")
     rules = names_in(protocol)
     if protocol == "all":
         rules = [p for p in PROTOCOLS if (data.n_classes or p == "oracle") and (embedder or p != "open-vocabulary")]
@@ -97,17 +90,10 @@ def evaluate(
         raise GensegError("an encoder has no modulation; name a baseline, such as --baselines naive")
     plan = Plan(data, chosen, rules, resolution, limit, refine, min_pixels, seed)
     with Bars(len(plan.keys)) as bars:
-
-        def told(key: str, stage: str, done: int, total: int) -> None:
-            if stage in ENDS:
-                bars.next_image(f"{key}: {stage}")
-            else:
-                bars.stage(stage, done, total)
-
         found = run(
             data,
             out,
-            backend=backend if encoder else _backend(backend, model, device, dtype, load),
+            backend=backend,
             recipe=recipe,
             methods=chosen,
             protocols=rules,
@@ -115,14 +101,16 @@ def evaluate(
             limit=limit,
             refine=refine,
             min_pixels=min_pixels,
-            encoder=_encoder(encoder, model, device),
-            embedder=_embedder(embedder, embedder_model, device),
+            encoder=encoder,
+            embedder=embedder,
+            embedder_model=embedder_model,
             seed=seed,
             model=model,
             device=device,
             dtype=dtype,
+            load=load_options(load or []),
             options=options or [],
-            progress=told,
+            progress=bars.told,
             n_clusters=clusters,
         )
         found.save(out)
@@ -134,24 +122,6 @@ def evaluate(
         typer.echo(f"genseg: {failure['image']}: {failure['problem']}", err=True)
     if found.results["failures"]:
         raise typer.Exit(1)
-
-
-def _backend(name: str, model: str | None, device: str | None, dtype: str | None, load: list[str] | None) -> Backend:
-    from genseg.registry import load_backend
-
-    return load_backend(name, model=model, device=device, dtype=dtype, **load_options(load or []))
-
-
-def _encoder(name: str | None, model: str | None, device: str | None) -> Encoder | None:
-    from genseg.evaluation.encoders import load_encoder
-
-    return None if name is None else load_encoder(name, model=model, device=device)
-
-
-def _embedder(name: str | None, model: str | None, device: str | None) -> Embedder | None:
-    from genseg.embedder import load_embedder
-
-    return None if name is None else load_embedder(name, model=model, device=device)
 
 
 def show(found: Evaluation) -> None:

@@ -11,14 +11,14 @@ from typing import Any, TypeAlias
 import numpy as np
 
 import genseg
-from genseg.batches import is_out_of_memory
-from genseg.embedder import Embedder
+from genseg.batches import sentence_of
+from genseg.embedder import Embedder, list_embedders, load_embedder
 from genseg.errors import GensegError, unknown
 from genseg.evaluation.baselines import METHODS, method_named, needs_model
 from genseg.evaluation.baselines.pooling import masks_with
 from genseg.evaluation.components import cleaned
 from genseg.evaluation.datasets import Dataset, Sample
-from genseg.evaluation.encoders import Encoder
+from genseg.evaluation.encoders import Encoder, load_encoder
 from genseg.evaluation.kept import Kept, Row
 from genseg.evaluation.protocols import protocol_named
 from genseg.evaluation.refinements import REFINEMENTS, refined
@@ -26,10 +26,11 @@ from genseg.evaluation.resolution import at_resolution
 from genseg.evaluation.results import Evaluation
 from genseg.evaluation.scene import Scene
 from genseg.evaluation.scoring import scored
-from genseg.interface import Backend
+from genseg.files import files_below
+from genseg.interface import Backend, ModelCard
 from genseg.naming import named_classes
 from genseg.recipe import Recipe, RecipeLike, load_recipe
-from genseg.registry import load_backend
+from genseg.registry import info_of, load_backend
 from genseg.segmenter import Segmenter
 
 Telling: TypeAlias = Callable[[str, str, int, int], None]
@@ -78,8 +79,8 @@ class Plan:
             keys = [keys[i] for i in np.linspace(0, len(keys) - 1, self.limit).round().astype(int)]
         self.keys = keys
 
-    def settings(self, recipe: Recipe, model: Mapping[str, Any], embedder: Embedder | None) -> dict[str, Any]:
-        """What masks depend on, but the method."""
+    def settings(self, recipe: Recipe, model: Mapping[str, Any]) -> dict[str, Any]:
+        """What masks depend on, but the method; ``model`` tells the weights."""
         left_out = ("keep_scores", "max_pixels", "batch_size")
         return {
             "genseg": genseg.__version__,
@@ -91,7 +92,6 @@ class Plan:
             "min_pixels": self.min_pixels,
             "seed": self.seed,
             "model": dict(model),
-            "embedder": None if embedder is None else embedder.name,
             "recipe": {key: value for key, value in asdict(recipe).items() if key not in left_out},
         }
 
@@ -108,12 +108,14 @@ def evaluate(
     limit: int | None = None,
     refine: str | None = None,
     min_pixels: int = 0,
-    encoder: Encoder | None = None,
-    embedder: Embedder | None = None,
+    encoder: str | None = None,
+    embedder: str | None = None,
+    embedder_model: str | None = None,
     seed: int = 0,
     model: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    load: Mapping[str, Any] | None = None,
     options: Sequence[str] = (),
     progress: Telling | None = None,
     **overrides: Any,
@@ -134,12 +136,15 @@ def evaluate(
         limit: See there.
         refine: See there.
         min_pixels: See there.
-        encoder: A vision encoder whose features are clustered in place of the backend's.
-        embedder: Names the masks, for the protocol ``open-vocabulary``.
+        encoder: A vision encoder whose features are clustered in place of the backend's; see
+            `genseg.evaluation.encoders.list_encoders`.
+        embedder: Names the masks, for the protocol ``open-vocabulary``; see `genseg.list_embedders`.
+        embedder_model: A local checkpoint or hub id in place of the embedder's own.
         seed: As for `genseg.Segmenter`.
-        model: Likewise.
+        model: Likewise, or the encoder's. Of a loaded backend: what tells its weights, as they have no name.
         device: Likewise.
         dtype: Likewise.
+        load: What else the backend's or encoder's factory takes.
         options: Recipe keys as ``key=value``, as on the command line.
         progress: Told how far the work is; see `Telling`.
         **overrides: Recipe keys, such as ``n_clusters=25``.
@@ -153,41 +158,31 @@ def evaluate(
     plan = Plan(dataset, methods, protocols, resolution, limit, refine, min_pixels, seed)
     if "open-vocabulary" in protocols and embedder is None:
         raise GensegError("the open-vocabulary protocol needs an embedder that names masks, such as maskclip; name one")
-    telling = progress or (lambda *_: None)
-    segmenter = None
+    telling, load = progress or (lambda *_: None), _given(load or {})
+    resolved = load_recipe(recipe or "paper", options=options, **overrides)  # a mistake is refused before a model loads
+    segmenter, reader, namer, source = None, None, None, {}
     if encoder is not None:
-        resolved = load_recipe(recipe or "paper", options=options, **overrides)
-        source: dict[str, Any] = {"encoder": encoder.name, "model": model, "files": files_of(model)}
+        reader = load_encoder(encoder, model=model, device=device, dtype=dtype, **load)
+        source = {**_source("encoder", encoder, reader.card, model, load), "dtype": dtype}
     elif any(needs_model(method) for method in methods):
-        load_recipe(recipe or "paper", options=options, **overrides)  # refuse a mistake before a model is loaded
+        card = info_of(backend).card if isinstance(backend, str) else None
         if isinstance(backend, str):
-            backend = load_backend(backend, model=model, device=device, dtype=dtype)
+            backend = load_backend(backend, model=model, device=device, dtype=dtype, **load)
         resolved = load_recipe(recipe or backend.preset, calibration=backend.recipe, options=options, **overrides)
         segmenter = Segmenter(backend, resolved, seed=seed)
-        source = {"backend": backend.name, "model": model, "files": files_of(model), "dtype": dtype}
-    else:
-        resolved, source = load_recipe(recipe or "paper", options=options, **overrides), {}
-    settings = plan.settings(resolved, source, embedder)
+        source = {**_source("backend", backend.name, card, model, load), "dtype": dtype}
+    if embedder is not None:
+        namer = load_embedder(embedder, model=embedder_model, device=device)
+        card = next(info.card for info in list_embedders() if info.name == embedder)
+        source |= {"names": _source("embedder", embedder, card, embedder_model, {})}
+    settings = plan.settings(resolved, source)
     kept = Kept(Path(out), settings)
-    maker = Maker(plan, kept, resolved, segmenter, encoder, embedder, telling)
-    failures = maker.run()
+    failures = Maker(plan, kept, resolved, segmenter, reader, namer, telling).run()
     keys = [key for key in plan.keys if key not in failures]
     if not keys:
         raise GensegError(f"no image is left to evaluate: {next(iter(failures.values()), 'the set is empty')}")
-    return measured(plan, kept, keys, failures, settings, lambda done, total: telling("", "score", done, total))
-
-
-def measured(
-    plan: Plan,
-    kept: Kept,
-    keys: Sequence[str],
-    failures: Mapping[str, str],
-    settings: Mapping[str, Any],
-    progress: Callable[[int, int], None],
-) -> Evaluation:
-    """Score the masks that are kept."""
-    scores = scored(kept, keys, plan.methods, plan.protocols, plan.dataset.n_classes, plan.seed, progress)
-    return Evaluation.of(plan.dataset, plan.methods, plan.protocols, scores, settings, kept, keys, failures)
+    scores = scored(kept, keys, methods, protocols, dataset.n_classes, seed, partial(telling, "", "score"))
+    return Evaluation.of(dataset, methods, protocols, scores, settings, kept, keys, failures)
 
 
 @dataclass
@@ -216,7 +211,7 @@ class Maker:
                     self._make(key, missing)
                     end = "done"
             except (GensegError, MemoryError, RuntimeError) as error:
-                failures[key], end = _sentence(error), "failed"
+                failures[key], end = sentence_of(error), "failed"
             self.telling(key, end, done, len(self.plan.keys))
         return failures
 
@@ -241,24 +236,18 @@ class Maker:
         if self.plan.min_pixels:
             masks = masks_with(scene, cleaned(masks.segments, self.plan.min_pixels))
         named = None
-        if self.embedder is not None and "open-vocabulary" in self.plan.protocols:
+        if self.embedder is not None:
             named = named_classes(masks.segments, sample.image, self.plan.dataset.classes, self.embedder)
         return Row(masks, named)
 
 
-def files_of(model: str | None) -> list[tuple[str, int]]:
-    """A local model's files by name and size; none for a backend's own or one of the hub."""
-    folder = Path(model) if model else None
-    if folder is None or not folder.exists():
-        return []
-    files = [folder] if folder.is_file() else sorted(file for file in folder.rglob("*") if file.is_file())
-    return [(str(file.relative_to(folder)) if file != folder else file.name, file.stat().st_size) for file in files]
+def _source(kind: str, name: str, card: ModelCard | None, model: str | None, load: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells one model's weights from another's: the caller's checkpoint, or what the factory says it loads."""
+    if model is not None:
+        return {kind: name, "model": model, "files": files_below(model), "load": dict(load)}
+    released = {"model": card.model, "revision": card.revision} if card else {}
+    return {kind: name, **released, "load": dict(load)}
 
 
-def _sentence(error: Exception) -> str:
-    """What a failure comes to; one that neither the user nor a larger machine can mend is raised again."""
-    if isinstance(error, GensegError):
-        return str(error)
-    if is_out_of_memory(error):
-        return "out of memory; choose a smaller size, such as size=256"
-    raise error
+def _given(load: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in load.items() if value is not None}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -89,16 +88,6 @@ class Kept:
         """A method's masks of an image."""
         arrays = _arrays(self._masks(method, key))
         return Row(Masks(arrays["segments"].astype(np.int32), arrays.get("embeddings")), arrays.get("named"))
-
-    def digest(self, methods: Sequence[str], keys: Sequence[str]) -> str:
-        """SHA-256 of the truths and masks themselves, to tell whether two evaluations measured the same."""
-        found = hashlib.sha256()
-        for key in keys:
-            for truth in self.truth(key):
-                found.update(truth.tobytes())
-            for method in methods:
-                found.update(self.row(method, key).masks.segments.tobytes())
-        return found.hexdigest()
 
     def _truth(self, key: str) -> Path:
         return self.folder / "truths" / f"{key}.npz"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -23,11 +25,13 @@ class Scores:
         scores: By method and protocol.
         unmeasured: Why a method has no figures under a protocol.
         ranking: Each image's mIoU under the first pair, by its key.
+        digest: SHA-256 of the truths and segments, to tell whether two evaluations measured the same.
     """
 
     scores: dict[Pair, Score] = field(default_factory=dict)
     unmeasured: dict[Pair, str] = field(default_factory=dict)
     ranking: dict[str, float] = field(default_factory=dict)
+    digest: Any = field(default_factory=hashlib.sha256)
 
 
 def scored(
@@ -83,8 +87,11 @@ def scored(
 def _add(found: Scores, rules: dict[Pair, Protocol], kept: Kept, key: str, truths: list[Truth]) -> None:
     """Add an image to every score."""
     first = next(iter(rules))
+    for truth in truths:
+        found.digest.update(truth.labels.tobytes())
     for method in dict.fromkeys(method for method, _ in rules):
         seen, views = _seen(kept, key, method, truths)
+        found.digest.update(seen.segments.tobytes())
         for pair, rule in rules.items():
             if pair[0] == method:
                 record = measured(seen, [rule.classes(view) for view in views])

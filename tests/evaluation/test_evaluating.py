@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from colours import registry
 from genseg.cli import app
 from genseg.errors import GensegError
 from genseg.evaluation.datasets import Dataset, load_dataset
 from genseg.evaluation.evaluating import evaluate
+from genseg_backends import tiny
 
 COLOURS = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200]], dtype=np.uint8)
 FREE = {"methods": ("grid", "slic"), "protocols": ("oracle", "per-image-hungarian"), "resolution": "full"}
@@ -81,6 +84,28 @@ def test_another_setting_does_not_mix_with_what_is_kept(data: Dataset, tmp_path:
     evaluate(data, tmp_path / "out", n_clusters=4, **FREE)
     with pytest.raises(GensegError, match="another recipe; choose another output folder"):
         evaluate(data, tmp_path / "out", n_clusters=5, **FREE)
+
+
+def test_other_weights_do_not_mix_with_what_is_kept(data: Dataset, tmp_path: Path) -> None:
+    settings = {**FREE, "methods": ("naive",), "limit": 1, "size": 64, "margin": 0, "n_clusters": 4}
+    model = tmp_path / "model"
+    shutil.copytree(tiny.FOLDER, model)
+    evaluate(data, tmp_path / "out", **settings)
+    with pytest.raises(GensegError, match="another model"):
+        evaluate(data, tmp_path / "out", model=str(model), **settings)
+    with pytest.raises(GensegError, match="another model"):
+        evaluate(data, tmp_path / "out", load={"compile": False}, **settings)
+
+
+def test_names_are_kept_for_a_later_protocol(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("genseg.embedder._registry", registry)
+    settings = {"methods": ("slic",), "resolution": "full", "n_clusters": 4, "embedder": "colours"}
+    evaluate(data, tmp_path / "out", protocols=("oracle",), **settings)
+    witness = Witness()
+    found = evaluate(data, tmp_path / "out", protocols=("open-vocabulary",), progress=witness, **settings)
+    assert witness.stages.count("kept") == 5
+    assert found.results["figures"]["slic"]["open-vocabulary"]["accuracy"]["value"] > 0.8
+    assert found.results["settings"]["model"]["names"]["embedder"] == "colours"
 
 
 def test_a_protocol_that_needs_features_is_refused_for_a_method_without(data: Dataset, tmp_path: Path) -> None:
