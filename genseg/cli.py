@@ -23,6 +23,7 @@ from genseg._cli_evaluate import datasets, evaluate
 from genseg._cli_files import KINDS, check_writable, kinds_of, planned, sorted_out, write
 from genseg._cli_generate import generate
 from genseg._cli_names import in_words, naming
+from genseg._cli_reproduce import reproduce
 from genseg._cli_start import OFFLINE, go_offline, in_one_sentence, load_options
 from genseg.errors import GensegError
 
@@ -176,6 +177,7 @@ def segment(
 app.command(no_args_is_help=True)(in_one_sentence()(compare))
 app.command(no_args_is_help=True)(in_one_sentence()(evaluate))
 app.command(no_args_is_help=True)(in_one_sentence()(ablate))
+app.command(no_args_is_help=True)(in_one_sentence()(reproduce))
 app.command()(in_one_sentence()(datasets))
 app.command()(generate)
 app.command(no_args_is_help=True)(in_one_sentence()(calibrate))
