@@ -79,9 +79,9 @@ def _named(dataset: str, embedder: str, name: str, published: float) -> Row:
 
 
 FEATURES = (
-    "Features are those of the authors' notebook, the mean over 100 noise draws at t = 0; the paper's text has one "
-    "timestep, t_f = 1.",
-    "K = 25 is the notebook's; which K the tables have is not known (10 to 40 in the ablation, which is flat).",
+    "The recipe called paper reads features as the authors' notebook does, averaged over 100 noise draws at t = 0; the "
+    "paper's text has one timestep, t_f = 1.",
+    "Its K = 25 is the notebook's; which K the tables have is not known (10 to 40 in the ablation, which is flat).",
 )
 ENCODERS = (
     "DINO is ViT-B/8, CLIP is ViT-B/16: the last layer's patches, K clusters, scaled bilinearly. The paper's CLIP is "
@@ -101,7 +101,8 @@ EMERDIFF = Paper(
             (
                 *FEATURES,
                 "Images are cut to the centre square and scaled to 320 pixels, and from these to the model's own size.",
-                "With the curated list of images the split is val-curated, STEGO's; without it, all of val.",
+                "Where the curated list is, its images are measured (split val-curated, as STEGO's), else all of val; "
+                "which the paper has is not known.",
                 "k-means over the masks of the set starts once, and sees a sample of 20,000 masks and 32 MiB at most.",
                 *ENCODERS,
             ),

@@ -157,36 +157,41 @@ class Reproducer:
             except GensegError as error:
                 problems[name] = str(error)
         if not sets:
-            raise GensegError(
+            there = [problem for name, problem in problems.items() if (Path(self.root) / name).is_dir()]
+            nothing = (
                 f"{self.root} has none of the folders {', '.join(problems)}; unpack one of these data sets there, "
                 "'genseg datasets' says what to fetch"
             )
+            raise GensegError(there[0] if there else nothing)
         self._sets = sets
         needed = [job for job in self._asked if job.dataset in sets]
         problems |= self._models_missing(needed)
-        for job, asked in self._asked.items():
+        for job in self._asked:
             parts = (job.dataset, job.encoder or self._backend, job.embedder)
             if why := next((problems[part] for part in parts if part in problems), None):
                 self.why[job] = why
-            else:
-                plan = Plan(sets[job.dataset], [*asked.methods], [*asked.protocols], job.resolution, self.limit)
+        able = [job for job in self._asked if job not in self.why]
+        named = {job._replace(embedder=None) for job in able if job.embedder}
+        for job in able:
+            methods, protocols = map(list, self._asked[job])
+            if len(protocols) > 1 or job in named:  # else it makes masks for rows that cannot be run
+                plan = Plan(sets[job.dataset], methods, protocols, job.resolution, self.limit)
                 self.jobs[job] = len(plan.keys)
         if not self.jobs:
-            raise GensegError(f"no row can be run: {self.why[needed[0]]}")
+            raise GensegError(f"no row can be run: {next(self.why[job] for job in needed if job in self.why)}")
 
     def _models_missing(self, jobs: Sequence[Job]) -> dict[str, str]:
         """Why a backend, encoder or embedder cannot be loaded, by its name."""
-        place: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
         problems: dict[str, str] = {}
         if any(job.encoder is None for job in jobs):
             try:
-                load_backend(self._backend, model=self.model, **place, **self.load)
+                load_backend(self._backend, model=self.model, device=self.device, dtype=self.dtype, **self.load)
             except GensegError as error:
                 problems[self._backend] = str(error)
         for kind, load in (("encoder", load_encoder), ("embedder", load_embedder)):
             for name in dict.fromkeys(getattr(job, kind) for job in jobs if getattr(job, kind)):
                 try:
-                    load(name, model=self.weights.get(name), **place)
+                    load(name, model=self.weights.get(name), device=self.device)
                 except GensegError as error:
                     problems[name] = f"{error} (weights: {name}=CHECKPOINT)"
         return problems

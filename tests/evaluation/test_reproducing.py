@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import layouts
@@ -21,15 +20,18 @@ from genseg.errors import GensegError
 from genseg.evaluation.baselines import METHODS
 from genseg.evaluation.datasets import list_datasets, load_dataset
 from genseg.evaluation.evaluating import evaluate
+from genseg.evaluation.kept import Row
 from genseg.evaluation.protocols import PROTOCOLS
 from genseg.evaluation.published import PAPERS
 from genseg.evaluation.reproducing import Reproducer
 from genseg.evaluation.reproduction import in_points
 from genseg.evaluation.resolution import RESOLUTIONS
+from genseg.evaluation.scene import Masks
 from genseg.hookspecs import hookimpl
 from genseg.plugins import Plugins
 
 QUICK = ["size=64", "margin=0", "draws=1", "n_init=1", "replay_steps=1", "n_clusters=4"]
+KEY = "ADE_val_00000001"
 TOWER = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 
 
@@ -137,25 +139,23 @@ def test_masks_are_named_and_not_made_again(root: Path, tmp_path: Path) -> None:
     assert {job.folder: images for job, images in reproducer.jobs.items()} == {
         "ade20k-150-full": 1, "ade20k-150-full-maskclip": 1,
     }  # fmt: skip
-    found = reproducer.run(tmp_path)
-    row = found.rows[0]
+    made = evaluate(
+        load_dataset("ade20k-150", root / "ade20k-150"), tmp_path / "ade20k-150-full", options=QUICK, limit=1,
+        recipe="paper", methods=["modulation"], resolution="full",
+    ).kept  # fmt: skip
+    halves = np.repeat([[1, 0]], layouts.W // 2, axis=1).repeat(layouts.H, axis=0).astype(np.int32)
+    made.keep("modulation", KEY, Row(Masks(halves, np.zeros((2, 3), dtype=np.float32)), None))
+    told = []
+    row = reproducer.run(tmp_path, lambda key, stage, *_: told.append((key, stage))).rows[0]
+    assert (f"ade20k-150-full/{KEY}", "kept") in told
+    assert (f"ade20k-150-full-maskclip/{KEY}", "done") in told
     assert (row["name"], row["protocol"], row["published"]) == ("MaskCLIP + EmerDiff", "open-vocabulary", 15.9)
     assert row["model"]["names"]["embedder"] == "maskclip"
-    apart = evaluate(
-        load_dataset("ade20k-150", root / "ade20k-150"), tmp_path / "apart", options=QUICK, recipe="paper", limit=1,
-        methods=["modulation"], protocols=["open-vocabulary"], embedder="maskclip", resolution="full",
-    )  # fmt: skip
-    assert row["ours"]["value"] == 100 * apart.results["figures"]["modulation"]["open-vocabulary"]["miou"]["value"]
-    shutil.rmtree(tmp_path / "ade20k-150-full-maskclip")
-    halves = np.repeat(np.array([[1, 0]], dtype=np.int32), 10, axis=1).repeat(layouts.H, axis=0)
-    segments = tmp_path / "ade20k-150-full/masks/modulation/ADE_val_00000001.npz"
-    np.savez(segments, segments=halves)
-    told = []
-    reproducer.run(tmp_path, lambda key, stage, *_: told.append((key, stage)))
-    assert ("ade20k-150-full/ADE_val_00000001", "kept") in told
-    assert ("ade20k-150-full-maskclip/ADE_val_00000001", "done") in told
-    with np.load(tmp_path / "ade20k-150-full-maskclip/masks/modulation/ADE_val_00000001.npz") as file:
+    with np.load(tmp_path / row["folder"] / f"masks/modulation/{KEY}.npz") as file:
         assert np.array_equal(file["segments"], halves)
+        assert file["named"].shape == (2,)
+    results = json.loads((tmp_path / row["folder"] / "results.json").read_text())
+    assert row["ours"]["value"] == 100 * results["figures"]["modulation"]["open-vocabulary"]["miou"]["value"]
 
 
 def test_a_row_that_fails_while_it_runs_says_why(tmp_path: Path) -> None:
@@ -182,6 +182,9 @@ def test_what_cannot_be_run_at_all_is_one_sentence(root: Path, tmp_path: Path) -
     assert "none of the folders coco-stuff-27, ade20k-150," in refused(data=tmp_path / "no")
     assert "none of the folders coco-stuff-27;" in refused("--table", "1")
     assert "there is no file or folder no/such/model" in refused("--model", "no/such/model", "--table", "2")
+    (tmp_path / "half/ade20k-150").mkdir(parents=True)
+    assert "ade20k-150 lacks" in refused(data=tmp_path / "half")
+    assert "no row can be run: " in refused("--table", "3")  # masks alone are no row
     assert "has the tables 1, 2, 3, not 4" in refused("--table", "4")
     assert "did you mean tcl" in refused("--weights", "tlc=file")
     assert "reads NAME=MODEL" in refused("--weights", "tcl")
