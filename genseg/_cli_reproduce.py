@@ -25,7 +25,7 @@ def reproduce(
         list[int] | None, typer.Option("--table", "-t", metavar="N", help="A table; repeatable. All unless given.")
     ] = None,
     backend: Annotated[
-        str | None, typer.Option("--backend", "-b", help="In place of the paper's model; see 'genseg backends'.")
+        str | None, typer.Option("--backend", "-b", help="In place of the paper's model, sd14; see 'genseg backends'.")
     ] = None,
     recipe: Annotated[str, typer.Option("--recipe", "-r", help="A preset, or a YAML file.")] = "paper",
     limit: Annotated[int | None, typer.Option(metavar="N", help="At most N images of a set, evenly spaced.")] = None,

@@ -217,6 +217,9 @@ class Reproducer:
         """Where this run, as it was asked for, is another than the paper's."""
         if self._backend != self._paper.backend:
             yield f"The model is {self._backend}; the paper's is {self._paper.backend}."
+        given = {self._backend: self.model} if self.model else {}
+        for name, weights in (given | dict(self.weights)).items():
+            yield f"The weights of {name} are those of {weights}."
         if self.limit is not None:
             yield f"At most {self.limit} images of a set are measured, evenly spaced over it; the paper has all."
         own = asdict(load_recipe("paper"))

@@ -118,6 +118,7 @@ def test_rows_stand_beside_the_published_figures(root: Path, clip: Path, tmp_pat
     assert unpublished["model"]["encoder"] == "clip"
     assert r"& concept & EmerDiff & 4 & 33.1 & " in (out / "reproduction.tex").read_text()
     assert "paper's is sd14" in result.output
+    assert f"weights of clip are those of {clip}." in result.output
     assert "n_clusters=4 (25)" in result.output
     assert "At most 1 images" in result.output
 
