@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 import genseg
 from genseg import Cost, GensegError
-from genseg.cli import _spent, app
+from genseg._cli_result import spent
+from genseg.cli import app
 
 QUICK = ("size=64", "draws=1", "replay_steps=1", "n_init=1")
 MAIN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from genseg.cli import main; main()"
@@ -26,8 +27,8 @@ def run(*arguments: object):
     return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
 
 
-def refused(result, *parts: str) -> None:
-    assert result.exit_code == 2
+def refused(result, *parts: str, code: int = 2) -> None:
+    assert result.exit_code == code
     assert result.stderr.startswith("genseg: ")
     assert result.stderr.count("\n") == 1
     assert all(part in result.stderr for part in parts), result.stderr
@@ -80,8 +81,8 @@ def test_the_cost_of_several_images_is_their_mean_by_the_stages_that_count():
         Cost(50, seconds={"read": 0.04, "features": 0.2, "cluster": 0.1, "modulate": 1.2}),
         Cost(62, seconds={"read": 0.02, "features": 0.4, "cluster": 0.04, "modulate": 2.0}),
     ]
-    assert _spent(costs) == "2.0 s (features 0.3, modulate 1.6), 56 model evaluations"
-    assert _spent([Cost(1, seconds={"read": 0.03})]) == "0.0 s, 1 model evaluations"
+    assert spent(costs) == "2.0 s (features 0.3, modulate 1.6), 56 model evaluations"
+    assert spent([Cost(1, seconds={"read": 0.03})]) == "0.0 s, 1 model evaluations"
 
 
 def test_files_that_exist_are_left_alone_and_no_model_is_loaded(done, folder):
@@ -173,7 +174,7 @@ def test_out_of_memory_names_the_way_out(photo, tmp_path):
         result = run("segment", tmp_path / "a.png", "draws=1", "size=4096", "-o", tmp_path / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)
-    refused(result, "out of memory", "halved", "smaller size", "--load offload=true")
+    refused(result, "a.png: out of memory", "halved", "smaller size", "--load offload=true", code=1)
     assert not (tmp_path / "out").exists()
 
 
