@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -117,7 +116,7 @@ def _facts(found: Segmentation) -> dict[str, Any]:
 def can_show(console: Console) -> bool:
     """Whether a picture can be seen: on a real terminal that is wide enough, with colours and half blocks."""
     colours = console.color_system in ("256", "truecolor") and not console.no_color
-    return colours and sys.stdout.isatty() and console.encoding.startswith("utf") and console.width >= 2 * BESIDE
+    return colours and console.file.isatty() and console.encoding.startswith("utf") and console.width >= 2 * BESIDE
 
 
 def pictured(found: Segmentation, width: int) -> Table:
