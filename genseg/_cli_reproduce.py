@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from genseg import _cli_complete as complete
 from genseg._cli_bars import Bars
 from genseg._cli_files import check_writable
 from genseg._cli_start import OFFLINE, go_offline, load_options
@@ -18,16 +19,20 @@ def reproduce(
     data: Annotated[
         Path, typer.Option("--data", "-d", metavar="ROOT", help="Holds a folder for each data set, named as it is.")
     ],
-    options: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys such as n_clusters=30.")
-    ] = None,
+    options: complete.Keys = None,
     tables: Annotated[
         list[int] | None, typer.Option("--table", "-t", metavar="N", help="A table; repeatable. All unless given.")
     ] = None,
     backend: Annotated[
-        str | None, typer.Option("--backend", "-b", help="In place of the paper's model, sd14; see 'genseg backends'.")
+        str | None,
+        typer.Option(
+            "--backend",
+            "-b",
+            help="In place of the paper's model, sd14; see 'genseg backends'.",
+            autocompletion=complete.plugins("backend"),
+        ),
     ] = None,
-    recipe: Annotated[str, typer.Option("--recipe", "-r", help="A preset, or a YAML file.")] = "paper",
+    recipe: complete.Recipe = None,
     limit: Annotated[int | None, typer.Option(metavar="N", help="At most N images of a set, evenly spaced.")] = None,
     model: Annotated[str | None, typer.Option(help="A local checkpoint or hub id in place of the backend's.")] = None,
     weights: Annotated[
@@ -43,7 +48,7 @@ def reproduce(
     ),
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same result.")] = 0,
     device: Annotated[str | None, typer.Option(help="A torch device; else CUDA where there is one.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32 (the default), float16 or bfloat16.")] = None,
+    dtype: complete.Dtype = None,
     offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
 ) -> None:
     """Run a paper's tables and print our figures beside the published ones; write reproduction.json, .md and .tex.
@@ -60,7 +65,7 @@ def reproduce(
         data,
         tables or (),
         backend,
-        recipe,
+        recipe or "paper",
         options or (),
         limit,
         chosen,

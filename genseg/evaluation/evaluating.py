@@ -13,7 +13,7 @@ import numpy as np
 import genseg
 from genseg.batches import sentence_of
 from genseg.embedder import Embedder, list_embedders, load_embedder
-from genseg.errors import GensegError, unknown
+from genseg.errors import GensegError, NothingLeftError, unknown
 from genseg.evaluation.baselines import METHODS, method_named, needs_model
 from genseg.evaluation.baselines.pooling import masks_with
 from genseg.evaluation.components import cleaned
@@ -185,7 +185,7 @@ def evaluate(
     failures = Maker(plan, kept, resolved, segmenter, reader, namer, telling, lent).run()
     keys = [key for key in plan.keys if key not in failures]
     if not keys:
-        raise GensegError(f"no image is left to evaluate: {next(iter(failures.values()), 'the set is empty')}")
+        raise NothingLeftError(f"no image is left to evaluate: {next(iter(failures.values()), 'the set is empty')}")
     scores = scored(kept, keys, methods, protocols, dataset.n_classes, seed, partial(telling, "", "score"))
     return Evaluation.of(dataset, methods, protocols, scores, settings, kept, keys, failures)
 

@@ -140,6 +140,11 @@ class Evaluation:
             f"K = {settings['recipe']['n_clusters']}; in brackets, 95 % bootstrap intervals over images"
         )
 
+    def _repr_html_(self) -> str:
+        from genseg.markup import table
+
+        return table(self.rows(), self.caption())
+
     def plot(self) -> Figure:
         """Draw mIoU and boundary F of each method with intervals, protocols side by side, and return the figure."""
         import matplotlib.pyplot as plt
