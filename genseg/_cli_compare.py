@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from genseg import _cli_options as opt
 from genseg._cli_bars import Bars
 from genseg._cli_files import check_writable, sorted_out
 from genseg.errors import GensegError
@@ -26,23 +27,22 @@ def compare(
         ),
     ],
     backends: Annotated[str, typer.Option("--backends", "-b", metavar="A,B,...", help="See 'genseg backends'.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where files go.")] = Path("genseg-report"),
-    recipe: Annotated[
-        str | None, typer.Option("--recipe", "-r", help="A preset (see 'genseg recipes') or a YAML file.")
-    ] = None,
+    out: opt.Out = Path("genseg-report"),
+    recipe: opt.Recipe = None,
     clusters: Annotated[
         int | None, typer.Option("--clusters", "-k", metavar="K", help="Number of clusters, for all; else 25.")
     ] = None,
     labels: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Ground truth: DIR/NAME.png, a class a pixel; 255 is ignored.")
     ] = None,
+    protocol: opt.Protocols = "oracle",
     model: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=MODEL", help="A local checkpoint or hub id for one of the backends; repeatable."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same result.")] = 0,
-    device: Annotated[str | None, typer.Option(help="A torch device; else CUDA where there is one.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32 (the default), float16 or bfloat16.")] = None,
+    device: opt.Device = None,
+    dtype: opt.Dtype = None,
 ) -> None:
     """Compare models on the same images; write index.html, comparison.json, images.csv and pairs.csv.
 
@@ -65,6 +65,7 @@ def compare(
             recipe,
             out=out,
             truths=None if labels is None else {image.stem: labels / f"{image.stem}.png" for image in images},
+            protocols=opt.protocols_in(protocol),
             seed=seed,
             device=device,
             dtype=dtype,

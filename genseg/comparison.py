@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -15,7 +15,12 @@ import numpy.typing as npt
 
 import genseg
 from genseg.evaluation.agreement import ari, boundary_f, explains, matched_iou
-from genseg.evaluation.metrics import ImageFigures, interval, measure_image, resamples, set_figures
+from genseg.evaluation.bootstrap import Means, weights
+from genseg.evaluation.kept import Row
+from genseg.evaluation.metrics import Floats, Labels, interval
+from genseg.evaluation.protocols import PROTOCOLS, Record
+from genseg.evaluation.scene import Masks
+from genseg.evaluation.scoring import Pair, scored
 from genseg.files import write_whole
 from genseg.images import ImageLike
 from genseg.recipe import Recipe
@@ -25,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-PROTOCOLS = {
+FIGURES = {
     "segments": "clusters that at least one pixel has",
     "seconds": "wall time of segmenting one image, loading the model not counted",
     "evaluations": "rows sent through the network, each at one timestep",
@@ -34,23 +39,35 @@ PROTOCOLS = {
     "so that a backend's is at least that of those before it",
     "reconstruction_rmse": "of what the model regenerates unperturbed, to its input image in [-1, 1]",
     "reconstruction_psnr": "likewise, in dB for a data range of 2",
-    "oracle_accuracy": "share of measured pixels, each segment given the class that most of its pixels have",
-    "oracle_miou": "mean IoU over classes, segments given classes likewise; a set's is of its accumulated confusion",
-    "oracle_boundary_f": "F of boundaries within 2 pixels, segments given classes likewise",
     "ari": "adjusted Rand index over pixels",
     "matched_miou": "mean IoU over the one-to-one matching of segments, those left over counting as 0",
     "boundary_f": "F of boundaries within 2 pixels",
     "first_explains_second": "share of pixels right, each of the first's segments taking the second's it has most of",
     "second_explains_first": "the same the other way round",
 }
-"""What each figure is."""
+"""What each figure is that needs no ground truth."""
 
-ORACLE = {"accuracy": "oracle_accuracy", "miou": "oracle_miou", "boundary_f": "oracle_boundary_f"}
-"""Names here of figures of `genseg.evaluation.metrics`."""
+TRUE = {
+    "miou": "mean IoU over classes",
+    "accuracy": "share of measured pixels that are right",
+    "boundary_f": "F of boundaries within 2 pixels",
+}
+"""Likewise those against ground truth, whose names have their protocol's before them: ``oracle_miou``."""
+
+
+def meaning(name: str) -> str:
+    """What a figure is, and under which protocol."""
+    if name in FIGURES:
+        return FIGURES[name]
+    protocol, _, figure = name.partition("_")
+    return f"{TRUE[figure]}; {PROTOCOLS[protocol].rule}"
 
 
 class Failure(NamedTuple):
-    """What is left out: an image, or for ``image=""`` a backend; ``backend=""`` where no backend is at fault."""
+    """What is left out: an image, or for ``image=""`` a backend or its figures under a protocol.
+
+    ``backend=""`` where no backend is at fault.
+    """
 
     backend: str
     image: str
@@ -88,18 +105,21 @@ class Photo(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Several models on the same images. `PROTOCOLS` says what each figure is.
+    """Several models on the same images. `meaning` says what each figure is.
 
     Attributes:
         images: A row for each image and backend: ``image``, ``backend``, ``segments``, ``seconds``, ``evaluations``,
-            ``decodes``, ``peak_memory``, ``reconstruction_rmse``, ``reconstruction_psnr``; with ground truth also
-            ``oracle_accuracy``, ``oracle_miou`` and ``oracle_boundary_f``.
+            ``decodes``, ``peak_memory``, ``reconstruction_rmse``, ``reconstruction_psnr``; with ground truth also,
+            for each protocol, such as ``oracle_miou``, ``oracle_accuracy`` and ``oracle_boundary_f``.
         pairs: A row for each image and pair of backends: ``image``, ``first``, ``second``, ``ari``, ``matched_miou``,
             ``boundary_f``, ``first_explains_second``, ``second_explains_first``.
         summary: A row for each figure of a backend (``first``; ``second`` is empty) or pair over the images:
-            ``mean``, the bootstrap's 95 % interval from ``low`` to ``high``, and its ``protocol``.
+            ``mean``, the bootstrap's 95 % interval from ``low`` to ``high``, and its ``protocol``: what it is. mIoU
+            and accuracy against ground truth are of all pixels of the set together, but for the protocols that
+            average over images.
         failures: What was left out, and why: ``backend``, ``image``, ``problem``.
         recipes: The resolved recipe of each backend, in the order in which they ran.
+        protocols: By which ground truth was measured; none without.
         seed: The seed.
         folder: Where the segmentations are kept.
     """
@@ -109,6 +129,7 @@ class Comparison:
     summary: DataFrame
     failures: DataFrame
     recipes: Mapping[str, Recipe]
+    protocols: Sequence[str]
     seed: int
     folder: Path
     _scratch: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False)
@@ -131,7 +152,7 @@ class Comparison:
         what = {
             "genseg": genseg.__version__,
             "seed": self.seed,
-            "protocols": PROTOCOLS,
+            "protocols": dict(zip(self.summary["figure"], self.summary["protocol"], strict=True)),
             "recipes": {name: asdict(recipe) for name, recipe in self.recipes.items()},
         }
         for name in ("summary", "images", "pairs", "failures"):
@@ -167,6 +188,7 @@ class Comparison:
 def compared(
     photos: Sequence[Photo],
     recipes: Mapping[str, Recipe],
+    protocols: Sequence[str],
     failures: Sequence[Failure],
     seed: int,
     folder: Path,
@@ -175,47 +197,86 @@ def compared(
     """Measure the segmentations that are kept in a folder; those of one image are in memory at a time."""
     from pandas import DataFrame
 
-    own: dict[str, list[ImageFigures]] = {name: [] for name in recipes}
-    both: dict[tuple[str, str], list[ImageFigures]] = {pair: [] for pair in combinations(recipes, 2)}
-    n_classes = max(photo.classes for photo in photos)
+    own: dict[tuple[str, str], dict[str, Any]] = {}
+    both: dict[tuple[str, str, str], dict[str, Any]] = {}
     for photo in photos:
-        truth = None if photo.truth is None else photo.truth()
         labels = {}
         for name in recipes:
             files = photo.files(folder, name)
             found = Segmentation.load(files.result)
             labels[name] = found.labels
-            scalars = _cost(found) | _reconstruction(files.sidecar)
-            measured = None if truth is None else measure_image(found.labels, [truth], n_classes)
-            scalars |= {} if measured is None else {key: measured.scalars[key] for key in ORACLE}
-            own[name].append(ImageFigures(scalars, None if measured is None else measured.table))
-        for pair, figures in both.items():
-            figures.append(ImageFigures(_agreement(*(labels[name] for name in pair)), None))
-    names = [photo.name for photo in photos]
-    subjects = {(name, ""): figures for name, figures in own.items()} | both
+            own[photo.name, name] = _cost(found) | _reconstruction(files.sidecar)
+        for first, second in combinations(recipes, 2):
+            both[photo.name, first, second] = _agreement(labels[first], labels[second])
+    keys = [photo.name for photo in photos]
+    summary = [row for name in recipes for row in _averaged(name, "", keys, [own[key, name] for key in keys], seed)]
+    if protocols:
+        true, unmeasured = _against_truth(photos, list(recipes), protocols, seed, folder, own)
+        summary, failures = [*summary, *true], [*failures, *unmeasured]
+    for pair in combinations(recipes, 2):
+        summary += _averaged(*pair, keys, [both[key, *pair] for key in keys], seed)
     return Comparison(
-        images=DataFrame(
-            [
-                {"image": name, "backend": backend} | _named(figures[i].scalars)
-                for i, name in enumerate(names)
-                for backend, figures in own.items()
-            ]
-        ),
+        images=DataFrame([{"image": key, "backend": name} | figures for (key, name), figures in own.items()]),
         pairs=DataFrame(
-            [
-                {"image": name, "first": first, "second": second} | figures[i].scalars
-                for i, name in enumerate(names)
-                for (first, second), figures in both.items()
-            ],
+            [{"image": key, "first": first, "second": second} | row for (key, first, second), row in both.items()],
             columns=["image", "first", "second", *PAIRWISE],
         ),
-        summary=DataFrame([row for subject, figures in subjects.items() for row in _summary(*subject, figures)]),
+        summary=DataFrame(summary),
         failures=DataFrame(failures, columns=list(Failure._fields)),
         recipes=recipes,
+        protocols=protocols,
         seed=seed,
         folder=folder,
         _scratch=scratch,
     )
+
+
+@dataclass(frozen=True)
+class _Segmentations:
+    """The segmentations of a comparison, as `scored` reads them."""
+
+    photos: Mapping[str, Photo]
+    folder: Path
+
+    def truth(self, key: str) -> Sequence[Labels]:
+        """An image's one truth."""
+        read = self.photos[key].truth
+        assert read is not None
+        return [read()]
+
+    def row(self, method: str, key: str) -> Row:
+        """A backend's segments of an image; the embedding of each is its cluster's."""
+        found = Segmentation.load(self.photos[key].files(self.folder, method).result)
+        return Row(Masks(found.labels, found.embeddings), None)
+
+
+def _against_truth(
+    photos: Sequence[Photo],
+    backends: Sequence[str],
+    protocols: Sequence[str],
+    seed: int,
+    folder: Path,
+    own: Mapping[tuple[str, str], dict[str, Any]],
+) -> tuple[list[dict[str, Any]], list[Failure]]:
+    """Add figures against ground truth to those of each image and backend.
+
+    Returns:
+        Rows of `Comparison.summary`, and which backends have no figures under a protocol.
+    """
+
+    def add(key: str, pair: Pair, record: Record) -> None:
+        backend, protocol = pair
+        own[key, backend].update({f"{protocol}_{name}": record.figures[name] for name in TRUE})
+
+    source = _Segmentations({photo.name: photo for photo in photos}, folder)
+    n_classes = max(photo.classes for photo in photos)
+    found = scored(source, list(source.photos), backends, protocols, n_classes, seed, each=add)
+    rows = [
+        _summed(backend, "", f"{protocol}_{name}", score.values(name))
+        for (backend, protocol), score in found.scores.items()
+        for name in TRUE
+    ]
+    return rows, [Failure(backend, "", f"{protocol}: {why}") for (backend, protocol), why in found.unmeasured.items()]
 
 
 def _cost(found: Segmentation) -> dict[str, float]:
@@ -241,19 +302,18 @@ def _agreement(first: Any, second: Any) -> dict[str, float]:
     return {name: measure(first, second) for name, measure in PAIRWISE.items()}
 
 
-def _named(scalars: Mapping[str, Any]) -> dict[str, Any]:
-    return {ORACLE.get(key, key): value for key, value in scalars.items()}
+def _averaged(
+    first: str, second: str, keys: Iterable[str], images: Sequence[Mapping[str, float]], seed: int
+) -> list[dict[str, Any]]:
+    """Rows of `Comparison.summary`: means over images, of the figures of each."""
+    means = Means(images[0])
+    for key, figures in zip(keys, images, strict=True):
+        means.add(figures, weights(key, seed))
+    return [_summed(first, second, figure, means.values(figure)) for figure in means.names]
 
 
-def _summary(first: str, second: str, images: Sequence[ImageFigures]) -> list[dict[str, Any]]:
-    """Rows of `Comparison.summary`."""
-    weights = resamples(len(images))
-    means, drawn = set_figures(images), set_figures(images, weights)
-    if not second:
-        means, drawn = _named(means), _named(drawn)
-    rows = []
-    for figure, mean in means.items():
-        low, high = interval(drawn[figure])
-        row = {"first": first, "second": second, "figure": figure, "mean": float(mean[0]), "low": low, "high": high}
-        rows.append(row | {"protocol": PROTOCOLS[figure]})
-    return rows
+def _summed(first: str, second: str, figure: str, values: Floats) -> dict[str, Any]:
+    """A row of `Comparison.summary`: a figure of the set and of each resample, [1 + D]."""
+    low, high = interval(values[1:])
+    row = {"first": first, "second": second, "figure": figure, "mean": float(values[0]), "low": low, "high": high}
+    return row | {"protocol": meaning(figure)}

@@ -20,7 +20,7 @@ from genseg.evaluation.components import cleaned
 from genseg.evaluation.datasets import Dataset, Sample
 from genseg.evaluation.encoders import Encoder, load_encoder
 from genseg.evaluation.kept import Kept, Row
-from genseg.evaluation.protocols import protocol_named
+from genseg.evaluation.protocols import check_protocols
 from genseg.evaluation.refinements import REFINEMENTS, refined
 from genseg.evaluation.resolution import at_resolution
 from genseg.evaluation.results import Evaluation
@@ -51,6 +51,7 @@ class Plan:
         refine: One of `genseg.evaluation.refinements.REFINEMENTS`, applied to every method; None for none.
         min_pixels: Connected components smaller than this are merged into their neighbours, of every method.
         seed: Fixes every random draw.
+        named: Whether masks are given classes by an embedder, as the protocol ``open-vocabulary`` needs.
     """
 
     dataset: Dataset
@@ -61,6 +62,7 @@ class Plan:
     refine: str | None = None
     min_pixels: int = 0
     seed: int = 0
+    named: bool = False
     keys: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,8 +72,7 @@ class Plan:
             raise GensegError(f"seed must be at least 0, not {self.seed}")
         if self.limit is not None and self.limit < 1:
             raise GensegError(f"limit must be at least 1, not {self.limit}")
-        for name in self.protocols:
-            protocol_named(name, self.dataset.n_classes, self.seed)
+        check_protocols(self.protocols, has_classes=self.dataset.n_classes is not None, named=self.named)
         if self.refine is not None and self.refine not in REFINEMENTS:
             raise unknown("refinement", self.refine, REFINEMENTS)
         keys = list(self.dataset.keys)
@@ -155,9 +156,7 @@ def evaluate(
     Raises:
         GensegError: If no image can be used, ``out`` holds another evaluation, or for an unknown name.
     """
-    plan = Plan(dataset, methods, protocols, resolution, limit, refine, min_pixels, seed)
-    if "open-vocabulary" in protocols and embedder is None:
-        raise GensegError("the open-vocabulary protocol needs an embedder that names masks, such as maskclip; name one")
+    plan = Plan(dataset, methods, protocols, resolution, limit, refine, min_pixels, seed, embedder is not None)
     telling, load = progress or (lambda *_: None), _given(load or {})
     resolved = load_recipe(recipe or "paper", options=options, **overrides)  # a mistake is refused before a model loads
     segmenter, reader, namer, source = None, None, None, {}
@@ -182,6 +181,8 @@ def evaluate(
     if not keys:
         raise GensegError(f"no image is left to evaluate: {next(iter(failures.values()), 'the set is empty')}")
     scores = scored(kept, keys, methods, protocols, dataset.n_classes, seed, partial(telling, "", "score"))
+    if not scores.scores:
+        raise GensegError(next(iter(scores.unmeasured.values())))
     return Evaluation.of(dataset, methods, protocols, scores, settings, kept, keys, failures)
 
 
