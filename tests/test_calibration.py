@@ -80,6 +80,37 @@ def test_truths_are_scaled_and_the_ignored_does_not_count():
     assert (score, terms) == (1, {"oracle_miou": 1, "oracle_boundary_f": 1})
 
 
+TILES = np.repeat(np.repeat(np.array([[0, 1], [2, 3]], np.int32), 16, axis=0), 16, axis=1)  # four segments
+
+
+def labelled(protocol: str, truths: list[np.ndarray], embeddings: list[list[int]]) -> tuple[float, dict[str, float]]:
+    """The score of images whose segments are `TILES`, by the embedding of each segment along one axis."""
+    criterion = Labelled(truths, [(32, 32)] * len(truths), protocol)
+    rows = [
+        criterion.measure(i, BLACK_AND_WHITE, [Found(TILES, np.array(each, np.float32)[:, None], maps_of(TILES))])
+        for i, each in enumerate(embeddings)
+    ]
+    return criterion.score(rows)
+
+
+@pytest.mark.parametrize("protocol", ["traditional", "concept"])
+def test_a_protocol_that_learns_sees_all_images_before_it_scores_any(protocol):
+    left, top = halves(16), halves(16).T.copy()
+    # What is left, or above, is at 0 and the rest at 9: the same embedding in either image.
+    score, terms = labelled(protocol, [left, top], [[0, 9, 0, 9], [0, 0, 9, 9]])
+    assert terms == pytest.approx({f"{protocol}_miou": 1, f"{protocol}_boundary_f": 1})
+    assert score == pytest.approx(1)
+    # Alone, the second would be perfect too; beside the first, whose classes are the other way round, half is wrong.
+    _, terms = labelled(protocol, [left, top], [[9, 0, 9, 0], [0, 0, 9, 9]])
+    assert terms[f"{protocol}_miou"] < 0.5
+
+
+def test_a_matching_in_each_image_leaves_segments_over():
+    _, terms = labelled("per-image-hungarian", [halves(16)], [[0] * 4])
+    assert terms["per-image-hungarian_miou"] == pytest.approx(0.5)  # one quarter of the image for each half
+    assert labelled("oracle", [halves(16)], [[0] * 4])[1]["oracle_miou"] == 1
+
+
 # --- the search -----------------------------------------------------------------------------------------------------
 
 
@@ -135,6 +166,35 @@ def test_labels_are_what_counts_where_there_are_some(tiny, photo):
     assert found.best.score == pytest.approx(np.mean(list(found.best.terms.values())))
     regions = genseg.calibrate(tiny, [photo], truths=[[truth, 1 - truth]], grid=STAY | {"strength": []}, **QUICK)
     assert regions.best.terms["oracle_miou"] == pytest.approx(found.trials[0].terms["oracle_miou"])
+
+
+def test_trials_under_another_protocol_are_others(tiny, photo, tmp_path):
+    truths = [np.tile((np.arange(96) >= 48).astype(np.uint8), (64, 1))]
+    settings = {"truths": truths, "grid": STAY | {"strength": []}, "out": tmp_path / "trials.jsonl"} | QUICK
+    found = {name: genseg.calibrate(tiny, [photo], protocol=name, **settings) for name in ("oracle", "concept")}
+    assert set(found["concept"].best.terms) == {"concept_miou", "concept_boundary_f"}
+    assert found["concept"].criterion == "mean of concept mIoU and boundary F"
+    assert found["oracle"].best.key != found["concept"].best.key
+
+
+def test_a_setting_that_a_protocol_cannot_score_scores_zero_with_the_reason(tiny, photo):
+    truths = [np.tile(np.arange(96) // 10, (64, 1))]
+    with pytest.raises(GensegError, match="traditional protocol makes 10 clusters of 3 masks"):
+        genseg.calibrate(tiny, [photo], truths=truths, protocol="traditional", grid=STAY | {"strength": []}, **QUICK)
+
+
+@pytest.mark.parametrize(
+    ("truths", "protocol", "message"),
+    [
+        ([np.zeros((64, 96), int)], "orakle", "did you mean oracle"),
+        ([np.zeros((64, 96), int)], "open-vocabulary", "needs an embedder that names masks"),
+        ([[np.zeros((64, 96), int)]], "concept", "needs classes"),
+        (None, "concept", "give the truths too"),
+    ],
+)
+def test_a_protocol_that_cannot_be_is_refused_before_a_model_is_loaded(photo, truths, protocol, message):
+    with pytest.raises(GensegError, match=message):
+        genseg.calibrate("sd15", [photo], truths=truths, protocol=protocol, model="no/such/folder")
 
 
 def test_a_run_that_is_begun_again_tries_nothing_twice(tiny, photo, tmp_path):

@@ -14,10 +14,11 @@ from PIL import Image
 
 import genseg
 from genseg import GensegError, comparing
-from genseg.evaluation import agreement, metrics
+from genseg.evaluation import agreement
 from genseg.evaluation.protocols import PROTOCOLS, Seen, Truth, measured, protocol_named
 from genseg_backends.stable_diffusion import StableDiffusion
 from models import sd_parts, write_sd_checkpoint
+from oracle_reference import accuracy, confusion, mean_iou, measure_image, oracle_labels
 
 QUICK = {"n_clusters": 3, "n_init": 1, "draws": 1, "replay_steps": 1, "size": 64, "margin": 0, "device": "cpu"}
 TRUTHS = [np.tile((np.arange(96) >= 40).astype(int), (64, 1)), np.tile(np.arange(64) // 22, (64, 1))]
@@ -225,11 +226,9 @@ def test_each_image_and_backend_has_a_row_of_what_the_segmentation_says(found):
         assert row.seconds == pytest.approx(sum(seg.cost.seconds.values()))
         assert (row.evaluations, row.decodes) == (seg.cost.evaluations, seg.cost.decodes)
         truth = TRUTHS[int(row.image[-1])]
-        classes = metrics.oracle_labels(seg.labels, truth)
-        table = metrics.confusion(truth, classes, 3)
-        assert row.oracle_miou == metrics.mean_iou(table)
-        assert row.oracle_accuracy == metrics.pixel_accuracy(table)
-        assert row.oracle_boundary_f == metrics.boundary_scores(classes, truth)[2]
+        scores = measure_image(seg.labels, [truth], 3).scalars
+        oracle = [row.oracle_miou, row.oracle_accuracy, row.oracle_boundary_f]
+        assert oracle == pytest.approx([scores[key] for key in TRUE])
     errors = found.images.groupby("backend")["reconstruction_rmse"].max()
     assert errors["tiny"] < 1e-5 < 1e-3 < errors["sd14"]
 
@@ -263,10 +262,10 @@ def test_the_oracles_figures_of_a_set_are_those_of_its_accumulated_confusion(fou
     table = np.zeros((3, 3), int)
     for i, truth in enumerate(TRUTHS):
         labels = found.segmentation(f"image{i}", "tiny").labels
-        table += metrics.confusion(truth, metrics.oracle_labels(labels, truth), 3)
+        table += confusion(truth, oracle_labels(labels, truth), 3)
     figures = found.figures("tiny")
-    assert figures["oracle_miou"][0] == pytest.approx(metrics.mean_iou(table))
-    assert figures["oracle_accuracy"][0] == pytest.approx(metrics.pixel_accuracy(table))
+    assert figures["oracle_miou"][0] == pytest.approx(mean_iou(table))
+    assert figures["oracle_accuracy"][0] == pytest.approx(accuracy(table))
 
 
 @pytest.mark.parametrize("name", RULES)
