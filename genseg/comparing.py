@@ -18,11 +18,12 @@ import torch
 
 import genseg
 from genseg.batches import sentence_of
-from genseg.comparison import Comparison, Failure, Photo, compared
+from genseg.comparison import Comparison, Failure, Photo
 from genseg.errors import GensegError, unknown
 from genseg.evaluation.protocols import check_protocols
 from genseg.evaluation.reconstruction import reconstruction_error
 from genseg.evaluation.truth import TruthLike, load_truth
+from genseg.figures import compared
 from genseg.files import files_below, write_whole
 from genseg.images import ImageLike, load_image
 from genseg.interface import Backend

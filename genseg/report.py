@@ -17,8 +17,9 @@ from PIL import Image
 from scipy.optimize import linear_sum_assignment
 
 import genseg
-from genseg.comparison import FIGURES, TRUE, Comparison, meaning
+from genseg.comparison import Comparison
 from genseg.evaluation.metrics import overlaps
+from genseg.figures import FIGURES, TRUE, meaning
 from genseg.segmentation import Segmentation, palette
 
 if TYPE_CHECKING:
