@@ -22,7 +22,7 @@ from rich.table import Table
 
 import genseg
 from command import run
-from genseg.evaluation.metrics import ImageFigures, measure_image, set_figures
+from genseg.evaluation.protocols import Record
 from genseg.interface import Backend
 from quality import (
     ARGMAX,
@@ -34,7 +34,10 @@ from quality import (
     model_labels,
     parsed,
     provenance,
+    record_of,
     resolved,
+    score_of,
+    values_of,
     wide_console,
 )
 
@@ -65,14 +68,14 @@ def measure(backend: Backend, recipe: genseg.Recipe, sets: Sets, seed: int) -> d
     """Figures of one recipe: by set, and ``mean`` over sets; then by method; then by figure's name."""
     results: dict[str, dict[str, dict[str, float]]] = {}
     for name, (samples, n_classes) in sets.items():
-        images: dict[str, list[ImageFigures]] = {method: [] for method in METHODS}
+        records: dict[str, dict[str, Record]] = {method: {} for method in METHODS}
         for sample in samples:
             labels = model_labels(backend, sample.square, recipe, seed)
             for method in METHODS:
-                images[method].append(measure_image(labels[method], sample.truths, n_classes))
-        results[name] = {m: {k: float(v[0]) for k, v in set_figures(images[m]).items()} for m in METHODS}
-    shared = {m: set.intersection(*(set(results[s][m]) for s in sets)) for m in METHODS}
-    mean = {m: {k: float(np.mean([results[s][m][k] for s in sets])) for k in sorted(shared[m])} for m in METHODS}
+                records[method][sample.name] = record_of(labels[method], sample.truths, n_classes)
+        results[name] = {method: values_of(score_of(images, n_classes)) for method, images in records.items()}
+    names = results[next(iter(sets))][METHODS[0]]
+    mean = {m: {k: float(np.mean([results[s][m][k] for s in sets])) for k in names} for m in METHODS}
     return results | {"mean": mean}
 
 

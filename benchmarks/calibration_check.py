@@ -26,10 +26,24 @@ from calibrate_tiny import lines_of
 from command import run
 from genseg.cluster import masks_of
 from genseg.criterion import Found, Unlabelled
-from genseg.evaluation.metrics import ImageFigures, boundaries, measure_image, set_figures
+from genseg.evaluation.metrics import boundaries
+from genseg.evaluation.protocols import Record
 from genseg.modulate import labels_at
 from genseg.trials import Bench
-from quality import SIDE, Sample, common_options, digest, identity, load_set, parsed, provenance, resolved, wide_console
+from quality import (
+    SIDE,
+    Sample,
+    common_options,
+    digest,
+    identity,
+    load_set,
+    parsed,
+    provenance,
+    record_of,
+    resolved,
+    score_of,
+    wide_console,
+)
 
 SETTINGS = [
     "",
@@ -84,12 +98,12 @@ def rejected_terms(pixels: torch.Tensor, found: Found) -> dict[str, float]:
 def photo_line(key: str, bench: Bench, sample: Sample, n_classes: int | None, recipe: Any, seed: int) -> dict[str, Any]:
     """One setting on one photo: the terms without labels, and the figures with them."""
     found = [bench.found(0, recipe, seed + n) for n in range(Unlabelled.seeds)]
-    figures = [measure_image(labels_at(each.maps, SIDE, SIDE).numpy(), sample.truths, n_classes) for each in found]
-    kept = [{"scalars": f.scalars, "table": None if f.table is None else f.table.tolist()} for f in figures]
+    records = [record_of(labels_at(each.maps, SIDE, SIDE).numpy(), sample.truths, n_classes) for each in found]
+    kept = [{"figures": record.figures, "pixels": record.pixels.tolist()} for record in records]
     terms = Unlabelled().measure(0, bench.pixels[0], found)
     others = [rejected_terms(bench.pixels[0], each) for each in found]
     terms |= {name: float(np.mean([each[name] for each in others])) for name in REJECTED}
-    return {"key": key, "terms": terms, "figures": kept}
+    return {"key": key, "terms": terms, "name": sample.name, "classes": n_classes, "records": kept}
 
 
 def summary(lines: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
@@ -101,11 +115,10 @@ def summary(lines: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
     figures = []
     for each in lines.values():
         for seed in range(Unlabelled.seeds):
-            kept = [line["figures"][seed] for line in each]
-            tables = [None if k["table"] is None else np.array(k["table"]) for k in kept]
-            images = [ImageFigures(k["scalars"], t) for k, t in zip(kept, tables, strict=True)]
-            figures.append(set_figures(images))
-    labelled = {name: float(np.mean([each[name][0] for each in figures])) for name in ("miou", "boundary_f")}
+            kept = {line["name"]: line["records"][seed] for line in each}
+            records = {name: Record(k["figures"], np.array(k["pixels"])) for name, k in kept.items()}
+            figures.append(score_of(records, each[0]["classes"]))
+    labelled = {name: float(np.mean([each.values(name)[0] for each in figures])) for name in ("miou", "boundary_f")}
     return terms | labelled | {"labelled": float(np.mean(list(labelled.values())))}
 
 
@@ -130,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for sample in track(samples[1::2] if args.between else samples, name, console=console):
             bench = Bench(backend, recipes[""], [sample.square])
             for setting, recipe in recipes.items():
-                key = digest([identity(args, backend, recipe), name, sample.name, n_classes])
+                key = digest([identity(args, backend, recipe), name, sample.name, n_classes, "records"])
                 if key not in done:
                     done[key] = photo_line(key, bench, sample, n_classes, recipe, args.seed)
                     with Path(args.out).open("a", encoding="utf-8") as file:

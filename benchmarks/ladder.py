@@ -27,14 +27,25 @@ from rich.progress import track
 import genseg
 from command import run
 from genseg.cluster import cluster, masks_of
-from genseg.evaluation.metrics import Labels, measure_image
+from genseg.evaluation.metrics import Labels
 from genseg.files import write_whole
 from genseg.images import inner, mirrored, model_size, to_tensor
 from genseg.interface import Backend, pick
 from genseg.modulate import labels_at, masks_for, normalised
 from ladder_report import Measured, figures, markdown, table_of
 from procedures import Procedure, with_overrides
-from quality import SIDE, Sample, common_options, digest, identity, load_set, parsed, provenance, wide_console
+from quality import (
+    SIDE,
+    Sample,
+    common_options,
+    digest,
+    identity,
+    load_set,
+    parsed,
+    provenance,
+    record_of,
+    wide_console,
+)
 
 PAPER = "paper"
 NAIVE = "naive"  # the clusters scaled bilinearly, without any modulation
@@ -190,7 +201,7 @@ def measured(ladder: Ladder, sample: Sample, rung: Rung, paper: Rung, n_classes:
     labels, seconds = ladder.segments(sample, rung, clusters)
     same, _ = (labels, None) if clusters.key == papers.key else ladder.segments(sample, rung, papers)
     spent = clusters.seconds | seconds
-    return Measured(sample.name, labels, same, spent, measure_image(labels, sample.truths, n_classes))
+    return Measured(sample.name, labels, same, spent, record_of(labels, sample.truths, n_classes), n_classes)
 
 
 def climbed(

@@ -11,7 +11,9 @@ import numpy as np
 from rich.table import Table
 
 from genseg.evaluation.agreement import agreement
-from genseg.evaluation.metrics import ImageFigures, Labels, interval, resamples, set_figures
+from genseg.evaluation.metrics import Floats, Labels, interval
+from genseg.evaluation.protocols import Record
+from quality import score_of
 
 FIGURES = ("miou", "boundary_f")
 
@@ -25,14 +27,16 @@ class Measured:
         labels: Its segments.
         same_clusters: Its segments if the clusters are those of `paper`: what the modulation alone changes.
         seconds: Wall time by stage.
-        figures: Its segments against the truth.
+        figures: Its segments against the truth, under the protocol ``oracle``.
+        n_classes: Of its set; None for annotators' regions.
     """
 
     name: str
     labels: Labels
     same_clusters: Labels
     seconds: Mapping[str, float]
-    figures: ImageFigures
+    figures: Record
+    n_classes: int | None
 
 
 Sets = Mapping[str, Sequence[Measured]]
@@ -59,12 +63,8 @@ def figures(rung: Sets, paper: Sets, paper_same_dtype: Sets | None) -> dict[str,
         "worst_agreement": min(photo["matched"] for photo in ends),
         "agreement_same_clusters": {key: fmean(photo[key] for photo in same) for key in same[0]},
         "change": {
-            key: {s: summary(*found[key]) for s, found in changes.items()}
-            | {
-                "mean": summary(
-                    *(np.mean(part, axis=0) for part in zip(*(c[key] for c in changes.values()), strict=True))
-                )
-            }
+            key: {s: summary(found[key]) for s, found in changes.items()}
+            | {"mean": summary(np.mean([found[key] for found in changes.values()], axis=0))}
             for key in FIGURES
         },
         "by_photo": {name: end["matched"] for name, end in zip(names, ends, strict=True)},
@@ -76,19 +76,15 @@ def seconds(sets: Sets) -> float:
     return median(sum(m.seconds.values()) for measured in sets.values() for m in measured)
 
 
-def change(rung: Sequence[Measured], paper: Sequence[Measured], seed: int) -> dict[str, tuple[Any, Any]]:
-    """What a set's figures gain over `paper`'s: by figure, for the set and for bootstrapped versions of it."""
-    draws = resamples(len(rung), seed=seed)
-    found: list[list[dict[str, Any]]] = [
-        [set_figures([m.figures for m in sets], weights) for weights in (None, draws)] for sets in (rung, paper)
-    ]
-    (whole, drawn), (paper_whole, paper_drawn) = found
-    return {key: (whole[key] - paper_whole[key], drawn[key] - paper_drawn[key]) for key in FIGURES}
+def change(rung: Sequence[Measured], paper: Sequence[Measured], seed: int) -> dict[str, Floats]:
+    """What a set's figures gain over `paper`'s: by figure, for the set and each of its D resamples [1 + D]."""
+    own, base = (score_of({m.name: m.figures for m in photos}, photos[0].n_classes, seed) for photos in (rung, paper))
+    return {key: own.values(key) - base.values(key) for key in FIGURES}
 
 
-def summary(whole: Any, drawn: Any) -> dict[str, Any]:
-    """A change [1] and its bootstrapped versions [D] as a number and its interval."""
-    return {"value": float(whole[0]), "interval": interval(drawn)}
+def summary(values: Floats) -> dict[str, Any]:
+    """A change and its versions [1 + D] as a number and its interval."""
+    return {"value": float(values[0]), "interval": interval(values[1:])}
 
 
 HEADER = (

@@ -33,7 +33,8 @@ import genseg
 from command import run
 from genseg.evaluation import baselines, scene
 from genseg.evaluation.baselines.upsampling import modulated
-from genseg.evaluation.metrics import IGNORE, ImageFigures, Labels, interval, measure_image, resamples, set_figures
+from genseg.evaluation.metrics import IGNORE, Labels
+from genseg.evaluation.protocols import Record, Score, Seen, Truth, measured, paired_interval, protocol_named
 from genseg.evaluation.resolution import centre_square
 from genseg.files import write_whole
 from genseg.images import load_image
@@ -145,22 +146,40 @@ def cached_labels(
         return {n: kept[n].astype(np.int64) for n in kept.files if n != "seconds"}, float(kept["seconds"])
 
 
-def summary(measured: Mapping[str, Sequence[ImageFigures]], names: Sequence[str]) -> dict[str, Any]:
+def record_of(segments: Labels, truths: Sequence[Labels], n_classes: int | None) -> Record:
+    """What one photo's segments measure under the protocol ``oracle``."""
+    seen, oracle = Seen(segments, [Truth(truth, n_classes) for truth in truths]), protocol_named("oracle", n_classes)
+    return measured(seen, [oracle.classes(view) for view in seen.views()])
+
+
+def score_of(records: Mapping[str, Record], n_classes: int | None, seed: int = 0) -> Score:
+    """What the photos of a set measure together, from what each does by its name."""
+    score = Score(protocol_named("oracle", n_classes), n_classes, seed)
+    for name, record in records.items():
+        score.add(name, record)
+    return score
+
+
+def values_of(score: Score) -> dict[str, float]:
+    """Every figure of a set, but the classes' own."""
+    return {name: entry["value"] for name, entry in score.figures().items() if isinstance(entry, dict)}
+
+
+def summary(records: Mapping[str, Mapping[str, Record]], n_classes: int | None) -> dict[str, Any]:
     """Every figure of one set by method, with 95 % intervals, the gain over ``naive``, and the figures by image."""
-    draws = resamples(len(names))
-    base = set_figures(measured["naive"], draws)
+    base = score_of(records["naive"], n_classes)
     methods = {}
-    for method, images in measured.items():
-        values = set_figures(images, draws)
-        entry: dict[str, Any] = {name: float(value[0]) for name, value in set_figures(images).items()}
-        entry["interval"] = {name: interval(values[name]) for name in INTERVALS}
-        entry["gain_over_naive"] = {name: interval(values[name] - base[name]) for name in INTERVALS}
+    for method, images in records.items():
+        score = score_of(images, n_classes)
+        figures, entry = score.figures(), dict[str, Any](values_of(score))
+        entry["interval"] = {name: figures[name]["interval"] for name in INTERVALS}
+        entry["gain_over_naive"] = {name: paired_interval(score, base, name) for name in INTERVALS}
         entry["by_image"] = {
-            name: {key: value for key, value in image.scalars.items() if np.isfinite(value)}
-            for name, image in zip(names, images, strict=True)
+            name: {key: value for key, value in image.figures.items() if np.isfinite(value)}
+            for name, image in images.items()
         }
         methods[method] = entry
-    return {"images": len(names), "methods": methods}
+    return {"images": len(records["naive"]), "methods": methods}
 
 
 def table_of(sets: Mapping[str, Any]) -> Table:
@@ -172,7 +191,7 @@ def table_of(sets: Mapping[str, Any]) -> Table:
                 f"{entry[k]:.3f} [{entry['interval'][k][0]:.3f}, {entry['interval'][k][1]:.3f}]" for k in INTERVALS
             ]
             cells += [f"{entry['boundary_precision']:.3f}", f"{entry['boundary_recall']:.3f}"]
-            cells += [f"{entry['components']:.0f}", f"{entry['covering']:.3f}" if "covering" in entry else ""]
+            cells += [f"{entry['components']:.0f}", f"{entry['covering']:.3f}"]
             table.add_row(f"{name} ({figures['images']})", method, *(cell.replace("[", r"\[") for cell in cells))
         table.add_section()
     return table
@@ -234,14 +253,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     sets, seconds = {}, []
     for name in args.sets:
         samples, n_classes = load_set(args.data / name, args.images)
-        measured: dict[str, list[ImageFigures]] = {method: [] for method in METHODS}
+        records: dict[str, dict[str, Record]] = {method: {} for method in METHODS}
         for sample in track(samples, name, console=console):
             file = cache / f"{run}-{name}-{sample.name}.npz"
             labels, spent = cached_labels(file, backend, sample, recipe, args.seed)
             seconds.append(spent)
             for method in METHODS:
-                measured[method].append(measure_image(labels[method], sample.truths, n_classes))
-        sets[name] = summary(measured, [sample.name for sample in samples])
+                records[method][sample.name] = record_of(labels[method], sample.truths, n_classes)
+        sets[name] = summary(records, n_classes)
     report = {"protocol": f"centre square at {SIDE}, oracle labels", "recipe": dataclasses.asdict(recipe)}
     report |= provenance(args) | {"seconds_per_image": float(np.median(seconds)), "sets": sets}
     write_whole(args.out, lambda stream: stream.write(json.dumps(report, indent=1).encode()))

@@ -3,7 +3,6 @@ from .calibration import calibrate as calibrate
 from .comparing import compare as compare
 from .comparison import Comparison as Comparison
 from .embedder import Embedder as Embedder
-from .embedder import EmbedderInfo as EmbedderInfo
 from .embedder import list_embedders as list_embedders
 from .embedder import load_embedder as load_embedder
 from .errors import GensegError as GensegError
@@ -15,9 +14,9 @@ from .interface import ModulationPoint as ModulationPoint
 from .modulate import difference_maps as difference_maps
 from .naming import Names as Names
 from .naming import name_masks as name_masks
+from .plugins import PluginInfo as PluginInfo
 from .recipe import Recipe as Recipe
 from .recipe import load_recipe as load_recipe
-from .registry import BackendInfo as BackendInfo
 from .registry import list_backends as list_backends
 from .registry import load_backend as load_backend
 from .segmentation import Cost as Cost

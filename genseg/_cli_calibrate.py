@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from genseg import _cli_complete as complete
+from genseg import _cli_options as opt
 from genseg._cli_files import check_writable, sorted_out
 from genseg.errors import GensegError
 from genseg.files import write_whole
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def calibrate(
-    backend: complete.BackendName,
+    backend: opt.BackendName,
     inputs: Annotated[
         list[str],
         typer.Argument(
@@ -38,16 +39,19 @@ def calibrate(
             help="Ground truth: NAME.png of classes (255 is ignored), or NAME.0.png, NAME.1.png, ... of regions.",
         ),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where files go.")] = Path("genseg-output"),
+    protocol: Annotated[
+        str, typer.Option("--protocol", "-p", metavar="NAME", help="How masks are given classes of the ground truth.")
+    ] = "oracle",
+    out: opt.Out = Path("genseg-output"),
     images: Annotated[int, typer.Option(metavar="N", help="How many of the images, evenly spaced.")] = 8,
     grid: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=A,B,...", help="Values to try of tap, t_f, point, t_m or strength; repeatable."),
     ] = None,
     rounds: Annotated[int, typer.Option(metavar="N", help="Times to go through all of them, at most.")] = 2,
-    model: Annotated[str | None, typer.Option(help="A local checkpoint or hub id in place of the backend's.")] = None,
-    device: Annotated[str | None, typer.Option(help="A torch device; else CUDA where there is one.")] = None,
-    dtype: complete.Dtype = None,
+    model: opt.Model = None,
+    device: opt.Device = None,
+    dtype: opt.Dtype = None,
     seed: Annotated[int, typer.Option(help="Same seed, same result.")] = 0,
 ) -> None:
     """Find where to read features, where to add the offset, and how strong, for one model.
@@ -62,16 +66,19 @@ def calibrate(
     check_writable(out)
 
     from genseg.calibration import calibrate as search
+    from genseg.criterion import check_protocol
     from genseg.recipe import load_recipe
     from genseg.registry import load_backend
 
     load_recipe(options=options)  # refuse a mistyped key before a model is loaded
+    check_protocol(protocol, truths)
     loaded = load_backend(backend, model=model, device=device, dtype=dtype)
     with _Bar() as bar:
         found = search(
             loaded,
             chosen,
             truths=truths,
+            protocol=protocol,
             recipe=load_recipe(loaded.preset, calibration=loaded.recipe, options=options),
             grid=factors,
             rounds=rounds,

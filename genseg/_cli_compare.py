@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from genseg import _cli_complete as complete
+from genseg import _cli_options as opt
 from genseg._cli_bars import Bars
 from genseg._cli_files import check_writable, sorted_out
 from genseg.errors import GensegError
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def compare(
-    inputs: complete.Inputs,
+    inputs: opt.Inputs,
     backends: Annotated[
         str,
         typer.Option(
@@ -30,21 +31,22 @@ def compare(
             autocompletion=complete.several(complete.plugins("backend")),
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where files go.")] = Path("genseg-report"),
-    recipe: complete.Recipe = None,
+    out: opt.Out = Path("genseg-report"),
+    recipe: opt.Recipe = None,
     clusters: Annotated[
         int | None, typer.Option("--clusters", "-k", metavar="K", help="Number of clusters, for all; else 25.")
     ] = None,
     labels: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Ground truth: DIR/NAME.png, a class a pixel; 255 is ignored.")
     ] = None,
+    protocol: opt.Protocols = "oracle",
     model: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=MODEL", help="A local checkpoint or hub id for one of the backends; repeatable."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same result.")] = 0,
-    device: Annotated[str | None, typer.Option(help="A torch device; else CUDA where there is one.")] = None,
-    dtype: complete.Dtype = None,
+    device: opt.Device = None,
+    dtype: opt.Dtype = None,
 ) -> None:
     """Compare models on the same images; write index.html, comparison.json, images.csv and pairs.csv.
 
@@ -67,6 +69,7 @@ def compare(
             recipe,
             out=out,
             truths=None if labels is None else {image.stem: labels / f"{image.stem}.png" for image in images},
+            protocols=opt.protocols_in(protocol),
             seed=seed,
             device=device,
             dtype=dtype,

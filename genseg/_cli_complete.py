@@ -1,4 +1,4 @@
-"""What a shell completes, and the options that several commands share with their completion.
+"""What a shell completes.
 
 Nothing here imports torch: a Tab does not wait for it.
 """
@@ -8,9 +8,6 @@ from __future__ import annotations
 import glob
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Annotated, TypeAlias
-
-import typer
 
 
 def plugins(kind: str) -> Callable[[str], list[str]]:
@@ -61,34 +58,3 @@ def keys(incomplete: str) -> list[str]:
 
 def _beginning(names: Iterable[str], incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
-
-
-Backend: TypeAlias = Annotated[
-    str, typer.Option("--backend", "-b", help="See 'genseg backends'.", autocompletion=plugins("backend"))
-]
-BackendName: TypeAlias = Annotated[
-    str, typer.Argument(help="See 'genseg backends list'.", autocompletion=plugins("backend"))
-]
-Recipe: TypeAlias = Annotated[
-    str | None,
-    typer.Option("--recipe", "-r", help="A preset (see 'genseg recipes') or a YAML file.", autocompletion=recipes),
-]
-Dtype: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        help="float32 (the default), float16 or bfloat16.", autocompletion=words("float32", "float16", "bfloat16")
-    ),
-]
-Inputs: TypeAlias = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="INPUT|KEY=VALUE",
-        help="Images, folders, patterns such as 'photos/*.jpg', - for a list of paths on standard input, and recipe "
-        "keys such as size=256.",
-        autocompletion=keys,
-    ),
-]
-Keys: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys such as size=256.", autocompletion=keys),
-]

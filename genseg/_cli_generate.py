@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from genseg import _cli_complete as complete
+from genseg import _cli_options as opt
 from genseg._cli_bars import Bars
 from genseg._cli_files import KINDS, check_writable, kinds_of, planned, write
 from genseg._cli_start import OFFLINE, go_offline, in_one_sentence, load_options
@@ -17,22 +17,19 @@ from genseg.errors import GensegError
 @in_one_sentence()
 def generate(
     prompt: Annotated[str, typer.Argument(help="What the images show; none for anything.")] = "",
-    options: complete.Keys = None,
-    backend: complete.Backend = "tiny",
+    options: opt.Keys = None,
+    backend: opt.Backend = "tiny",
     number: Annotated[int, typer.Option("--number", "-n", min=1, help="How many images, of seeds that follow.")] = 1,
-    recipe: complete.Recipe = None,
-    model: Annotated[str | None, typer.Option(help="A local checkpoint or hub id in place of the backend's.")] = None,
-    load: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Another option of the backend, such as offload=true; repeatable."),
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where files go.")] = Path("genseg-output"),
+    recipe: opt.Recipe = None,
+    model: opt.Model = None,
+    load: opt.Load = None,
+    out: opt.Out = Path("genseg-output"),
     save: Annotated[
         str, typer.Option(metavar="KINDS", help=f"Comma-separated, any of {','.join(KINDS)}.")
     ] = "image,overlay,labels",
     seed: Annotated[int, typer.Option(min=0, help="Of the first image; same seed, same image.")] = 0,
-    device: Annotated[str | None, typer.Option(help="A torch device; else CUDA where there is one.")] = None,
-    dtype: complete.Dtype = None,
+    device: opt.Device = None,
+    dtype: opt.Dtype = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make files again that exist already.")] = False,
     offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
 ) -> None:

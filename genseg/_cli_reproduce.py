@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from genseg import _cli_complete as complete
+from genseg import _cli_options as opt
 from genseg._cli_bars import Bars
 from genseg._cli_files import check_writable
 from genseg._cli_start import OFFLINE, go_offline, load_options
@@ -19,7 +20,7 @@ def reproduce(
     data: Annotated[
         Path, typer.Option("--data", "-d", metavar="ROOT", help="Holds a folder for each data set, named as it is.")
     ],
-    options: complete.Keys = None,
+    options: opt.Keys = None,
     tables: Annotated[
         list[int] | None, typer.Option("--table", "-t", metavar="N", help="A table; repeatable. All unless given.")
     ] = None,
@@ -32,23 +33,18 @@ def reproduce(
             autocompletion=complete.plugins("backend"),
         ),
     ] = None,
-    recipe: complete.Recipe = None,
-    limit: Annotated[int | None, typer.Option(metavar="N", help="At most N images of a set, evenly spaced.")] = None,
-    model: Annotated[str | None, typer.Option(help="A local checkpoint or hub id in place of the backend's.")] = None,
+    recipe: opt.Recipe = None,
+    limit: opt.Limit = None,
+    model: opt.Model = None,
     weights: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=MODEL", help="Of an encoder or embedder, such as tcl=tcl.pth; repeatable."),
     ] = None,
-    load: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Another option of the backend, such as offload=true; repeatable."),
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where files go.")] = Path(
-        "genseg-reproduction"
-    ),
+    load: opt.Load = None,
+    out: opt.Out = Path("genseg-reproduction"),
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same result.")] = 0,
-    device: Annotated[str | None, typer.Option(help="A torch device; else CUDA where there is one.")] = None,
-    dtype: complete.Dtype = None,
+    device: opt.Device = None,
+    dtype: opt.Dtype = None,
     offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
 ) -> None:
     """Run a paper's tables and print our figures beside the published ones; write reproduction.json, .md and .tex.

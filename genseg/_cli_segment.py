@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from genseg import _cli_complete as complete
+from genseg import _cli_options as opt
 from genseg._cli_bars import Bars
 from genseg._cli_dry import foretell
 from genseg._cli_files import KINDS, check_writable, kinds_of, planned, sorted_out, write
@@ -22,17 +23,14 @@ if TYPE_CHECKING:
 
 
 def segment(
-    inputs: complete.Inputs,
-    backend: complete.Backend = "tiny",
-    recipe: complete.Recipe = None,
-    model: Annotated[str | None, typer.Option(help="A local checkpoint or hub id in place of the backend's.")] = None,
+    inputs: opt.Inputs,
+    backend: opt.Backend = "tiny",
+    recipe: opt.Recipe = None,
+    model: opt.Model = None,
     revision: Annotated[
         str | None, typer.Option(metavar="REV", help="A branch, tag or commit of the model on the hub.")
     ] = None,
-    load: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Another option of the backend, such as offload=true; repeatable."),
-    ] = None,
+    load: opt.Load = None,
     clusters: Annotated[
         str | None, typer.Option("--clusters", "-k", metavar="K|auto", help="Number of clusters: n_clusters=K.")
     ] = None,
@@ -51,7 +49,7 @@ def segment(
     embedder_model: Annotated[
         str | None, typer.Option(metavar="MODEL", help="A local checkpoint or hub id in place of the embedder's.")
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where files go.")] = Path("genseg-output"),
+    out: opt.Out = Path("genseg-output"),
     save: Annotated[
         str,
         typer.Option(
@@ -61,8 +59,8 @@ def segment(
         ),
     ] = "overlay,labels",
     seed: Annotated[int, typer.Option(help="Same seed, same result.")] = 0,
-    device: Annotated[str | None, typer.Option(help="A torch device; else CUDA where there is one.")] = None,
-    dtype: complete.Dtype = None,
+    device: opt.Device = None,
+    dtype: opt.Dtype = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make files again that exist already.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and write nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object for each image, a line each.")] = False,

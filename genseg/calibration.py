@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import genseg
 from genseg.clock import Progress
-from genseg.criterion import Labelled, Truth, Unlabelled
+from genseg.criterion import Labelled, Truth, Unlabelled, check_protocol
 from genseg.errors import GensegError, unknown
 from genseg.files import write_whole
 from genseg.images import ImageLike
@@ -127,6 +127,7 @@ def calibrate(
     images: Sequence[ImageLike],
     *,
     truths: Sequence[Truth] | None = None,
+    protocol: str = "oracle",
     recipe: RecipeLike | None = None,
     grid: Mapping[str, Sequence[Any]] | None = None,
     rounds: int = 2,
@@ -147,8 +148,9 @@ def calibrate(
         backend: A name from `genseg.list_backends`, or a loaded `Backend`.
         images: The images; see `genseg.images.load_image`.
         truths: The ground truth of each image, of its size: maps of classes for all, or annotators' maps for all. The
-            score is then the mean of oracle mIoU and boundary F at the model's resolution; else docs/calibration.md
-            has it.
+            score is then the mean of mIoU and boundary F at the model's resolution; else docs/calibration.md has it.
+        protocol: By which segments are given classes then: a name from `genseg.evaluation.protocols.PROTOCOLS`. One
+            that learns from a set learns from these images, for each setting anew.
         recipe: Where to begin; None for the backend's own. It gives all that is not searched, also `strength_unit`.
         grid: Values to try by factor, in place of `candidates`; an empty list leaves a factor as it is.
         rounds: How many times at most to go through all factors; a round that changes nothing is the last.
@@ -164,10 +166,11 @@ def calibrate(
         The best recipe and all that was tried.
 
     Raises:
-        GensegError: For an unusable image, truth, recipe, grid or backend, or if no setting works at all.
+        GensegError: For an unusable image, truth, protocol, recipe, grid or backend, or if no setting works at all.
     """
     if rounds < 1:
         raise GensegError(f"rounds must be at least 1, not {rounds}")
+    check_protocol(protocol, truths)
     start = Segmenter(backend, recipe, seed=seed, model=model, device=device, dtype=dtype, **overrides)
     loaded = start.backend
     best_recipe = replace(
@@ -178,7 +181,7 @@ def calibrate(
     tried = _checked_grid(loaded, best_recipe, grid or {})
     bench = Bench(loaded, best_recipe, images)
     sizes = [(pixels.shape[2], pixels.shape[3]) for pixels in bench.pixels]
-    criterion = Unlabelled() if truths is None else Labelled(truths, sizes)
+    criterion = Unlabelled() if truths is None else Labelled(truths, sizes, protocol, seed)
     provenance = [loaded.name, model, dtype, loaded.device.type, genseg.__version__, bench.digest, seed]
     provenance += [criterion.words, criterion.digest]
     log, trials = TrialLog(Path(out) if out is not None else None), dict[str, Trial]()

@@ -18,10 +18,12 @@ import torch
 
 import genseg
 from genseg.batches import sentence_of
-from genseg.comparison import Comparison, Failure, Photo, compared
+from genseg.comparison import Comparison, Failure, Photo
 from genseg.errors import GensegError, NothingLeftError, unknown
+from genseg.evaluation.protocols import check_protocols
 from genseg.evaluation.reconstruction import reconstruction_error
 from genseg.evaluation.truth import TruthLike, load_truth
+from genseg.figures import compared
 from genseg.files import files_below, write_whole
 from genseg.images import ImageLike, load_image
 from genseg.interface import Backend
@@ -43,6 +45,7 @@ def compare(
     *,
     out: str | Path | None = None,
     truths: Mapping[str, TruthLike] | Sequence[TruthLike] | None = None,
+    protocols: Sequence[str] = ("oracle",),
     seed: int = 0,
     device: str | None = None,
     dtype: str | None = None,
@@ -69,6 +72,8 @@ def compare(
             the comparison.
         truths: Ground truth of each image, by its name or in the order of images: see
             `genseg.evaluation.truth.load_truth`.
+        protocols: By which segments are measured against it: names from `genseg.evaluation.protocols.PROTOCOLS`. A
+            segment's embedding, where one is needed, is its cluster's mean feature (`Segmentation.embeddings`).
         seed: As for `genseg.Segmenter`.
         device: Likewise, for backends given by name.
         dtype: Likewise.
@@ -81,10 +86,14 @@ def compare(
         The comparison.
 
     Raises:
-        GensegError: If no image or no backend can be used, or for an unknown backend, recipe or key; or if a package
-            is missing that compares.
+        GensegError: If no image or no backend can be used, or for an unknown backend, protocol, recipe or key, or a
+            protocol that segments without names or images without truth cannot have; or if a package is missing that
+            compares.
     """
     _check_packages()
+    check_protocols(protocols, has_classes=True)
+    if truths is None and set(protocols) != {"oracle"}:
+        raise GensegError("protocols measure against ground truth; give the truths too")
     if seed < 0:
         raise GensegError(f"seed must be at least 0, not {seed}")
     backends, models = list(backends), models or {}
@@ -123,7 +132,8 @@ def compare(
         raise GensegError(f"no backend is left to compare: {failures[-1].problem}")
     if not common:
         raise NothingLeftError(f"no image is left to compare: {failures[-1].problem}")
-    return compared(common, working, failures, seed, job.folder, scratch)
+    measured_by = [] if truths is None else list(dict.fromkeys(protocols))
+    return compared(common, working, measured_by, failures, seed, job.folder, scratch)
 
 
 def name_of(backend: str | Backend) -> str:

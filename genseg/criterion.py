@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -15,7 +16,11 @@ from torch import Tensor
 
 from genseg.cluster import masks_of
 from genseg.errors import GensegError
-from genseg.evaluation.metrics import IGNORE, Labels, measure_image, set_figures
+from genseg.evaluation.kept import Row
+from genseg.evaluation.metrics import IGNORE, Labels
+from genseg.evaluation.protocols import check_protocols
+from genseg.evaluation.scene import Masks
+from genseg.evaluation.scoring import scored
 from genseg.modulate import labels_at
 
 Truth: TypeAlias = "npt.NDArray[np.integer[Any]] | Sequence[npt.NDArray[np.integer[Any]]]"
@@ -27,10 +32,12 @@ class Found(NamedTuple):
 
     Attributes:
         grid_labels: int32 (h, w): the low-resolution clusters.
+        embeddings: float32 (K, C): mean feature of each cluster.
         maps: float32 [K, H, W]: the difference maps as the argmax takes them.
     """
 
     grid_labels: npt.NDArray[np.int32]
+    embeddings: npt.NDArray[np.float32]
     maps: Tensor
 
 
@@ -51,7 +58,11 @@ class Criterion(Protocol):
         """Measure one image: its number, float32 [1, 3, H, W] in [-1, 1], and what each seed gives for it."""
 
     def score(self, measured: Sequence[Any]) -> tuple[float, dict[str, float]]:
-        """The score in [0, 1] and its terms, from what `measure` returned for each image."""
+        """The score in [0, 1] and its terms, from what `measure` returned for each image.
+
+        Raises:
+            GensegError: If what was found cannot be scored.
+        """
 
 
 class Unlabelled:
@@ -72,20 +83,23 @@ class Unlabelled:
 
 
 class Labelled:
-    """The mean of oracle mIoU and boundary F, at the resolution of the model.
+    """The mean of mIoU and boundary F under a protocol, at the resolution of the model.
 
     Args:
         truths: The truth of each image: maps of classes for all, or annotators' maps for all.
         sizes: The (H, W) at which the model sees each image; truths are scaled to it, nearest pixel.
+        protocol: One of `genseg.evaluation.protocols.PROTOCOLS`; one that learns from a set learns from these images.
+        seed: Fixes its random draws.
 
     Raises:
         GensegError: If there are not as many truths as images, or one has no pixel that counts.
     """
 
-    words = "mean of oracle mIoU and boundary F"
     seeds = 1
 
-    def __init__(self, truths: Sequence[Truth], sizes: Sequence[tuple[int, int]]) -> None:
+    def __init__(
+        self, truths: Sequence[Truth], sizes: Sequence[tuple[int, int]], protocol: str = "oracle", seed: int = 0
+    ) -> None:
         if len(truths) != len(sizes):
             raise GensegError(f"{len(sizes)} images need as many truths, not {len(truths)}; give one for each")
         classes = isinstance(truths[0], np.ndarray)
@@ -101,17 +115,51 @@ class Labelled:
             self._truths.append(maps)
         self._n_classes = 1 + max(int(maps[0].max()) for maps in self._truths) if classes else None
         content = b"".join(each.tobytes() for maps in self._truths for each in maps)
-        self.digest = hashlib.sha256(content + str(self._n_classes).encode()).hexdigest()
+        self.digest = hashlib.sha256(content + f"{protocol} {self._n_classes}".encode()).hexdigest()
+        self.words = f"mean of {protocol} mIoU and boundary F"
+        self._protocol, self._seed = protocol, seed
 
-    def measure(self, index: int, pixels: Tensor, found: Sequence[Found]) -> Any:  # noqa: ARG002
-        """The figures of one image's labels."""
-        return measure_image(found[0].maps.argmax(dim=0).numpy(), self._truths[index], self._n_classes)
+    def measure(self, index: int, pixels: Tensor, found: Sequence[Found]) -> Row:  # noqa: ARG002
+        """One image's segments; the embedding of each is its cluster's."""
+        return Row(Masks(found[0].maps.argmax(dim=0).int().numpy(), found[0].embeddings), None)
 
-    def score(self, measured: Sequence[Any]) -> tuple[float, dict[str, float]]:
+    def score(self, measured: Sequence[Row]) -> tuple[float, dict[str, float]]:
         """The score and its terms, over the set of images."""
-        figures = set_figures(measured)
-        terms = {name: float(figures[name][0]) for name in ("miou", "boundary_f")}
+        held, keys = _Held(self._truths, measured), [str(index) for index in range(len(measured))]
+        found = scored(held, keys, [""], [self._protocol], self._n_classes, self._seed)
+        for why in found.unmeasured.values():
+            raise GensegError(why)
+        (score,) = found.scores.values()
+        terms = {f"{self._protocol}_{name}": float(score.values(name)[0]) for name in ("miou", "boundary_f")}
         return float(np.mean(list(terms.values()))), terms
+
+
+@dataclass(frozen=True)
+class _Held:
+    """One setting's segments of each image, as `scored` reads them; images go by their number."""
+
+    truths: Sequence[Sequence[Labels]]
+    rows: Sequence[Row]
+
+    def truth(self, key: str) -> Sequence[Labels]:
+        """An image's truths."""
+        return self.truths[int(key)]
+
+    def row(self, method: str, key: str) -> Row:  # noqa: ARG002
+        """An image's segments."""
+        return self.rows[int(key)]
+
+
+def check_protocol(protocol: str, truths: Sequence[Truth] | None) -> None:
+    """Refuse a protocol that `Labelled` could not score by, before a model is loaded.
+
+    Raises:
+        GensegError: For an unknown protocol, or one that these truths cannot have.
+    """
+    given = () if truths is None else truths
+    check_protocols([protocol], has_classes=all(isinstance(truth, np.ndarray) for truth in given))
+    if truths is None and protocol != "oracle":
+        raise GensegError("protocols measure against ground truth; give the truths too")
 
 
 def unlabelled_terms(pixels: Tensor, found: Sequence[Found]) -> dict[str, float]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import cache
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
-from genseg.plugins import Info, Plugins
+from genseg.plugins import PluginInfo, discovered
 
 
 class Embedder(ABC):
@@ -46,20 +46,21 @@ class Embedder(ABC):
         """Embed texts: float32 [N, D] on the CPU, of any length."""
 
 
-class EmbedderInfo(Info):
-    """One line of `list_embedders`; `name` is what to pass as ``embedder=``."""
+_registry = partial(discovered, "embedder")
 
 
-@cache
-def _registry() -> Plugins:
-    registry = Plugins("embedder")
-    registry.discover()
-    return registry
-
-
-def list_embedders() -> list[EmbedderInfo]:
+def list_embedders() -> list[PluginInfo]:
     """All registered embedders, in order of name, and whether each is usable here."""
-    return [EmbedderInfo(**vars(info)) for info in _registry().infos()]
+    return _registry().infos()
+
+
+def embedder_info(name: str) -> PluginInfo:
+    """The line of `list_embedders` on one embedder.
+
+    Raises:
+        GensegError: If the name is unknown, or claimed by two plug-ins.
+    """
+    return _registry().info(name)
 
 
 def load_embedder(

@@ -7,6 +7,7 @@ import inspect
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import distributions
 from typing import Any, TypeVar, get_args, is_typeddict
 
@@ -20,7 +21,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Info:
+class PluginInfo:
     """One line of a listing.
 
     Attributes:
@@ -88,9 +89,17 @@ class Plugins:
         """Every name there is, in order; nothing is imported to find out."""
         return sorted(self._claims)
 
-    def infos(self) -> list[Info]:
+    def infos(self) -> list[PluginInfo]:
         """Every claim, in order of name."""
         return [self._info(name, *claim) for name in self.names() for claim in self._claims[name]]
+
+    def info(self, name: str) -> PluginInfo:
+        """The line of `infos` on one name.
+
+        Raises:
+            GensegError: If the name is unknown, or claimed by two plug-ins.
+        """
+        return self._info(name, *self._claim(name))
 
     def providers(self, name: str) -> list[str]:
         """Who claims ``name``; nothing is imported to find out."""
@@ -102,13 +111,7 @@ class Plugins:
         Raises:
             GensegError: If the name is unknown, or claimed by two plug-ins.
         """
-        claims = self._claims.get(name)
-        if claims is None:
-            raise unknown(self.kind, name, self._claims)
-        if len(claims) > 1:
-            providers = " and ".join(provider for provider, _ in claims)
-            raise GensegError(f"{self.kind} name {name!r} is claimed by {providers}; uninstall one of them")
-        return claims[0][1]
+        return self._claim(name)[1]
 
     def options(self, name: str) -> set[str] | None:
         """What a factory takes besides model, device and dtype; None where its signature does not tell."""
@@ -138,13 +141,23 @@ class Plugins:
             raise GensegError(f"the factory of {self.kind} {name!r} returned a {found}, not a genseg {base.__name__}")
         return made
 
-    def _info(self, name: str, provider: str, factory: str) -> Info:
+    def _claim(self, name: str) -> tuple[str, str]:
+        """The provider and factory of a name."""
+        claims = self._claims.get(name)
+        if claims is None:
+            raise unknown(self.kind, name, self._claims)
+        if len(claims) > 1:
+            providers = " and ".join(provider for provider, _ in claims)
+            raise GensegError(f"{self.kind} name {name!r} is claimed by {providers}; uninstall one of them")
+        return claims[0]
+
+    def _info(self, name: str, provider: str, factory: str) -> PluginInfo:
         try:
             found = self._imported(name, factory)
         except GensegError as error:
-            return Info(name, factory, provider, "", False, str(error))
+            return PluginInfo(name, factory, provider, "", False, str(error))
         description = (inspect.getdoc(found) or "").split("\n")[0]
-        return Info(name, factory, provider, description, True, "", getattr(found, "card", None))
+        return PluginInfo(name, factory, provider, description, True, "", getattr(found, "card", None))
 
     def _imported(self, name: str, factory: str) -> Any:
         module, _, attribute = factory.partition(":")
@@ -156,6 +169,14 @@ class Plugins:
             ) from error
         except (ImportError, AttributeError) as error:
             raise GensegError(f"{self.kind} {name!r} cannot be loaded from {factory}: {error}") from error
+
+
+@cache
+def discovered(kind: str) -> Plugins:
+    """What is installed of one kind; looked for once."""
+    plugins = Plugins(kind)
+    plugins.discover()
+    return plugins
 
 
 def _options(factory: Any) -> set[str] | None:

@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import partial
 from typing import Any
 
 from genseg.interface import Backend
-from genseg.plugins import Info, Plugins
+from genseg.plugins import PluginInfo, discovered
+
+_registry = partial(discovered, "backend")
 
 
-class BackendInfo(Info):
-    """One line of `list_backends`; `name` is what to pass as ``backend=``."""
-
-
-class Registry(Plugins):
-    """The backends of a set of plug-ins."""
-
-    def __init__(self) -> None:
-        super().__init__("backend")
-
-
-@cache
-def _registry() -> Registry:
-    registry = Registry()
-    registry.discover()
-    return registry
-
-
-def list_backends() -> list[BackendInfo]:
+def list_backends() -> list[PluginInfo]:
     """All registered backends, in order of name, and whether each is usable here."""
-    return [BackendInfo(**vars(info)) for info in _registry().infos()]
+    return _registry().infos()
 
 
 def providers(name: str) -> list[str]:
@@ -37,14 +21,13 @@ def providers(name: str) -> list[str]:
     return _registry().providers(name)
 
 
-def info_of(name: str) -> BackendInfo:
+def info_of(name: str) -> PluginInfo:
     """The line of `list_backends` on one backend.
 
     Raises:
         GensegError: If the name is unknown, or claimed by two plug-ins.
     """
-    factory = _registry().factory(name)
-    return next(info for info in list_backends() if (info.name, info.factory) == (name, factory))
+    return _registry().info(name)
 
 
 def options_of(name: str) -> set[str] | None:

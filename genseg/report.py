@@ -16,8 +16,9 @@ from PIL import Image
 from scipy.optimize import linear_sum_assignment
 
 import genseg
-from genseg.comparison import PROTOCOLS, Comparison
+from genseg.comparison import Comparison
 from genseg.evaluation.metrics import overlaps
+from genseg.figures import FIGURES, TRUE, meaning
 from genseg.markup import data_uri, embedded, small
 from genseg.segmentation import palette
 
@@ -34,7 +35,6 @@ MATRICES = {
 TABLES = {
     "Cost of an image": ("seconds", "evaluations", "decodes", "segments", "peak_memory"),
     "Reconstruction": ("reconstruction_rmse", "reconstruction_psnr"),
-    "Ground truth": ("oracle_miou", "oracle_accuracy", "oracle_boundary_f"),
 }
 
 Figure = tuple[float, float, float]  # mean, and the 95 % interval
@@ -58,6 +58,7 @@ def page(comparison: Comparison) -> str:
     figures = {name: comparison.figures(name) for name in comparison.recipes}
     shared, own = _recipes({name: asdict(recipe) for name, recipe in comparison.recipes.items()})
     names = list(comparison.images["image"].unique())
+    true = {"Ground truth": [f"{protocol}_{figure}" for protocol in comparison.protocols for figure in TRUE]}
     return environment.get_template("report.html").render(
         backends=list(comparison.recipes),
         images=names,
@@ -67,9 +68,8 @@ def page(comparison: Comparison) -> str:
         own=own,
         matrices=[(MATRICES[key], _protocol(key), _matrix(comparison, key)) for key in MATRICES],
         tables=[
-            (title, [(PROTOCOLS[key], _heading(key), [_cell(key, f[key]) for f in figures.values()]) for key in keys])
-            for title, keys in TABLES.items()
-            if all(key in f for f in figures.values() for key in keys)
+            (title, [(meaning(key), _heading(key), [_cell(key, f.get(key)) for f in figures.values()]) for key in keys])
+            for title, keys in (TABLES | (true if comparison.protocols else {})).items()
         ],
         cost=_plotted_cost(comparison),
         pictures=((name, _pictures(comparison, name)) for name in names),  # one image at a time in memory
@@ -157,18 +157,20 @@ def _graded(figure: Figure) -> Cell:
 
 
 def _protocol(key: str) -> str:
-    return PROTOCOLS["first_explains_second" if key == "explains" else key]
+    return FIGURES["first_explains_second" if key == "explains" else key]
 
 
 def _heading(key: str) -> str:
-    words = key.replace("reconstruction_", "").replace("oracle_", "oracle ").replace("_", " ")
+    words = key.replace("reconstruction_", "").replace("_", " ")
     for plain, proper in (("rmse", "RMSE"), ("psnr", "PSNR, dB"), ("miou", "mIoU"), ("boundary f", "boundary F")):
         words = words.replace(plain, proper)
     return f"{words}, MB" if key == "peak_memory" else words
 
 
-def _cell(key: str, figure: Figure) -> Cell:
-    """A mean and its interval, in the unit of `_heading`; of the peak of memory the mean alone."""
+def _cell(key: str, figure: Figure | None) -> Cell:
+    """A mean and its interval, in the unit of `_heading`; a dash where a backend has none."""
+    if figure is None:
+        return Cell("–")
     mean, low, high = (number / 1e6 if key == "peak_memory" else number for number in figure)
     return Cell(_number(mean), "" if low == high else f"{_number(low)} to {_number(high)}")
 

@@ -70,7 +70,7 @@ class Bench:
         self.digest = hashlib.sha256(b"".join(each.numpy().tobytes() for each in self.pixels)).hexdigest()
         self._t_m: int | None = None
         self._states: dict[tuple[int, int], Any] = {}
-        self._clusters: dict[Any, tuple[npt.NDArray[Any], int]] = {}
+        self._clusters: dict[Any, tuple[npt.NDArray[Any], npt.NDArray[Any]]] = {}
 
     def _read(self, image: ImageLike, recipe: Recipe) -> Tensor:
         picture = load_image(image, recipe.max_pixels)
@@ -94,13 +94,12 @@ class Bench:
         if key not in self._clusters:
             tap = pick("tap", backend.taps, recipe.tap)
             features = inner(backend.features(state, tap, recipe), margin // tap.stride)
-            grid_labels, embeddings = cluster(features, recipe)
-            self._clusters[key] = grid_labels, len(embeddings)
-        grid_labels, n_clusters = self._clusters[key]
+            self._clusters[key] = cluster(features, recipe)
+        grid_labels, embeddings = self._clusters[key]
         point = pick("point", backend.points, recipe.point)
-        masks = masks_for(point, grid_labels, n_clusters, (pixels.shape[2], pixels.shape[3]), margin)
+        masks = masks_for(point, grid_labels, len(embeddings), (pixels.shape[2], pixels.shape[3]), margin)
         maps = inner(difference_maps(backend, state, masks, recipe), margin)
-        return Found(grid_labels, normalised(maps, recipe.normalise))
+        return Found(grid_labels, embeddings, normalised(maps, recipe.normalise))
 
     def tried(self, key: str, recipe: Recipe, criterion: Criterion, seed: int, told: Callable[[int], None]) -> Trial:
         """Score a recipe; ``told`` is called with the number of images done."""
@@ -111,9 +110,10 @@ class Bench:
                 found = [self.found(index, recipe, seed + n) for n in range(criterion.seeds)]
                 measured.append(criterion.measure(index, pixels, found))
                 told(index + 1)
+            score, terms = criterion.score(measured)
         except GensegError as error:  # this setting does not work; others may
             return Trial(key, setting, 0.0, reason=str(error), seconds=time.perf_counter() - begun)
-        return Trial(key, setting, *criterion.score(measured), seconds=time.perf_counter() - begun)
+        return Trial(key, setting, score, terms, seconds=time.perf_counter() - begun)
 
 
 class TrialLog:

@@ -25,6 +25,11 @@ def maps_of(labels: np.ndarray) -> torch.Tensor:
     return torch.stack([torch.from_numpy(labels == k).float() for k in range(labels.max() + 1)])
 
 
+def found_as(grid_labels: np.ndarray, maps: torch.Tensor) -> Found:
+    """What is found, the embedding of each cluster its own axis."""
+    return Found(grid_labels, np.eye(len(maps), dtype=np.float32), maps)
+
+
 BLACK_AND_WHITE = torch.from_numpy(2 * halves(16).astype(np.float32) - 1).expand(1, 3, -1, -1)
 
 
@@ -37,7 +42,7 @@ def found(tiny, photo):
 
 
 def test_masks_that_change_their_own_pixels_on_an_edge_of_the_image_score_one():
-    perfect = Found(halves(2, 4), maps_of(halves(16)))
+    perfect = found_as(halves(2, 4), maps_of(halves(16)))
     terms = unlabelled_terms(BLACK_AND_WHITE, [perfect, perfect])
     assert terms == pytest.approx({"localisation": 1, "stability": 1, "explained": 1})
     assert Unlabelled().score([terms, terms])[0] == pytest.approx(1)
@@ -45,24 +50,24 @@ def test_masks_that_change_their_own_pixels_on_an_edge_of_the_image_score_one():
 
 def test_maps_of_noise_score_almost_nothing():
     noise = [torch.rand(2, 32, 32, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
-    terms = unlabelled_terms(BLACK_AND_WHITE, [Found(halves(2, 4), maps) for maps in noise])
+    terms = unlabelled_terms(BLACK_AND_WHITE, [found_as(halves(2, 4), maps) for maps in noise])
     assert all(value < 0.1 for value in terms.values())
 
 
 def test_an_offset_that_leaks_everywhere_is_not_localised():
-    leak = Found(halves(2, 4), torch.ones(2, 32, 32))
+    leak = found_as(halves(2, 4), torch.ones(2, 32, 32))
     assert unlabelled_terms(BLACK_AND_WHITE, [leak, leak])["localisation"] == 0
 
 
 def test_labels_across_the_images_edge_explain_none_of_its_colours():
-    across = Found(halves(2, 4).T.copy(), maps_of(halves(16).T.copy()))
+    across = found_as(halves(2, 4).T.copy(), maps_of(halves(16).T.copy()))
     terms = unlabelled_terms(BLACK_AND_WHITE, [across, across])
     assert terms["localisation"] == 1
     assert terms["explained"] == pytest.approx(0, abs=1e-6)
 
 
 def test_other_labels_under_other_noise_are_not_stable():
-    there = [Found(halves(2, 4), maps_of(labels)) for labels in (halves(16), halves(16).T.copy())]
+    there = [found_as(halves(2, 4), maps_of(labels)) for labels in (halves(16), halves(16).T.copy())]
     assert unlabelled_terms(BLACK_AND_WHITE, there)["stability"] == pytest.approx(0, abs=0.01)
 
 
@@ -70,9 +75,40 @@ def test_truths_are_scaled_and_the_ignored_does_not_count():
     truth = halves(32, 64)
     truth[:10] = 255
     criterion = Labelled([truth], [(32, 32)])
-    found = [Found(halves(2, 4), maps_of(halves(16)))]
+    found = [found_as(halves(2, 4), maps_of(halves(16)))]
     score, terms = criterion.score([criterion.measure(0, BLACK_AND_WHITE, found)])
-    assert (score, terms) == (1, {"miou": 1, "boundary_f": 1})
+    assert (score, terms) == (1, {"oracle_miou": 1, "oracle_boundary_f": 1})
+
+
+TILES = np.repeat(np.repeat(np.array([[0, 1], [2, 3]], np.int32), 16, axis=0), 16, axis=1)  # four segments
+
+
+def labelled(protocol: str, truths: list[np.ndarray], embeddings: list[list[int]]) -> tuple[float, dict[str, float]]:
+    """The score of images whose segments are `TILES`, by the embedding of each segment along one axis."""
+    criterion = Labelled(truths, [(32, 32)] * len(truths), protocol)
+    rows = [
+        criterion.measure(i, BLACK_AND_WHITE, [Found(TILES, np.array(each, np.float32)[:, None], maps_of(TILES))])
+        for i, each in enumerate(embeddings)
+    ]
+    return criterion.score(rows)
+
+
+@pytest.mark.parametrize("protocol", ["traditional", "concept"])
+def test_a_protocol_that_learns_sees_all_images_before_it_scores_any(protocol):
+    plain, left, top = np.zeros((32, 32), np.int32), halves(16), halves(16).T.copy()
+    # The first image, of one class, says nothing of the other.
+    score, terms = labelled(protocol, [plain, left], [[0, 0, 0, 0], [0, 9, 0, 9]])
+    assert terms == pytest.approx({f"{protocol}_miou": 1, f"{protocol}_boundary_f": 1})
+    assert score == pytest.approx(1)
+    # Alone, either would be perfect; but their classes are the other way round.
+    _, terms = labelled(protocol, [left, top], [[9, 0, 9, 0], [0, 0, 9, 9]])
+    assert terms[f"{protocol}_miou"] < 0.5
+
+
+def test_a_matching_in_each_image_leaves_segments_over():
+    _, terms = labelled("per-image-hungarian", [halves(16)], [[0] * 4])
+    assert terms["per-image-hungarian_miou"] == pytest.approx(0.5)  # one quarter of the image for each half
+    assert labelled("oracle", [halves(16)], [[0] * 4])[1]["oracle_miou"] == 1
 
 
 # --- the search -----------------------------------------------------------------------------------------------------
@@ -126,10 +162,39 @@ def test_labels_are_what_counts_where_there_are_some(tiny, photo):
     truth = np.zeros((64, 96), np.uint8)
     truth[:, 48:] = 1
     found = genseg.calibrate(tiny, [photo], truths=[truth], grid=STAY | {"strength": [50]}, rounds=1, **QUICK)
-    assert set(found.best.terms) == {"miou", "boundary_f"}
+    assert set(found.best.terms) == {"oracle_miou", "oracle_boundary_f"}
     assert found.best.score == pytest.approx(np.mean(list(found.best.terms.values())))
     regions = genseg.calibrate(tiny, [photo], truths=[[truth, 1 - truth]], grid=STAY | {"strength": []}, **QUICK)
-    assert regions.best.terms["miou"] == pytest.approx(found.trials[0].terms["miou"])
+    assert regions.best.terms["oracle_miou"] == pytest.approx(found.trials[0].terms["oracle_miou"])
+
+
+def test_trials_under_another_protocol_are_others(tiny, photo, tmp_path):
+    truths = [np.tile((np.arange(96) >= 48).astype(np.uint8), (64, 1))]
+    settings = {"truths": truths, "grid": STAY | {"strength": []}, "out": tmp_path / "trials.jsonl"} | QUICK
+    found = {name: genseg.calibrate(tiny, [photo], protocol=name, **settings) for name in ("oracle", "concept")}
+    assert set(found["concept"].best.terms) == {"concept_miou", "concept_boundary_f"}
+    assert found["concept"].criterion == "mean of concept mIoU and boundary F"
+    assert found["oracle"].best.key != found["concept"].best.key
+
+
+def test_a_setting_that_a_protocol_cannot_score_scores_zero_with_the_reason(tiny, photo):
+    truths = [np.tile(np.arange(96) // 10, (64, 1))]
+    with pytest.raises(GensegError, match=r"no setting .* works .*traditional protocol makes 10 clusters of 3 masks"):
+        genseg.calibrate(tiny, [photo], truths=truths, protocol="traditional", grid=STAY | {"strength": []}, **QUICK)
+
+
+@pytest.mark.parametrize(
+    ("truths", "protocol", "message"),
+    [
+        ([np.zeros((64, 96), int)], "orakle", "did you mean oracle"),
+        ([np.zeros((64, 96), int)], "open-vocabulary", "needs an embedder that names masks"),
+        ([[np.zeros((64, 96), int)]], "concept", "needs classes"),
+        (None, "concept", "give the truths too"),
+    ],
+)
+def test_a_protocol_that_cannot_be_is_refused_before_a_model_is_loaded(photo, truths, protocol, message):
+    with pytest.raises(GensegError, match=message):
+        genseg.calibrate("sd15", [photo], truths=truths, protocol=protocol, model="no/such/folder")
 
 
 def test_a_run_that_is_begun_again_tries_nothing_twice(tiny, photo, tmp_path):

@@ -259,7 +259,7 @@ def test_backends_are_listed_for_people_and_for_machines():
 
 
 def test_recipes_are_listed_and_printed_so_that_they_can_be_read_again(tmp_path):
-    assert run("recipes").stdout.split() == ["fast", "paper"]
+    assert run("recipes").stdout.split() == ["fast", "paper", "plus"]
     file = tmp_path / "mine.yaml"
     file.write_text(run("recipes", "fast").stdout)
     assert "replay_steps: 1\n" in file.read_text()

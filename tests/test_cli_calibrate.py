@@ -69,6 +69,22 @@ def test_labels_are_found_by_name_with_classes_or_annotators(image, tmp_path):
     assert scores[0] != scores[1]  # the second annotator counts
 
 
+def test_the_protocol_is_named_in_table_and_trials(image, tmp_path):
+    truth = np.zeros((64, 96), np.uint8)
+    truth[:, 40:] = 1
+    (tmp_path / "labels").mkdir()
+    Image.fromarray(truth).save(tmp_path / "labels" / "a.png")
+    line = ("--labels", tmp_path / "labels", "--protocol", "concept", "-o", tmp_path / "out")
+    result = run("tiny", image, *QUICK, *GRID[:4], "--grid=strength=", *line)
+    assert result.exit_code == 0, result.stderr
+    assert "concept_miou" in result.stdout.splitlines()[0]
+    assert "mean of concept mIoU and boundary F: " in result.stdout
+    assert set(json.loads((tmp_path / "out" / "tiny.jsonl").read_text())["terms"]) == {
+        "concept_miou",
+        "concept_boundary_f",
+    }
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
@@ -79,6 +95,8 @@ def test_labels_are_found_by_name_with_classes_or_annotators(image, tmp_path):
         (["--images", "0"], ["--images"]),
         (["sizes=64"], ["did you mean size"]),
         (["--labels", "nowhere"], ["nowhere", "a.png", "a.0.png"]),
+        (["--protocol", "concept"], ["give the truths too"]),
+        (["--protocol", "orakle"], ["did you mean oracle"]),
     ],
 )
 def test_wrong_arguments_end_in_one_sentence(image, arguments, parts, tmp_path):

@@ -33,6 +33,7 @@ def done(folder, sd_checkpoint, tmp_path_factory):
     """The command line of a run over both with two models, what it said, and where its files are."""
     out = tmp_path_factory.mktemp("done") / "report"
     line = [folder, "-b", "tiny,sd15", "--model", f"sd15={sd_checkpoint}", "-k", 4, "--labels", folder / "labels"]
+    line += ["--protocol", "all"]
     line += ["-o", out, "--seed", 3, "--device", "cpu", *QUICK]
     return line, run(*line), out
 
@@ -50,7 +51,12 @@ def test_the_report_and_its_tables_are_written(done):
         assert len(table) == rows
         pd.testing.assert_frame_equal(table, pd.DataFrame(what[name]), check_dtype=False)
     assert pd.read_csv(out / "images.csv")["oracle_accuracy"].between(0.5, 1).all()
-    assert "sd15" in (out / "index.html").read_text()
+    page = (out / "index.html").read_text()
+    assert "sd15" in page
+    for protocol in ("traditional", "concept", "per-image-hungarian", "per-image-many-to-one", "oracle"):
+        assert pd.read_csv(out / "images.csv")[f"{protocol}_miou"].between(0, 1).all()
+        assert f"{protocol}_miou" in what["protocols"]
+        assert f">{protocol} mIoU<" in page
 
 
 def test_plain_lines_say_what_is_done_and_a_second_run_keeps_it(done, tmp_path):
@@ -92,6 +98,8 @@ def test_what_is_left_out_is_told_and_the_rest_is_reported(folder, tmp_path):
         (["-b", "tiny", "--model", "sd15=x"], "unknown backend in models 'sd15'"),
         (["-b", "tiny", "--labels", "nowhere"], "nowhere/a.png does not exist"),
         (["-b", "tiny", "-r", "papper"], "did you mean paper"),
+        (["-b", "tiny", "--protocol", "concept"], "give the truths too"),
+        (["-b", "tiny", "--protocol", "orakle"], "did you mean oracle"),
     ],
 )
 def test_bad_input_is_one_sentence(folder, tmp_path, given, words):

@@ -14,10 +14,11 @@ from PIL import Image
 
 import genseg
 from genseg import GensegError, comparing
-from genseg.comparison import PROTOCOLS
-from genseg.evaluation import agreement, metrics
+from genseg.evaluation import agreement
+from genseg.evaluation.protocols import PROTOCOLS, Seen, Truth, measured, protocol_named
 from genseg_backends.stable_diffusion import StableDiffusion
 from models import sd_parts, write_sd_checkpoint
+from oracle_reference import accuracy, confusion, mean_iou, measure_image, oracle_labels
 
 QUICK = {"n_clusters": 3, "n_init": 1, "draws": 1, "replay_steps": 1, "size": 64, "margin": 0, "device": "cpu"}
 TRUTHS = [np.tile((np.arange(96) >= 40).astype(int), (64, 1)), np.tile(np.arange(64) // 22, (64, 1))]
@@ -37,15 +38,17 @@ def out(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(images, out):
-    """Three models, ground truth, and one image that cannot be read."""
+    """Three models, ground truth under every protocol that there can be, and one image that cannot be read."""
     models = {"sd14": str(write_sd_checkpoint(out / "sd14-model", seed=1))}
     backends = ["tiny", StableDiffusion(**sd_parts()), "sd14"]
-    return genseg.compare(
-        [*images, out / "none.png"], backends, out=out, truths=[*TRUTHS, TRUTHS[0]], models=models, seed=2, **QUICK
-    )
+    truths = [*TRUTHS, TRUTHS[0]]
+    settings = {"out": out, "truths": truths, "protocols": RULES, "models": models, "seed": 2} | QUICK
+    return genseg.compare([*images, out / "none.png"], backends, **settings)
 
 
 BACKENDS = ["tiny", "stable-diffusion", "sd14"]
+RULES = [name for name in PROTOCOLS if name != "open-vocabulary"]
+TRUE = ("miou", "accuracy", "boundary_f")
 
 
 def stages(told):
@@ -187,6 +190,10 @@ def test_an_image_that_one_model_fails_on_is_left_out_of_all(images, tiny, sd):
         (["tiny"], {"truths": []}, "0 truths and 2 images"),
         (["tiny"], {"truths": {"image0": TRUTHS[0]}}, "no truth of image 'image1'"),
         (["tiny"], {"truths": TRUTHS[::-1]}, "96x64 pixels|64x64 pixels"),
+        (["tiny"], {"truths": TRUTHS, "protocols": ["orakle"]}, "did you mean oracle"),
+        (["tiny"], {"truths": TRUTHS, "protocols": ["open-vocabulary"]}, "needs an embedder that names masks"),
+        (["tiny"], {"truths": TRUTHS, "protocols": []}, "no protocol given"),
+        (["tiny"], {"protocols": ["oracle", "concept"]}, "give the truths too"),
     ],
 )
 def test_what_can_be_refused_is_refused_before_a_model_is_loaded(images, monkeypatch, backends, change, words):
@@ -219,9 +226,9 @@ def test_each_image_and_backend_has_a_row_of_what_the_segmentation_says(found):
         assert row.seconds == pytest.approx(sum(seg.cost.seconds.values()))
         assert (row.evaluations, row.decodes) == (seg.cost.evaluations, seg.cost.decodes)
         truth = TRUTHS[int(row.image[-1])]
-        scores = metrics.measure_image(seg.labels, [truth], 3).scalars
-        oracle = row.oracle_accuracy, row.oracle_miou, row.oracle_boundary_f
-        assert oracle == tuple(scores[key] for key in ("accuracy", "miou", "boundary_f"))
+        scores = measure_image(seg.labels, [truth], 3).scalars
+        oracle = [row.oracle_miou, row.oracle_accuracy, row.oracle_boundary_f]
+        assert oracle == pytest.approx([scores[key] for key in TRUE])
     errors = found.images.groupby("backend")["reconstruction_rmse"].max()
     assert errors["tiny"] < 1e-5 < 1e-3 < errors["sd14"]
 
@@ -246,17 +253,53 @@ def test_summaries_are_means_with_intervals_and_say_their_protocol(found):
         assert (low, high) == pytest.approx((seconds.min(), seconds.max()))  # of two images, one is drawn twice
     pair = found.pairs[(found.pairs["first"] == "tiny") & (found.pairs["second"] == "sd14")]
     assert found.figures("tiny", "sd14")["ari"][0] == pytest.approx(pair["ari"].mean())
-    assert (found.summary["protocol"] == found.summary["figure"].map(PROTOCOLS)).all()
+    said = dict(zip(found.summary["figure"], found.summary["protocol"], strict=True))
+    for name in RULES:
+        assert said[f"{name}_miou"] == f"mean IoU over classes; {PROTOCOLS[name].rule}"
 
 
 def test_the_oracles_figures_of_a_set_are_those_of_its_accumulated_confusion(found):
     table = np.zeros((3, 3), int)
     for i, truth in enumerate(TRUTHS):
         labels = found.segmentation(f"image{i}", "tiny").labels
-        table += metrics.confusion(truth, metrics.oracle_labels(labels, truth), 3)
+        table += confusion(truth, oracle_labels(labels, truth), 3)
     figures = found.figures("tiny")
-    assert figures["oracle_miou"][0] == pytest.approx(metrics.mean_iou(table))
-    assert figures["oracle_accuracy"][0] == pytest.approx(metrics.pixel_accuracy(table))
+    assert figures["oracle_miou"][0] == pytest.approx(mean_iou(table))
+    assert figures["oracle_accuracy"][0] == pytest.approx(accuracy(table))
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_protocol_learns_from_all_images_of_a_backend_and_then_measures_each(found, name):
+    for backend in BACKENDS:
+        rule = protocol_named(name, 3, seed=2)
+        segmentations = [found.segmentation(f"image{i}", backend) for i in (0, 1)]
+        seen = [Seen(seg.labels, [Truth(truth, 3)]) for seg, truth in zip(segmentations, TRUTHS, strict=True)]
+        views = [one.views(seg.embeddings)[0] for one, seg in zip(seen, segmentations, strict=True)]
+        for _ in range(rule.passes):
+            for view in views:
+                rule.fit(view)
+            rule.close()
+        records = [measured(one, [rule.classes(view)]) for one, view in zip(seen, views, strict=True)]
+        rows = found.images[found.images["backend"] == backend]
+        for key in TRUE:
+            assert rows[f"{name}_{key}"].tolist() == [record.figures[key] for record in records]
+        right, true, predicted = sum(record.pixels for record in records)
+        ious = right / np.maximum(true + predicted - right, 1)
+        pooled = {"miou": ious[true + predicted > 0].mean(), "accuracy": right.sum() / true.sum()}
+        for key in TRUE:
+            mean = rows[f"{name}_{key}"].mean()
+            expected = pooled.get(key, mean) if rule.pooled else mean
+            assert found.figures(backend)[f"{name}_{key}"][0] == pytest.approx(expected)
+
+
+def test_a_protocol_that_cannot_measure_a_backend_is_told_and_costs_no_other(images, tiny):
+    truth = np.tile(np.arange(96) // 10, (64, 1))
+    settings = QUICK | {"truths": [truth], "protocols": ["oracle", "traditional"]}
+    found = genseg.compare(images[:1], [tiny], **settings)
+    assert found.failures.values.tolist()[0][:2] == ["tiny", ""]
+    assert found.failures.problem[0].startswith("traditional: the traditional protocol makes 10 clusters of")
+    assert "oracle_miou" in found.figures("tiny")
+    assert "traditional_miou" not in found.figures("tiny")
 
 
 def test_truths_may_be_files_by_name(images, tmp_path, tiny):

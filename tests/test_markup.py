@@ -78,6 +78,7 @@ def test_a_comparison_is_a_row_for_each_model():
         summary=pd.DataFrame(summary),
         failures=pd.DataFrame([Failure("", "c", "is damaged")]),
         recipes={"tiny": Recipe(), NAME: Recipe()},
+        protocols=[],
         seed=3,
         folder=Path(),
     )

@@ -12,7 +12,8 @@ import genseg
 from genseg import GensegError
 from genseg.hookspecs import hookimpl
 from genseg.plugins import Plugins
-from genseg.registry import Registry
+
+Registry = functools.partial(Plugins, "backend")
 
 
 def plugin(*claims: tuple[str, str]) -> ModuleType:

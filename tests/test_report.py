@@ -128,6 +128,13 @@ def test_tables_hold_cost_reconstruction_and_ground_truth_with_intervals(page, f
     assert rows["t_f"] == [str(found.recipes[name].t_f) for name in NAMES]
 
 
+def test_a_figure_that_a_backend_has_not_is_a_dash(found):
+    summary = found.summary[(found.summary["first"] != NAMES[1]) | (found.summary["figure"] != "oracle_miou")]
+    rows = {row[0]: row[1:] for row in Page(report.page(replace(found, summary=summary))).rows if row}
+    assert rows["oracle mIoU"][1] == "–"
+    assert rows["oracle mIoU"][0] != "–"
+
+
 def test_each_image_has_its_photo_and_each_backends_overlay_small(page, found):
     shown = pictures(page)
     segments = [found.segmentation("image0", name).n_segments for name in NAMES]

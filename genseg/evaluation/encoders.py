@@ -7,13 +7,13 @@ An encoder is no `genseg.interface.Backend`: it has no modulation point. Plug-in
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import cache
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
 from genseg.interface import ModelCard
-from genseg.plugins import Info, Plugins
+from genseg.plugins import PluginInfo, discovered
 
 
 class Encoder(ABC):
@@ -43,20 +43,21 @@ class Encoder(ABC):
         """
 
 
-class EncoderInfo(Info):
-    """One line of `list_encoders`; `name` is what to pass to `load_encoder`."""
+_registry = partial(discovered, "encoder")
 
 
-@cache
-def _encoders() -> Plugins:
-    plugins = Plugins("encoder")
-    plugins.discover()
-    return plugins
-
-
-def list_encoders() -> list[EncoderInfo]:
+def list_encoders() -> list[PluginInfo]:
     """All registered encoders, in order of name, and whether each is usable here."""
-    return [EncoderInfo(**vars(info)) for info in _encoders().infos()]
+    return _registry().infos()
+
+
+def encoder_info(name: str) -> PluginInfo:
+    """The line of `list_encoders` on one encoder.
+
+    Raises:
+        GensegError: If the name is unknown, or claimed by two plug-ins.
+    """
+    return _registry().info(name)
 
 
 def load_encoder(
@@ -78,5 +79,5 @@ def load_encoder(
         GensegError: For an unknown name or option, a missing package, missing or wrong weights, or a device that is
             not there.
     """
-    encoder: Encoder = _encoders().load(name, Encoder, options, model=model, device=device, dtype=dtype)  # type: ignore[type-abstract]
+    encoder: Encoder = _registry().load(name, Encoder, options, model=model, device=device, dtype=dtype)  # type: ignore[type-abstract]
     return encoder

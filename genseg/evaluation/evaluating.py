@@ -12,26 +12,22 @@ import numpy as np
 
 import genseg
 from genseg.batches import sentence_of
-from genseg.embedder import Embedder, list_embedders, load_embedder
 from genseg.errors import GensegError, NothingLeftError, unknown
 from genseg.evaluation.baselines import METHODS, method_named, needs_model
 from genseg.evaluation.baselines.pooling import masks_with
 from genseg.evaluation.components import cleaned
 from genseg.evaluation.datasets import Dataset, Sample
-from genseg.evaluation.encoders import Encoder, load_encoder
 from genseg.evaluation.kept import Kept, Row
-from genseg.evaluation.protocols import protocol_named
+from genseg.evaluation.models import Models
+from genseg.evaluation.protocols import check_protocols
 from genseg.evaluation.refinements import REFINEMENTS, refined
 from genseg.evaluation.resolution import at_resolution
 from genseg.evaluation.results import Evaluation
 from genseg.evaluation.scene import Masks, Scene
 from genseg.evaluation.scoring import scored
-from genseg.files import files_below
-from genseg.interface import Backend, ModelCard
+from genseg.interface import Backend
 from genseg.naming import named_classes
 from genseg.recipe import Recipe, RecipeLike, load_recipe
-from genseg.registry import info_of, load_backend
-from genseg.segmenter import Segmenter
 
 Telling: TypeAlias = Callable[[str, str, int, int], None]
 """Called with an image's key, a stage, what is done of it and how much there is. An image ends with the stage
@@ -51,6 +47,7 @@ class Plan:
         refine: One of `genseg.evaluation.refinements.REFINEMENTS`, applied to every method; None for none.
         min_pixels: Connected components smaller than this are merged into their neighbours, of every method.
         seed: Fixes every random draw.
+        named: Whether masks are given classes by an embedder, as the protocol ``open-vocabulary`` needs.
     """
 
     dataset: Dataset
@@ -61,6 +58,7 @@ class Plan:
     refine: str | None = None
     min_pixels: int = 0
     seed: int = 0
+    named: bool = False
     keys: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,8 +68,7 @@ class Plan:
             raise GensegError(f"seed must be at least 0, not {self.seed}")
         if self.limit is not None and self.limit < 1:
             raise GensegError(f"limit must be at least 1, not {self.limit}")
-        for name in self.protocols:
-            protocol_named(name, self.dataset.n_classes, self.seed)
+        check_protocols(self.protocols, has_classes=self.dataset.n_classes is not None, named=self.named)
         if self.refine is not None and self.refine not in REFINEMENTS:
             raise unknown("refinement", self.refine, REFINEMENTS)
         keys = list(self.dataset.keys)
@@ -124,7 +121,8 @@ def evaluate(
     """Segment a data set with several methods on the same features, and score the masks under several protocols.
 
     Masks are kept in ``out`` as soon as they are made. A run that was stopped goes on where it was; every figure is
-    then what it would have been. An image that cannot be read or segmented is left out, for all methods, and told.
+    then what it would have been. No model is loaded if all masks are there. An image that cannot be read or segmented
+    is left out, for all methods, and told.
 
     Args:
         dataset: From `genseg.evaluation.datasets.load_dataset`.
@@ -158,35 +156,36 @@ def evaluate(
     Raises:
         GensegError: If no image can be used, ``out`` or ``masks`` holds another evaluation, or for an unknown name.
     """
-    plan = Plan(dataset, methods, protocols, resolution, limit, refine, min_pixels, seed)
-    if "open-vocabulary" in protocols and embedder is None:
-        raise GensegError("the open-vocabulary protocol needs an embedder that names masks, such as maskclip; name one")
+    plan = Plan(dataset, methods, protocols, resolution, limit, refine, min_pixels, seed, embedder is not None)
     telling, load = progress or (lambda *_: None), _given(load or {})
-    resolved = load_recipe(recipe or "paper", options=options, **overrides)  # a mistake is refused before a model loads
-    segmenter, reader, namer, source = None, None, None, {}
-    if encoder is not None:
-        reader = load_encoder(encoder, model=model, device=device, dtype=dtype, **load)
-        source = {**_source("encoder", encoder, reader.card, model, load), "dtype": dtype}
-    elif any(needs_model(method) for method in methods):
-        card = info_of(backend).card if isinstance(backend, str) else None
-        if isinstance(backend, str):
-            backend = load_backend(backend, model=model, device=device, dtype=dtype, **load)
-        resolved = load_recipe(recipe or backend.preset, calibration=backend.recipe, options=options, **overrides)
-        segmenter = Segmenter(backend, resolved, seed=seed)
-        source = {**_source("backend", backend.name, card, model, load), "dtype": dtype}
-    unnamed = plan.settings(resolved, source)
-    if embedder is not None:
-        namer = load_embedder(embedder, model=embedder_model, device=device)
-        card = next(info.card for info in list_embedders() if info.name == embedder)
-        source |= {"names": _source("embedder", embedder, card, embedder_model, {})}
-    settings = plan.settings(resolved, source)
-    kept = Kept(Path(out), settings)
-    lent = None if masks is None else Kept(Path(masks), unnamed)
-    failures = Maker(plan, kept, resolved, segmenter, reader, namer, telling, lent).run()
+    load_recipe(recipe or "paper", options=options, **overrides)  # a mistake is refused before a model is loaded
+    models = Models(
+        folder=Path(out),
+        backend=backend if encoder is None and any(map(needs_model, methods)) else None,
+        encoder=encoder,
+        embedder=embedder,
+        embedder_model=embedder_model,
+        asked=recipe,
+        options=options,
+        overrides=overrides,
+        seed=seed,
+        model=model,
+        device=device,
+        dtype=dtype,
+        load=load,
+    )
+    settings = plan.settings(models.recipe, models.source)
+    kept, lent = Kept(Path(out), settings), None
+    if masks is not None:
+        unnamed = {kind: what for kind, what in models.source.items() if kind != "names"}
+        lent = Kept(Path(masks), plan.settings(models.recipe, unnamed))
+    failures = Maker(plan, kept, models, telling, lent).run()
     keys = [key for key in plan.keys if key not in failures]
     if not keys:
         raise NothingLeftError(f"no image is left to evaluate: {next(iter(failures.values()), 'the set is empty')}")
     scores = scored(kept, keys, methods, protocols, dataset.n_classes, seed, partial(telling, "", "score"))
+    if not scores.scores:
+        raise GensegError(next(iter(scores.unmeasured.values())))
     return Evaluation.of(dataset, methods, protocols, scores, settings, kept, keys, failures)
 
 
@@ -196,10 +195,7 @@ class Maker:
 
     plan: Plan
     kept: Kept
-    recipe: Recipe
-    segmenter: Segmenter | None
-    encoder: Encoder | None
-    embedder: Embedder | None
+    models: Models
     telling: Telling
     lent: Kept | None = None
 
@@ -209,12 +205,16 @@ class Maker:
         Returns:
             Why an image is left out, by its key.
         """
+        missing = {key: list(self._missing(key)) for key in self.plan.keys}
+        if any(missing.values()):
+            self.models.ready()  # here, so that what they fail for is not told of an image
+            self.kept.begin()
         failures = {}
-        for done, key in enumerate(self.plan.keys, start=1):
+        for done, (key, methods) in enumerate(missing.items(), start=1):
             end = "kept"
             try:
-                if missing := list(self._missing(key)):
-                    self._make(key, missing)
+                if methods:
+                    self._make(key, methods)
                     end = "done"
             except (GensegError, MemoryError, RuntimeError) as error:
                 failures[key], end = sentence_of(error), "failed"
@@ -227,10 +227,10 @@ class Maker:
 
     def _make(self, key: str, methods: Sequence[str]) -> None:
         sample = at_resolution(self.plan.dataset[key], self.plan.resolution)
-        if self.segmenter is not None:
-            self.segmenter.progress = partial(self.telling, key)
-        size = sample.image.height, sample.image.width
-        scene = Scene(sample.image, size, self.recipe, self.plan.seed, self.segmenter, self.encoder)
+        models, size = self.models, (sample.image.height, sample.image.width)
+        if models.segmenter is not None:
+            models.segmenter.progress = partial(self.telling, key)
+        scene = Scene(sample.image, size, models.recipe, self.plan.seed, models.segmenter, models.reader)
         for method in methods:
             self.kept.keep(method, key, self._row(scene, sample, method))
         self.kept.keep_truth(key, sample.truths)
@@ -241,8 +241,8 @@ class Maker:
         else:
             masks = self._masks(scene, sample, method)
         named = None
-        if self.embedder is not None:
-            named = named_classes(masks.segments, sample.image, self.plan.dataset.classes, self.embedder)
+        if self.models.namer is not None:
+            named = named_classes(masks.segments, sample.image, self.plan.dataset.classes, self.models.namer)
         return Row(masks, named)
 
     def _masks(self, scene: Scene, sample: Sample, method: str) -> Masks:
@@ -252,14 +252,6 @@ class Maker:
         if self.plan.min_pixels:
             masks = masks_with(scene, cleaned(masks.segments, self.plan.min_pixels))
         return masks
-
-
-def _source(kind: str, name: str, card: ModelCard | None, model: str | None, load: Mapping[str, Any]) -> dict[str, Any]:
-    """What tells one model's weights from another's: the caller's checkpoint, or what the factory says it loads."""
-    if model is not None:
-        return {kind: name, "model": model, "files": files_below(model), "load": dict(load)}
-    released = {"model": card.model, "revision": card.revision} if card else {}
-    return {kind: name, **released, "load": dict(load)}
 
 
 def _given(load: Mapping[str, Any]) -> dict[str, Any]:

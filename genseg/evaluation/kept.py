@@ -32,30 +32,36 @@ class Kept:
     Layout: ``settings.json``, ``truths/KEY.npz``, ``masks/METHOD/KEY.npz``.
 
     Args:
-        folder: Made if it does not exist.
+        folder: Where they are; it need not exist.
         settings: All that masks depend on, but the method.
 
     Raises:
-        GensegError: If the folder holds masks of other settings, or cannot be written to.
+        GensegError: If the folder holds masks of other settings.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        self.folder = folder
-        wanted = json.loads(json.dumps(settings))
+        self.folder, self._settings = folder, json.loads(json.dumps(settings))
+        wanted = self._settings
         try:
             found = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            found = None
+            return
         except (OSError, ValueError) as error:
             raise GensegError(f"{folder / SETTINGS} cannot be read; choose another output folder") from error
-        if found is None:
-            text = json.dumps(wanted, indent=2) + "\n"
-            write_whole(folder / SETTINGS, lambda file: file.write(text.encode()))
-        elif found != wanted:
+        if found != wanted:
             keys = [key for key in wanted | found if wanted.get(key) != found.get(key)]
             raise GensegError(
                 f"{folder} holds an evaluation with another {' and '.join(keys)}; choose another output folder"
             )
+
+    def begin(self) -> None:
+        """Say what masks the folder will hold, before the first is kept.
+
+        Raises:
+            GensegError: If it cannot be written to.
+        """
+        text = json.dumps(self._settings, indent=2) + "\n"
+        write_whole(self.folder / SETTINGS, lambda file: file.write(text.encode()))
 
     def has(self, method: str, key: str) -> bool:
         """Whether a method's masks of an image are there."""

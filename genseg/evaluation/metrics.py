@@ -1,15 +1,10 @@
-"""Measures of a segmentation against ground truth, and their figures over a set of images.
-
-Segments carry no classes, so each takes the class that most of its pixels have (`oracle_labels`): an upper bound that
-rewards many small segments. Boundary precision, the number of components and covering are the counterweight.
+"""What the measures of segmentations against ground truth are made of; docs/protocols.md defines them.
 
 Throughout: segments int [H, W] in 0..K-1; truth int [H, W] in 0..C-1, or `IGNORE` where nothing is measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,36 +19,10 @@ IGNORE = -1
 TOLERANCE = 2.0  # pixels that a boundary may be away and still count as found
 
 
-def oracle_labels(segments: Labels, truth: Labels, ignore: int = IGNORE) -> Labels:
-    """Give each segment the class that most of its measured pixels have; the smallest such class on a tie.
-
-    Args:
-        segments: [H, W], any integers.
-        truth: [H, W].
-        ignore: The value of ``truth`` that does not count.
-
-    Returns:
-        int64 [H, W]; ``ignore`` in segments without any measured pixel.
-    """
-    ids, numbered = np.unique(segments, return_inverse=True)
-    numbered = numbered.reshape(segments.shape)
-    measured = truth != ignore
-    if not measured.any():
-        return np.full(segments.shape, ignore, dtype=np.int64)
-    counts = overlaps(numbered[measured], truth[measured], len(ids), int(truth[measured].max()) + 1)
-    return np.where(counts.any(axis=1), counts.argmax(axis=1), ignore)[numbered]
-
-
 def overlaps(first: Labels, second: Labels, n_first: int, n_second: int) -> npt.NDArray[np.int64]:
     """How many pixels have each pair of labels: int64 [n_first, n_second], of two label arrays of one shape."""
     pairs = first.ravel().astype(np.int64) * n_second + second.ravel()
     return np.bincount(pairs, minlength=n_first * n_second).reshape(n_first, n_second)
-
-
-def confusion(truth: Labels, predicted: Labels, n_classes: int, ignore: int = IGNORE) -> npt.NDArray[np.int64]:
-    """Pixels by true class (rows) and predicted class (columns): int64 [C, C]. Add them up over a set's images."""
-    measured = truth != ignore
-    return overlaps(truth[measured], predicted[measured], n_classes, n_classes)
 
 
 def contingency(first: Labels, second: Labels) -> tuple[Labels, Labels, npt.NDArray[np.int64]]:
@@ -74,20 +43,19 @@ def contingency(first: Labels, second: Labels) -> tuple[Labels, Labels, npt.NDAr
     return table.row, table.col, table.data
 
 
-def mean_iou(table: npt.NDArray[Any]) -> Floats:
-    """Mean IoU over the classes whose union is not empty; confusions [..., C, C] to [...], NaN where there are none."""
-    return mean_iou_of(np.diagonal(table, axis1=-2, axis2=-1), table.sum(axis=-1), table.sum(axis=-2))
+def mean_iou(hits: npt.NDArray[Any], true: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> Floats:
+    """Mean IoU over the classes whose union is not empty; NaN where there are none.
 
+    Args:
+        hits: [..., C], pixels of each class that are right.
+        true: [..., C], those that are true.
+        predicted: [..., C], those that are predicted.
 
-def mean_iou_of(hits: npt.NDArray[Any], true: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> Floats:
-    """`mean_iou` of a confusion's diagonal, row sums and column sums, [..., C] each."""
+    Returns:
+        [...].
+    """
     union = true + predicted - hits
     return ratio((hits / np.maximum(union, 1)).sum(axis=-1), (union > 0).sum(axis=-1))
-
-
-def pixel_accuracy(table: npt.NDArray[Any]) -> Floats:
-    """Share of pixels whose class is right; confusions [..., C, C] to [...], NaN where there are no pixels."""
-    return ratio(np.trace(table, axis1=-2, axis2=-1), table.sum(axis=(-2, -1)))
 
 
 def boundaries(labels: Labels, measured: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
@@ -180,73 +148,6 @@ def covering(segments: Labels, truth: Labels) -> float:
     best = np.zeros(len(sizes))
     np.maximum.at(best, regions, common / (sizes[regions] + part_sizes[parts] - common))
     return float((sizes * best).sum() / sizes.sum())
-
-
-@dataclass(frozen=True)
-class ImageFigures:
-    """What one image's segments measure.
-
-    Attributes:
-        scalars: One number by name; NaN where the image has no measured pixel.
-        table: The confusion [C, C] of a set with classes; None where each annotator numbers regions of his own.
-    """
-
-    scalars: dict[str, float]
-    table: npt.NDArray[np.int64] | None
-
-
-def measure_image(segments: Labels, truths: Sequence[Labels], n_classes: int | None) -> ImageFigures:
-    """Measure one image.
-
-    Args:
-        segments: [H, W].
-        truths: One map [H, W] of classes, or one of region numbers from each annotator.
-        n_classes: C; None for annotators' regions, which are then the classes of this image, annotator by annotator,
-            and over which the figures are averaged.
-    """
-    parts = components(segments)
-    rows, table = [], np.zeros((0, 0), dtype=np.int64)
-    for truth in truths:
-        if n_classes is None:
-            truth = np.unique(truth, return_inverse=True)[1].reshape(truth.shape)
-        predicted = oracle_labels(segments, truth)
-        table = confusion(truth, predicted, int(truth.max()) + 1 if n_classes is None else n_classes)
-        precision, recall, f = boundary_scores(predicted, truth)
-        row = {"miou": float(mean_iou(table)), "accuracy": float(pixel_accuracy(table))}
-        row |= {"boundary_f": f, "boundary_precision": precision, "boundary_recall": recall}
-        rows.append(row | {"covering": covering(parts, truth)} if n_classes is None else row)
-    scalars = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-    return ImageFigures(scalars | {"components": int(parts.max()) + 1}, None if n_classes is None else table)
-
-
-def set_figures(images: Sequence[ImageFigures], weights: npt.NDArray[Any] | None = None) -> dict[str, Floats]:
-    """Figures of a set of N images.
-
-    With classes, mIoU and accuracy are those of the confusion accumulated over the set; without, and for all other
-    figures, the mean over images.
-
-    Args:
-        images: One entry an image.
-        weights: [D, N], how often each image counts in each of D versions of the set; None for the set itself.
-
-    Returns:
-        By figure's name, one number for each version: float64 [D].
-    """
-    weights = np.ones((1, len(images))) if weights is None else weights
-    figures = {}
-    for name in images[0].scalars:
-        values = np.array([image.scalars[name] for image in images])
-        figures[name] = ratio(weights @ np.nan_to_num(values), weights @ np.isfinite(values))
-    tables = [image.table for image in images if image.table is not None]
-    if tables:
-        total = np.tensordot(weights, np.stack(tables), axes=1)
-        figures |= {"miou": mean_iou(total), "accuracy": pixel_accuracy(total)}
-    return figures
-
-
-def resamples(n_images: int, draws: int = 2000, seed: int = 0) -> npt.NDArray[np.int64]:
-    """Bootstrap weights for `set_figures`: how often each of N images is drawn, int64 [draws, N]."""
-    return np.random.default_rng(seed).multinomial(n_images, np.full(n_images, 1 / n_images), size=draws)
 
 
 def interval(values: Floats) -> list[float]:

@@ -175,7 +175,9 @@ class Reproducer:
         for job in able:
             methods, protocols = map(list, self._asked[job])
             if len(protocols) > 1 or job in named:  # else it makes masks for rows that cannot be run
-                plan = Plan(sets[job.dataset], methods, protocols, job.resolution, self.limit)
+                plan = Plan(
+                    sets[job.dataset], methods, protocols, job.resolution, self.limit, named=job.embedder is not None
+                )
                 self.jobs[job] = len(plan.keys)
         if not self.jobs:
             raise GensegError(f"no row can be run: {next(self.why[job] for job in needed if job in self.why)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,10 +12,21 @@ from typing import Any
 import numpy as np
 
 from genseg.errors import GensegError
-from genseg.evaluation.kept import Kept
-from genseg.evaluation.protocols import Protocol, Score, Seen, Truth, View, measured, protocol_named
+from genseg.evaluation.kept import Row
+from genseg.evaluation.metrics import Labels
+from genseg.evaluation.protocols import Protocol, Record, Score, Seen, Truth, View, measured, protocol_named
 
 Pair = tuple[str, str]  # a method and a protocol
+
+
+class Source(typing.Protocol):
+    """Where masks and truths are: a `genseg.evaluation.kept.Kept`, or what reads or holds others."""
+
+    def truth(self, key: str) -> Sequence[Labels]:
+        """An image's truths, [H, W] each: classes or annotators' regions; `IGNORE` where nothing is measured."""
+
+    def row(self, method: str, key: str) -> Row:
+        """A method's masks of an image."""
 
 
 @dataclass
@@ -35,27 +47,26 @@ class Scores:
 
 
 def scored(
-    kept: Kept,
+    source: Source,
     keys: Sequence[str],
     methods: Sequence[str],
     protocols: Sequence[str],
     n_classes: int | None,
     seed: int,
-    progress: Callable[[int, int], None],
+    progress: Callable[[int, int], None] = lambda *_: None,
+    each: Callable[[str, Pair, Record], None] = lambda *_: None,
 ) -> Scores:
     """Measure each method under each protocol.
 
     Args:
-        kept: The masks and truths.
+        source: The masks and truths.
         keys: The images, in the order in which they count.
         methods: The methods' names.
         protocols: The protocols' names.
         n_classes: C; None for a set of annotators' regions.
         seed: Fixes protocols' draws and the bootstrap's.
         progress: Told the images that are done and all there are, passes counted.
-
-    Raises:
-        GensegError: If no protocol can be applied to any method.
+        each: Told what every image measures.
     """
     rules = {(m, p): protocol_named(p, n_classes, seed) for m in methods for p in protocols}
     found = Scores()
@@ -64,9 +75,9 @@ def scored(
     for number in range(passes):
         learners = {pair: rule for pair, rule in rules.items() if rule.passes > number}
         for done, key in enumerate(keys, start=number * len(keys)):
-            truths = [Truth(truth, n_classes) for truth in kept.truth(key)]
+            truths = [Truth(truth, n_classes) for truth in source.truth(key)]
             for method in dict.fromkeys(method for method, _ in learners):
-                _, views = _seen(kept, key, method, truths)
+                _, views = _seen(source, key, method, truths)
                 for pair, rule in learners.items():
                     if pair[0] == method and pair not in found.unmeasured:
                         _try(found, pair, partial(_learn, rule, views))
@@ -75,33 +86,39 @@ def scored(
             if pair not in found.unmeasured:
                 _try(found, pair, rule.close)
     rules = {pair: rule for pair, rule in rules.items() if pair not in found.unmeasured}
-    if not rules:
-        raise GensegError(next(iter(found.unmeasured.values())))
     found.scores = {pair: Score(rule, n_classes, seed) for pair, rule in rules.items()}
     for done, key in enumerate(keys, start=passes * len(keys)):
-        _add(found, rules, kept, key, [Truth(truth, n_classes) for truth in kept.truth(key)])
+        _add(found, rules, source, key, [Truth(truth, n_classes) for truth in source.truth(key)], each)
         progress(done, steps)
     return found
 
 
-def _add(found: Scores, rules: dict[Pair, Protocol], kept: Kept, key: str, truths: list[Truth]) -> None:
+def _add(
+    found: Scores,
+    rules: dict[Pair, Protocol],
+    source: Source,
+    key: str,
+    truths: list[Truth],
+    each: Callable[[str, Pair, Record], None],
+) -> None:
     """Add an image to every score."""
-    first = next(iter(rules))
+    first = next(iter(rules), None)
     for truth in truths:
         found.digest.update(truth.labels.tobytes())
     for method in dict.fromkeys(method for method, _ in rules):
-        seen, views = _seen(kept, key, method, truths)
+        seen, views = _seen(source, key, method, truths)
         found.digest.update(seen.segments.tobytes())
         for pair, rule in rules.items():
             if pair[0] == method:
                 record = measured(seen, [rule.classes(view) for view in views])
                 found.scores[pair].add(key, record)
+                each(key, pair, record)
                 if pair == first:
                     found.ranking[key] = record.figures["miou"]
 
 
-def _seen(kept: Kept, key: str, method: str, truths: list[Truth]) -> tuple[Seen, list[View]]:
-    row = kept.row(method, key)
+def _seen(source: Source, key: str, method: str, truths: list[Truth]) -> tuple[Seen, list[View]]:
+    row = source.row(method, key)
     seen = Seen(row.masks.segments, truths)
     return seen, seen.views(row.masks.embeddings, row.named)
 

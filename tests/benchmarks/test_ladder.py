@@ -9,8 +9,8 @@ from PIL import Image
 
 import genseg
 import ladder
-from genseg.evaluation.metrics import measure_image
 from ladder_report import Measured, figures
+from quality import record_of
 
 RECIPE = ["size=32", "margin=0", "draws=2", "n_init=1", "num_inference_steps=4", "t_m=501"]
 
@@ -85,7 +85,7 @@ def test_a_second_run_computes_nothing_again(report, climb):
 
 
 def photo_of(labels, seconds, truth):
-    return Measured("a", labels, labels, {"modulate": seconds}, measure_image(labels, [truth], 2))
+    return Measured("a", labels, labels, {"modulate": seconds}, record_of(labels, [truth], 2), 2)
 
 
 def test_figures_of_one_photo_are_closed_forms():

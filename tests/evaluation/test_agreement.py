@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from genseg.evaluation.agreement import agreement, ari, boundary_f, explains, matched_iou
-from genseg.evaluation.metrics import oracle_labels
+from oracle_reference import oracle_labels
 
 
 def stripes(count, size=12):

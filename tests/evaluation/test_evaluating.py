@@ -12,8 +12,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from colours import registry
+from genseg import load_backend
 from genseg.cli import app
 from genseg.errors import GensegError
+from genseg.evaluation import models
 from genseg.evaluation.datasets import Dataset, load_dataset
 from genseg.evaluation.evaluating import evaluate
 from genseg_backends import tiny
@@ -97,6 +99,46 @@ def test_other_weights_do_not_mix_with_what_is_kept(data: Dataset, tmp_path: Pat
         evaluate(data, tmp_path / "out", load={"compile": False}, **settings)
 
 
+def test_no_model_is_loaded_for_masks_that_are_there(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "r.yaml").write_text("draws: 1\n")
+    settings = {**FREE, "methods": ("naive",), "recipe": str(tmp_path / "r.yaml"), "limit": 2}
+    settings |= {"size": 64, "margin": 0, "n_clusters": 4}
+    found = evaluate(data, tmp_path / "out", **settings)
+    loaded = []
+    monkeypatch.setattr(
+        models, "load_backend", lambda name, **given: loaded.append(name) or load_backend(name, **given)
+    )
+    again = evaluate(data, tmp_path / "out", **{**settings, "protocols": ("concept",)})
+    assert not loaded
+    assert again.results["settings"] == found.results["settings"]
+    assert again.results["masks"] == found.results["masks"]
+    (tmp_path / "out/masks/naive/photo0.npz").unlink()
+    assert figures(evaluate(data, tmp_path / "out", **settings)) == figures(found)
+    assert loaded == ["tiny"]
+    (tmp_path / "r.yaml").write_text("draws: 2\n")
+    with pytest.raises(GensegError, match="another recipe"):
+        evaluate(data, tmp_path / "out", **settings)
+
+
+def test_loaded_backends_of_one_name_do_not_mix(data: Dataset, tmp_path: Path) -> None:
+    settings = {**FREE, "methods": ("naive",), "limit": 1, "size": 64, "margin": 0, "n_clusters": 4, "draws": 1}
+    one, other = load_backend("tiny"), load_backend("tiny")
+    other.recipe = {**other.recipe, "strength": 5}
+    evaluate(data, tmp_path / "out", backend=one, **settings)
+    with pytest.raises(GensegError, match="another recipe"):
+        evaluate(data, tmp_path / "out", backend=other, **settings)
+
+
+def test_what_fails_to_load_leaves_the_folder_to_others(data: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(GensegError, match="none"):
+        evaluate(
+            data, tmp_path / "out", encoder="dinov2", model=str(tmp_path / "none"), **{**FREE, "methods": ("naive",)}
+        )
+    evaluate(data, tmp_path / "out", n_clusters=4, **FREE)
+
+
 def test_names_are_kept_for_a_later_protocol(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("genseg.embedder._registry", registry)
     settings = {"methods": ("slic",), "resolution": "full", "n_clusters": 4, "embedder": "colours"}
@@ -169,6 +211,7 @@ def test_the_data_sets_are_listed() -> None:
 def test_an_ablation_has_a_row_for_each_value_and_goes_on(tmp_path: Path) -> None:
     root, out = write_set(tmp_path / "data", 2), tmp_path / "out"
     arguments = ["ablate", "folder", str(root), "--sweep", "n_clusters=2,4", "--resolution", "full", "-o", str(out)]
+    arguments += ["--refine", "pamr", "--load", "compile=false", "--protocol", "all"]
     quick = ["size=64", "margin=0", "draws=1"]
     result = CliRunner().invoke(app, [*arguments, *quick])
     assert result.exit_code == 0, result.output
@@ -177,6 +220,10 @@ def test_an_ablation_has_a_row_for_each_value_and_goes_on(tmp_path: Path) -> Non
     components = [row["figures"]["naive"]["oracle"]["components"]["value"] for row in rows]
     assert components[0] < components[1]
     assert "| n_clusters=4 | oracle | modulation |" in (out / "ablation.md").read_text()
+    assert "| n_clusters=4 | concept | modulation |" in (out / "ablation.md").read_text()
+    for setting in (out / "settings").iterdir():
+        settings = json.loads((setting / "settings.json").read_text())
+        assert (settings["refine"], settings["model"]["load"]) == ("pamr", {"compile": False})
     assert (out / "ablation.png").stat().st_size > 5000
     again = CliRunner().invoke(app, [*arguments, *quick])
     assert again.output.count(": kept") == 4

@@ -1,4 +1,4 @@
-"""Figures over a set: against torchmetrics, `measure_image`, and closed forms; intervals and what they promise."""
+"""Figures over a set: against torchmetrics, plain confusions, and closed forms; intervals and what they promise."""
 
 import json
 import math
@@ -11,8 +11,9 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardInd
 from genseg.errors import GensegError
 from genseg.evaluation import metrics
 from genseg.evaluation.bootstrap import weights
-from genseg.evaluation.metrics import IGNORE, measure_image, set_figures
+from genseg.evaluation.metrics import IGNORE
 from genseg.evaluation.protocols import PROTOCOLS, Record, Score, Seen, Truth, measured, paired_interval, protocol_named
+from oracle_reference import measure_image, set_figures
 
 
 def made_up(seed, n_segments=6, n_classes=5, shape=(24, 30)):
@@ -58,17 +59,17 @@ def test_figures_are_those_of_torchmetrics():
     assert figures["accuracy"]["value"] == pytest.approx(float(share))
 
 
-def test_oracle_figures_are_those_of_measure_image():
+def test_oracle_figures_are_those_of_plain_confusions():
     score, rows = scored(IMAGES)
     expected = [measure_image(segments, [truth], 5) for segments, truth in IMAGES]
     for row, image in zip(rows, expected, strict=True):
         assert {name: row[name] for name in image.scalars} == pytest.approx(image.scalars)
     total = set_figures(expected)
     figures = score.figures()
-    assert {name: figures[name]["value"] for name in total} == pytest.approx({n: float(v[0]) for n, v in total.items()})
+    assert {name: figures[name]["value"] for name in total} == pytest.approx(total)
 
 
-def test_regions_of_annotators_are_measured_as_measure_image_does():
+def test_regions_of_annotators_are_measured_one_annotator_after_the_other():
     images = [(*made_up(seed, 6, 4), made_up(seed + 20, 6, 9)[1]) for seed in range(3)]
     images = [(segments, *(truth + 3 for truth in truths)) for segments, *truths in images]  # any numbers, none ignored
     score, rows = scored(images, n_classes=None)
@@ -77,7 +78,7 @@ def test_regions_of_annotators_are_measured_as_measure_image_does():
         assert {name: row[name] for name in image.scalars} == pytest.approx(image.scalars)
     figures = score.figures()
     for name, value in set_figures(expected).items():
-        assert figures[name]["value"] == pytest.approx(float(value[0]))
+        assert figures[name]["value"] == pytest.approx(value)
     assert "iou" not in figures
 
 
@@ -166,15 +167,43 @@ def test_many_to_one_is_the_oracle_averaged_over_images():
     assert averaged["protocol"] == "per-image-many-to-one"
 
 
+def test_ignored_pixels_neither_vote_nor_count_nor_bound():
+    truth = np.tile((np.arange(16) >= 8).astype(int), (16, 1))
+    truth[:, 6:11] = IGNORE  # hides the boundary between the classes
+    segments = np.zeros_like(truth)
+    segments[:, 11:] = 1
+    (row,) = scored([(segments, truth)], n_classes=2)[1]
+    assert row["accuracy"] == row["miou"] == 1
+    assert row["boundary_f"] == 1  # neither map has a boundary between measured pixels
+    hidden = np.where(truth == IGNORE, 2, segments)
+    (view,) = Seen(hidden, [Truth(truth, 2)]).views()
+    assert protocol_named("oracle", 2).classes(view).tolist() == [0, 1, IGNORE]
+
+
+def test_mean_iou_is_of_the_sets_pixels_over_classes_that_occur():
+    nothing, quarter = np.zeros((4, 4), int), np.tile((np.arange(4) >= 1).astype(int), (4, 1))
+    figures = scored([(nothing, nothing), (nothing, quarter)])[0].figures()  # the second is all called class 1
+    assert figures["miou"]["value"] == pytest.approx((16 / 20 + 12 / 16) / 2)  # class 2, 3 and 4 are nowhere
+    assert figures["accuracy"]["value"] == pytest.approx(28 / 32)
+
+
+def test_figures_of_regions_are_means_over_annotators_then_images():
+    nothing, quarter, half = (np.tile((np.arange(4) >= n).astype(int), (4, 1)) for n in (4, 1, 2))
+    score, rows = scored([(nothing, nothing, quarter), (half, half)], n_classes=None)
+    assert rows[0]["accuracy"] == pytest.approx((1 + 0.75) / 2)
+    assert score.figures()["accuracy"]["value"] == pytest.approx((0.875 + 1) / 2)
+
+
 # --- intervals ------------------------------------------------------------------------------------------------------
 
 
 def test_values_of_a_resample_are_those_of_the_images_it_repeats():
     score = scored(IMAGES, draws=40)[0]
     drawn = np.stack([weights(str(i), draws=40)[1:] for i in range(5)], axis=1)
-    expected = set_figures([measure_image(segments, [truth], 5) for segments, truth in IMAGES], drawn)
-    for name, values in expected.items():
-        assert score.values(name)[1:] == pytest.approx(values, nan_ok=True)
+    images = [measure_image(segments, [truth], 5) for segments, truth in IMAGES]
+    expected = [set_figures(images, counts) for counts in drawn]
+    for name in expected[0]:
+        assert score.values(name)[1:] == pytest.approx([figures[name] for figures in expected], nan_ok=True)
 
 
 def test_intervals_are_around_the_value_and_the_same_again():

@@ -54,6 +54,7 @@ class Protocol(ABC):
 
     Attributes:
         name: Every figure is reported with it.
+        rule: In words, the class that a segment takes.
         passes: How often `fit` must see the set before `classes` can be asked for.
         needs_embeddings: Whether views must have them.
         pooled: Whether mIoU and accuracy are those of all pixels of the set together; the mean over images otherwise.
@@ -64,6 +65,7 @@ class Protocol(ABC):
     """
 
     name: str
+    rule: str
     passes: int = 0
     needs_embeddings: bool = False
     pooled: bool = True

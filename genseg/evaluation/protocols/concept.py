@@ -16,6 +16,7 @@ class Concept(Protocol):
     """
 
     name = "concept"
+    rule = "each segment given the class whose mean embedding over the set is nearest"
     passes = 1
     needs_embeddings = True
 

@@ -13,6 +13,7 @@ class OpenVocabulary(Protocol):
     """Each segment has the class whose name it was given; the truth has no say (section 4.4 of the paper)."""
 
     name = "open-vocabulary"
+    rule = "each segment given the class that an embedder names"
 
     def classes(self, view: View) -> npt.NDArray[np.int64]:
         """The named classes.

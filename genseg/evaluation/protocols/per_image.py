@@ -17,6 +17,7 @@ class Oracle(Protocol):
     """
 
     name = "oracle"
+    rule = "each segment given the class that most of its pixels have"
 
     def classes(self, view: View) -> npt.NDArray[np.int64]:
         """The majority class of each segment; `IGNORE` for one without measured pixels."""
@@ -30,6 +31,7 @@ class PerImageManyToOne(Oracle):
     """
 
     name = "per-image-many-to-one"
+    rule = f"{Oracle.rule}; mIoU and accuracy averaged over images"
     pooled = False
 
 
@@ -41,6 +43,7 @@ class PerImageHungarian(Protocol):
     """
 
     name = "per-image-hungarian"
+    rule = "segments given classes by the best one-to-one matching in each image"
 
     def classes(self, view: View) -> npt.NDArray[np.int64]:
         """The matched class of each segment; `IGNORE` for one that shares no pixel with a class left to it."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from genseg.errors import GensegError
 from genseg.evaluation.bootstrap import DRAWS, Means, Totals, weights
-from genseg.evaluation.metrics import Floats, interval, mean_iou_of, ratio
+from genseg.evaluation.metrics import Floats, interval, mean_iou, ratio
 from genseg.evaluation.protocols.base import Protocol
 from genseg.evaluation.protocols.seen import Seen, averaged
 
@@ -42,7 +42,7 @@ def measured(seen: Seen, classes: Sequence[npt.NDArray[np.int64]]) -> Record:
     rows = []
     for which, (table, given) in enumerate(zip(seen.tables, classes, strict=True)):
         pixels = _pixels(table, given)
-        row = {"miou": float(mean_iou_of(*pixels)), "accuracy": float(ratio(pixels[0].sum(), pixels[1].sum()))}
+        row = {"miou": float(mean_iou(*pixels)), "accuracy": float(ratio(pixels[0].sum(), pixels[1].sum()))}
         rows.append(row | seen.boundary_figures(which, given))
     return Record(averaged(rows) | seen.region_figures, pixels)
 
@@ -85,7 +85,7 @@ class Score:
             return ratio(hits.T, (true + predicted - hits).T)
         if not self._pooled or figure not in POOLED:
             return self._known.values(figure)
-        return mean_iou_of(hits, true, predicted) if figure == "miou" else ratio(hits.sum(axis=1), true.sum(axis=1))
+        return mean_iou(hits, true, predicted) if figure == "miou" else ratio(hits.sum(axis=1), true.sum(axis=1))
 
     @property
     def _known(self) -> Means:

@@ -24,6 +24,7 @@ class Traditional(Protocol):
     """
 
     name = "traditional"
+    rule = "segments clustered over the set, each cluster given one class by the best one-to-one matching"
     passes = 2
     needs_embeddings = True
 
