@@ -17,7 +17,6 @@ from genseg_backends.diffusion import _generator
 from genseg_backends.stable_diffusion import StableDiffusion
 from models import sd_parts
 
-
 FEW = {"replay_steps": 3}
 """Of the paper's fifteen steps, where each is made as the others: one test alone needs them all."""
 
