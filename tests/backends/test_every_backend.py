@@ -54,7 +54,7 @@ def load(checkpoints, name, dtype):
 def small_subject(backend, name):
     """What is checked, on 64 pixels where that is enough."""
     image = scene(64, 64) if name in LAYOUT else None
-    return Subject(backend, image=image, locality=name in LOCAL)
+    return Subject(backend, {"num_inference_steps": 5}, image=image, locality=name in LOCAL)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in TWINS], scope="class")
