@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FRESH := build/plugin
+# Bytecode is written of what is imported, when it is: to compile all that is installed takes a minute.
+INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
 
 .PHONY: help demo test check plugin format bench ladder clean
 help: ## show this list
@@ -11,7 +13,7 @@ help: ## show this list
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python $(INSTALL) --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 demo: $(READY) ## segment the example photos with the embedded model
@@ -31,13 +33,12 @@ plugin: $(READY) ## the example plug-in and a new one, from wheels in an environ
 	rm -rf $(FRESH)
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(FRESH)/wheels . ./examples/genseg-dcgan
 	$(PYTHON) -m venv $(FRESH)/venv
-	$(FRESH)/venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(FRESH)/wheels/*.whl pytest
-	$(FRESH)/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps gan-face-generate==1.1.1
+	$(FRESH)/venv/bin/python $(INSTALL) --constraint constraints.txt $(FRESH)/wheels/*.whl pytest
 	cd $(FRESH) && venv/bin/genseg backends new fresh-model
-	$(FRESH)/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(FRESH)/genseg-fresh-model
+	$(FRESH)/venv/bin/python $(INSTALL) --no-deps gan-face-generate==1.1.1 $(FRESH)/genseg-fresh-model
 	cd $(FRESH) && venv/bin/python -m pytest -q -c /dev/null --rootdir . ../../examples/genseg-dcgan/tests genseg-fresh-model/tests
 	cd $(FRESH) && venv/bin/genseg generate "" -b dcgan -o faces && venv/bin/genseg backends check dcgan --load steps=20
-	$(FRESH)/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable examples/genseg-dcgan --editable $(FRESH)/genseg-fresh-model
+	$(FRESH)/venv/bin/python $(INSTALL) --no-deps --editable examples/genseg-dcgan --editable $(FRESH)/genseg-fresh-model
 	cd $(FRESH) && venv/bin/genseg backends check fresh-model && venv/bin/genseg backends show dcgan
 
 format: $(READY) ## put the code into the project's format

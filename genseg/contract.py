@@ -56,8 +56,8 @@ def a_zero_offset_changes_nothing(subject: Subject) -> None:
 def an_offset_changes_pixels(subject: Subject) -> None:
     """At every point, and with either sign."""
     for name, point in subject.backend.points.items():
-        offsets = subject.offsets(point)
-        plus, minus = (subject.changes(subject.regenerated(sign * offsets, point))[3] for sign in (1, -1))
+        none, *_, half = subject.offsets(point)
+        _, plus, minus = subject.changes(subject.regenerated(torch.stack([none, half, -half]), point))
         promised(
             min(plus.max(), minus.max()) > SMALLEST,
             f"an offset at {name} changes no pixel by more than {plus.max():.1g}; a norm takes it out again: add it at "

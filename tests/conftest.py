@@ -1,28 +1,33 @@
-"""Fixtures that several test modules share."""
+"""Fixtures that several test modules share.
+
+Torch and the model libraries are imported inside them: pytest-xdist's own process reads this file and runs no test.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import skimage.data
-import torch
 from PIL import Image
 
 import genseg
-from genseg_backends.stable_diffusion import StableDiffusion
-from models import sd_parts as make_sd_parts
-from models import write_sd_checkpoint
+
+if TYPE_CHECKING:
+    import torch
 
 
 @pytest.fixture(scope="session")
-def photo() -> Image.Image:
+def photo(astronaut) -> Image.Image:
     """A photo of 96×64 pixels (width × height)."""
-    return Image.fromarray(skimage.data.astronaut()).crop((0, 0, 480, 320)).resize((96, 64), Image.Resampling.LANCZOS)
+    return astronaut.crop((0, 0, 480, 320)).resize((96, 64), Image.Resampling.LANCZOS)
 
 
 @pytest.fixture(scope="session")
 def pixels(photo) -> Callable[[int, int], torch.Tensor]:
     """The photo as `Backend.encode` takes it, at a given height and width."""
+    import torch
 
     def at(height: int, width: int) -> torch.Tensor:
         scaled = np.asarray(photo.resize((width, height), Image.Resampling.LANCZOS), dtype=np.float32)
@@ -34,18 +39,24 @@ def pixels(photo) -> Callable[[int, int], torch.Tensor]:
 @pytest.fixture(scope="session")
 def sd_parts():
     """The parts of a small SD-shaped model with random weights."""
-    return make_sd_parts()
+    from models import sd_parts
+
+    return sd_parts()
 
 
 @pytest.fixture(scope="session")
 def sd(sd_parts):
     """A backend over `sd_parts`; its images are 128×128 pixels."""
+    from genseg_backends.stable_diffusion import StableDiffusion
+
     return StableDiffusion(**sd_parts)
 
 
 @pytest.fixture(scope="session")
 def sd_checkpoint(tmp_path_factory):
     """A checkpoint folder like SD 1.4's, of the same shape and weights as `sd_parts`. Copy it before changing it."""
+    from models import write_sd_checkpoint
+
     return write_sd_checkpoint(tmp_path_factory.mktemp("checkpoints") / "sd")
 
 
@@ -58,4 +69,6 @@ def tiny():
 @pytest.fixture(scope="session")
 def astronaut() -> Image.Image:
     """A photo of 512×512 pixels."""
+    import skimage.data
+
     return Image.fromarray(skimage.data.astronaut())

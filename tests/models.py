@@ -1,5 +1,6 @@
 """Tiny seeded models of the real classes, with random weights, and checkpoints of them in the hub's layouts."""
 
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -181,9 +182,10 @@ def write_sd_checkpoint(folder: Path, seed: int = 0, layout: str = "sd1") -> Pat
     return folder
 
 
+@functools.cache
 @torch.no_grad()
 def sd_parts_of(layout: str, seed: int = 0) -> dict[str, Any]:
-    """What `write_sd_checkpoint` writes, in memory and as `StableDiffusion` takes it."""
+    """What `write_sd_checkpoint` writes, in memory and as `StableDiffusion` takes it; not to be changed."""
     made = LAYOUTS[layout]
     return {
         "unet": sd_unet(seed, **made.unet),

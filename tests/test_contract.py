@@ -271,8 +271,7 @@ def test_a_planted_defect_is_caught_and_named(defect, check, words):
 
 def test_the_pytest_class_runs_every_check_and_skips_what_is_not_asked(pytester_file):
     output = pytester_file(
-        "locality = False\n\n    @pytest.fixture(scope='class')\n    def backend(self):\n"
-        "        return genseg.load_backend('tiny', device='cpu')\n"
+        "locality = False\n\n    @pytest.fixture(scope='class')\n    def backend(self):\n        return Honest()\n"
     )
     assert f"{len(CHECKS) - 2} passed, 2 skipped" in output
     assert "untrained weights need not be local" in output
@@ -286,7 +285,7 @@ def pytester_file(tmp_path):
     import sys
 
     def run(body: str) -> str:
-        head = "import genseg\nimport pytest\nfrom genseg.testing import BackendContract\n\n\n"
+        head = "import pytest\nfrom genseg.testing import BackendContract\nfrom test_contract import Honest\n\n\n"
         (tmp_path / "test_mine.py").write_text(f"{head}class TestMine(BackendContract):\n    {body}")
         command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "test_mine.py"]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}

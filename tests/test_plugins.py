@@ -1,9 +1,11 @@
 """Plug-ins as pip lays them out, some of them broken: genseg keeps working and says whose fault it is."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -49,51 +51,78 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return site
 
 
-def genseg(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line with the distributions of ``site`` installed."""
+RUN = """
+import json, sys
+from typer.testing import CliRunner
+from genseg.cli import app
+
+for arguments in json.loads(sys.argv[1]):
+    ran = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    print(json.dumps([ran.exit_code, ran.stdout, ran.stderr]))
+"""
+PHOTO = str(ROOT / "examples/images/rocket.jpg")
+QUICK = ["n_clusters=3", "n_init=1", "draws=1", "replay_steps=1", "size=64", "margin=0"]
+UNUSABLE = {
+    "shared": "claimed by first-plugin:models and second-plugin:models; uninstall one of them",
+    "needy": "needs the package 'absent_package'; run: pip install absent_package",
+    "broken": "unknown backend 'broken'",
+}
+
+
+class Ran(NamedTuple):
+    """How a command line ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where files are written."""
+    return tmp_path_factory.mktemp("out")
+
+
+@pytest.fixture(scope="module")
+def ran(site: Path, out: Path) -> dict[str, Ran]:
+    """Command lines, one after another in one process in which the distributions of ``site`` are installed."""
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(site), str(ROOT), str(ROOT / "backends")]),
         "COLUMNS": "300",
     }
-    command = [sys.executable, "-c", "from genseg.cli import main; main()", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    lines = {"list": ["backends"]}
+    lines |= {name: ["segment", PHOTO, "-b", name, "--out", str(out)] for name in UNUSABLE}
+    lines["good"] = ["segment", PHOTO, *QUICK, "-b", "good", "--out", str(out), "--save", "labels"]
+    command = [sys.executable, "-c", RUN, json.dumps(list(lines.values()))]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return {name: Ran(*json.loads(line)) for name, line in zip(lines, done.stdout.splitlines(), strict=True)}
 
 
-def test_the_list_names_the_distributions_at_fault(site: Path):
-    listed = genseg(site, "backends")
-    assert listed.returncode == 0, listed.stderr
-    (needy,) = [line for line in listed.stdout.splitlines() if line.startswith("needy ")]
+def test_the_list_names_the_distributions_at_fault(ran: dict[str, Ran]):
+    code, out, err = ran["list"]
+    assert code == 0, err
+    (needy,) = [line for line in out.splitlines() if line.startswith("needy ")]
     assert "needy-plugin:models" in needy
     assert "needs the package 'absent_package'; run: pip install absent_package" in needy
-    providers = [line for line in listed.stdout.splitlines() if line.startswith("shared ")]
+    providers = [line for line in out.splitlines() if line.startswith("shared ")]
     assert len(providers) == 2
     assert all(any(f"{which}-plugin:models" in line for line in providers) for which in ("first", "second"))
-    assert any(line.startswith("tiny ") and "yes" in line for line in listed.stdout.splitlines())
+    assert any(line.startswith("tiny ") and "yes" in line for line in out.splitlines())
     for name in ("broken", "outdated"):
-        assert f"genseg: warning: genseg plug-in {name}-plugin:models is broken and left out" in listed.stderr
-    assert "no_such_module_anywhere" in listed.stderr
-    assert "register_models" in listed.stderr
-    assert "Traceback" not in listed.stderr
+        assert f"genseg: warning: genseg plug-in {name}-plugin:models is broken and left out" in err
+    assert "no_such_module_anywhere" in err
+    assert "register_models" in err
+    assert "Traceback" not in err
 
 
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("shared", "claimed by first-plugin:models and second-plugin:models; uninstall one of them"),
-        ("needy", "needs the package 'absent_package'; run: pip install absent_package"),
-        ("broken", "unknown backend 'broken'"),
-    ],
-)
-def test_what_cannot_be_used_is_one_sentence(site: Path, tmp_path: Path, name: str, said: str):
-    failed = genseg(site, "segment", str(ROOT / "examples/images/rocket.jpg"), "-b", name, "--out", str(tmp_path))
-    assert failed.returncode == 2
-    assert said in failed.stderr.replace("\n", " ")
-    assert "Traceback" not in failed.stderr
+@pytest.mark.parametrize(("name", "said"), UNUSABLE.items())
+def test_what_cannot_be_used_is_one_sentence(ran: dict[str, Ran], name: str, said: str):
+    failed = ran[name]
+    assert failed.code == 2
+    assert said in failed.err.replace("\n", " ")
+    assert "Traceback" not in failed.err
 
 
-def test_the_other_backends_run(site: Path, tmp_path: Path):
-    quick = ["n_clusters=3", "n_init=1", "draws=1", "replay_steps=1", "size=64", "margin=0"]
-    photo = str(ROOT / "examples/images/rocket.jpg")
-    done = genseg(site, "segment", photo, *quick, "-b", "good", "--out", str(tmp_path), "--save", "labels")
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "rocket.labels.png").is_file()
+def test_the_other_backends_run(ran: dict[str, Ran], out: Path):
+    assert ran["good"].code == 0, ran["good"].err
+    assert (out / "rocket.labels.png").is_file()

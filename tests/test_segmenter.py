@@ -135,7 +135,7 @@ def test_calibration_lies_between_preset_and_caller(tiny):
 
 
 def test_a_generated_image_is_segmented_without_inversion(tiny):
-    segmenter = Segmenter(tiny, **QUICK | {"margin": 16, "num_inference_steps": 10, "t_m": 301, "replay_steps": 2})
+    segmenter = Segmenter(tiny, **QUICK | {"margin": 16, "num_inference_steps": 5, "t_m": 301, "replay_steps": 2})
     first, again, other = segmenter.generate(seed=1), segmenter.generate(seed=1), segmenter.generate(seed=2)
     assert first.labels.shape == first.image.shape[:2] == (tiny.image_size, tiny.image_size)
     assert first.n_segments > 1

@@ -11,11 +11,10 @@ from torch.overrides import TorchFunctionMode
 import families
 import genseg
 from genseg.recipe import load_recipe
-from genseg.segmenter import Segmenter
 from genseg_backends.flux2 import Flux2
 from genseg_backends.transformers import TransformerBackend
 
-QUICK = {"n_clusters": 3, "n_init": 1, "draws": 1, "replay_steps": 2, "num_inference_steps": 20, "margin": 0}
+QUICK = {"n_clusters": 3, "n_init": 1, "draws": 1, "replay_steps": 2, "num_inference_steps": 10, "margin": 0}
 HEIGHT, WIDTH = 48, 80
 CELL = (1, 3)
 """One of the three rows and five columns of tokens, which is another one in columns and rows."""
@@ -146,25 +145,10 @@ def test_the_samplers_timesteps_are_those_of_the_librarys_own_pipeline(name, bac
     torch.testing.assert_close(backend.schedule.sampler(2), pipeline.scheduler.timesteps.double(), rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_checkpoint_segments_a_photo(name, folder, photo, dtype):
-    backend = genseg.load_backend(name, model=str(folder), device="cpu", dtype=dtype)
-    found = Segmenter(backend, QUICK | {"size": 64})(photo)
-    assert found.labels.shape == (64, 96)
-    assert found.n_segments > 1
-
-
-def test_every_tap_gives_the_declared_channels_on_the_images_grid(backend, recipe, state):
-    for tap in backend.taps.values():
-        features = backend.features(state, tap, recipe)
-        assert features.shape == (tap.channels, HEIGHT // tap.stride, WIDTH // tap.stride), tap
-        assert features.std() > 0
-
-
 def test_every_point_changes_the_image_and_each_row_is_its_own(backend, recipe, state):
     for point in backend.points.values():
         grid = point.grid_for(HEIGHT, WIDTH)
-        offsets = recipe.strength * torch.eye(grid[0] * grid[1])[:3].reshape(3, *grid)
+        offsets = recipe.strength * torch.eye(grid[0] * grid[1])[:2].reshape(2, *grid)
         together = backend.regenerate(state, point, offsets, recipe)
         alone = torch.cat([backend.regenerate(state, point, offset[None], recipe) for offset in offsets])
         scale = state.latents[-1].abs().max().item()

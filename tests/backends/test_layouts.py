@@ -1,5 +1,7 @@
 """Checkpoints of every family in every layout: folders, single files and the hub's cache, all without the network."""
 
+import functools
+
 import pytest
 import torch
 from diffusers import AutoencoderKL, LatentConsistencyModelPipeline, UNet2DConditionModel
@@ -14,7 +16,7 @@ from genseg_backends.stable_diffusion import StableDiffusion
 from models import LAYOUTS, assert_same_weights, sd_parts, sd_parts_of, sd_unet, write_hub_cache, write_sd_checkpoint
 from single_files import save, unet_weights, vae_weights
 
-QUICK = {"n_clusters": 3, "n_init": 1, "draws": 2, "replay_steps": 3}
+QUICK = {"n_clusters": 3, "n_init": 1, "draws": 1, "replay_steps": 1}
 BACKENDS = {"sd14": "sd1", "sd15": "sd1", "sd20": "sd2-768-v", "sd21": "sd2-768-v", "sd-turbo": "sd2-512"}
 """The backends that read single files, and what they are shaped like."""
 PREDICTION = {"sd1": "epsilon", "sd2-768-v": "v_prediction", "sd2-512": "epsilon", "lcm": "epsilon"}
@@ -38,6 +40,12 @@ def assert_reads(backend, layout, seed=0):
     assert backend.image_size == 32 * GRID[layout][0]
 
 
+@pytest.fixture(scope="module")
+def in_memory(photo):
+    """How a photo is segmented by what was written of a layout, which never was in a file."""
+    return functools.cache(lambda layout: genseg.segment(photo, StableDiffusion(**sd_parts_of(layout)), QUICK))
+
+
 # Folders
 
 
@@ -49,11 +57,10 @@ def test_a_folder_is_read_completely(folders, name, layout):
 
 
 @pytest.mark.parametrize(("name", "layout"), [("sd21", "sd2-768-v"), ("sd-turbo", "sd2-512"), ("lcm", "lcm")])
-def test_a_photo_is_segmented_end_to_end_from_a_folder(folders, photo, name, layout):
+def test_a_photo_is_segmented_end_to_end_from_a_folder(folders, photo, in_memory, name, layout):
     segmentation = genseg.segment(photo, load(name, folders[layout]), QUICK)
-    in_memory = genseg.segment(photo, StableDiffusion(**sd_parts_of(layout)), QUICK)
     assert segmentation.n_segments == 3
-    assert (segmentation.labels == in_memory.labels).mean() > 0.999
+    assert (segmentation.labels == in_memory(layout).labels).mean() > 0.999
 
 
 @torch.no_grad()
@@ -88,11 +95,10 @@ def test_a_single_file_is_read_by_the_config_folder_given(files, folders):
 
 @pytest.mark.usefixtures("small_configs")
 @pytest.mark.parametrize(("name", "layout"), [("sd15", "sd1"), ("sd21", "sd2-768-v")])
-def test_a_photo_is_segmented_end_to_end_from_a_single_file(files, photo, name, layout):
+def test_a_photo_is_segmented_end_to_end_from_a_single_file(files, photo, in_memory, name, layout):
     segmentation = genseg.segment(photo, load(name, files[layout]), QUICK)
-    in_memory = genseg.segment(photo, StableDiffusion(**sd_parts_of(layout)), QUICK)
     assert segmentation.n_segments == 3
-    assert (segmentation.labels == in_memory.labels).mean() > 0.999
+    assert (segmentation.labels == in_memory(layout).labels).mean() > 0.999
 
 
 @pytest.mark.usefixtures("small_configs")

@@ -19,7 +19,7 @@ from genseg.evaluation.baselines.pooling import pooled
 from genseg.evaluation.encoders import Encoder
 from genseg.evaluation.scene import Scene
 
-QUICK = {"n_clusters": 6, "n_init": 1, "draws": 1, "replay_steps": 1}
+QUICK = {"n_clusters": 6, "n_init": 1, "draws": 1, "replay_steps": 1, "size": 96}
 SIZE = (48, 72)
 
 
