@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Literal
 
 from genseg.errors import GensegError
 from genseg.recipe import CHOICES, Recipe
@@ -16,6 +16,14 @@ ELSEWHERE = ("n_clusters", "keep_scores", "max_pixels")
 
 MOST = {"n_clusters": 100, "size": 2048, "margin": 512, "draws": 1000, "n_init": 1000, "batch_size": 256}
 """No larger values are taken from a page, so that one visitor cannot ask for all of the machine's memory and time."""
+
+PATTERNS = {
+    "integer": (r"\d{1,9}", "a whole number"),
+    "number": (r"\d{1,9}(\.\d{0,9})?", "a number"),
+    "choice": (r"[\w-]+", ""),
+    "text": (r"[A-Za-z][\w.-]*", "a name"),
+}
+"""What may be typed for each kind of option, and what it is called."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,9 @@ class Option:
     kind: Literal["integer", "number", "choice", "text"]
     choices: tuple[str, ...]
     help: str
+
+
+CLUSTERS = Option("n_clusters", "integer", (), "K, the number of low-resolution masks.")
 
 
 def advanced() -> list[Option]:
@@ -58,14 +69,21 @@ def _option(key: str, annotation: str, helps: Mapping[str, str]) -> Option:
     return Option(key, kinds[kind], (), helps[key])
 
 
-def as_text(values: Iterable[tuple[str, Any]]) -> tuple[str, ...]:
-    """Keys and values as ``key=value``, as the command line takes them; what is None or empty is not given.
+def as_text(values: Iterable[tuple[Option, str]]) -> tuple[str, ...]:
+    """Options and what was typed as ``key=value``, as the command line takes them; what is empty is not given.
+
+    Stricter than the command line, whose values are YAML and may stand for variables of the machine.
 
     Raises:
-        GensegError: For a value that is more than a page may ask for.
+        GensegError: For a value of another kind, or one that is more than a page may ask for.
     """
-    given = [(key, value) for key, value in values if value not in (None, "")]
-    for key, value in given:
-        if key in MOST and value != "auto" and value > MOST[key]:
-            raise GensegError(f"{key} may be at most {MOST[key]} here, not {value}; the command line takes more")
-    return tuple(f"{key}={value}" for key, value in given)
+    given = [(option, value.strip()) for option, value in values if value.strip()]
+    for option, value in given:
+        pattern, what = PATTERNS[option.kind]
+        if not re.fullmatch(pattern, value, flags=re.ASCII) or (option.choices and value not in option.choices):
+            what = f"one of {', '.join(option.choices)}" if option.choices else what
+            raise GensegError(f"{option.key} must be {what}, not {value!r}")
+        if option.key in MOST and int(value) > MOST[option.key]:
+            most = MOST[option.key]
+            raise GensegError(f"{option.key} may be at most {most} here, not {value}; the command line takes more")
+    return tuple(f"{option.key}={value}" for option, value in given)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
 
-from genseg.app.options import MOST, Option, advanced, as_text
+from genseg.app.options import CLUSTERS, Option, advanced, as_text
 from genseg.app.run import Run
 from genseg.app.session import Cancelled, Session, Status
 from genseg.app.shown import agreement, backends, details, files, line, problem, spent, thumbnails, views
@@ -94,9 +94,8 @@ def build(sessions: Sessions, upload_mb: float) -> gr.Blocks:
         def here(request: gr.Request) -> Session:
             return sessions.of(str(request.session_hash))
 
-        def opened(request: gr.Request) -> list[Any]:
-            session = here(request)
-            return [{"token": session.token, "most": upload_mb * 1e6}, *_shown(session)]
+        def opened(request: gr.Request) -> dict[str, Any]:
+            return {"token": here(request).token, "most": upload_mb * 1e6}
 
         def listed() -> list[Any]:
             usable, others = backends()
@@ -152,7 +151,7 @@ def build(sessions: Sessions, upload_mb: float) -> gr.Blocks:
 
             return pick
 
-        page.load(opened, None, [drop, *parts], **QUIET)
+        page.load(opened, None, drop, **QUIET)
         page.load(listed, None, [controls.backend, controls.other, unusable], **QUIET)
         page.unload(closed)
         drop.taken(taken, None, [status, *parts], **QUIET)
@@ -178,10 +177,10 @@ def _controls() -> tuple[Controls, gr.HTML]:
         recipe = gr.Dropdown([OWN, *list_presets()], value=OWN, label="Recipe", min_width=130)
     unusable = gr.HTML(visible=False)
     with gr.Group():
-        clusters = gr.Slider(2, 50, value=15, step=1, label="Clusters, K")
+        clusters = gr.Slider(2, 50, value=15, step=1, label="Clusters, K", elem_id="clusters")
         with gr.Row():
             auto = gr.Checkbox(False, label="Choose K", info="at the elbow of the inertia", min_width=130)
-            seed = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=100)
+            seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, min_width=100)
     with gr.Accordion("Compare with a second backend", open=False), gr.Row():
         other = gr.Dropdown([NONE], value=NONE, label="Second backend", min_width=130)
         other_recipe = gr.Dropdown([OWN, *list_presets()], value=OWN, label="Its recipe", min_width=130)
@@ -190,13 +189,11 @@ def _controls() -> tuple[Controls, gr.HTML]:
 
 def _control(option: Option) -> Any:
     """The control of one advanced option; empty is "not given"."""
-    words = {"label": option.key, "info": option.help}
+    words = {"label": option.key, "info": option.help, "elem_id": f"option-{option.key}"}
     if option.kind == "choice":
         return gr.Dropdown([("as the recipe has it", ""), *((c, c) for c in option.choices)], value="", **words)
-    if option.kind == "text":
-        return gr.Textbox("", max_lines=1, **words)
-    precision = 0 if option.kind == "integer" else None
-    return gr.Number(None, precision=precision, minimum=0, maximum=MOST.get(option.key), **words)
+    # Text for numbers, too: Gradio's number makes a 0 of what is left empty.
+    return gr.Textbox("", max_lines=1, placeholder="as the recipe has it", **words)
 
 
 def _parts() -> Parts:
@@ -230,13 +227,8 @@ def _parts() -> Parts:
 def _runs(values: Sequence[Any], further: Any) -> list[Run]:
     """What the controls ask for."""
     asked = dict(zip(Controls._fields, values, strict=True))
-    keys = as_text(
-        [("n_clusters", "auto" if asked["auto"] else int(asked["clusters"]))]
-        + [
-            (option.key, int(value) if option.kind == "integer" and value is not None else value)
-            for option, value in further
-        ]
-    )
+    clusters = ("n_clusters=auto",) if asked["auto"] else as_text([(CLUSTERS, str(int(asked["clusters"])))])
+    keys = clusters + as_text(further)
     pairs = [(asked["backend"], asked["recipe"])]
     if asked["other"] != NONE:
         pairs.append((asked["other"], asked["other_recipe"]))
@@ -252,7 +244,7 @@ def _shown(session: Session) -> list[Any]:
         maximum=max(most, 2),
         value=session.merged or most,
         interactive=most > 1,
-        label=f"Merged into {session.merged} of {most} segments" if session.merged else f"All {most} segments",
+        label=f"Merge into {session.merged or most} of {most} segments",
     )
     agreed = agreement(session)
     return [

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 SESSIONS = 64
 """Most tabs that are remembered; the oldest goes first. Each holds an image and its difference maps."""
 
+EVENTS = 100
+"""Most clicks and the like that may wait to be answered; runs have a line of their own."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -117,7 +120,7 @@ class App:
             GensegError: If the address cannot be used.
         """
         try:
-            _, local, public = self._blocks.queue(max_size=None).launch(
+            _, local, public = self._blocks.queue(max_size=EVENTS).launch(
                 server_name=host,
                 server_port=port,
                 share=share,

@@ -105,7 +105,7 @@ def thumbnails() -> str:
         with Image.open(path) as photo:
             uri = data_uri(small(photo.convert("RGB"), THUMBNAIL * 2))
         buttons.append(
-            f'<button type="button" data-name="{path.name}" title="{path.stem}">'
+            f'<button type="button" disabled data-name="{path.name}" title="{path.stem}">'
             f'<img src="{uri}" alt="{path.stem}"></button>'
         )
     return "".join(buttons)

@@ -41,11 +41,11 @@ zone.addEventListener("dragleave", () => zone.classList.remove("gs-over"));
 zone.addEventListener("drop", (event) => {
   event.preventDefault();
   zone.classList.remove("gs-over");
-  if (event.dataTransfer.files.length) send(event.dataTransfer.files[0]);
+  if (event.dataTransfer.files.length && props.value.token) send(event.dataTransfer.files[0]);
 });
 document.addEventListener("paste", (event) => {
   const file = [...event.clipboardData.files].find((one) => one.type.startsWith("image/"));
-  if (file) send(file);
+  if (file && props.value.token) send(file);
 });
 for (const button of element.querySelectorAll(".gs-examples button")) {
   button.onclick = () => {
@@ -53,3 +53,10 @@ for (const button of element.querySelectorAll(".gs-examples button")) {
     trigger("example", { name: button.dataset.name });
   };
 }
+
+// Nothing can be taken before the server has said where it goes.
+function ready() {
+  if (props.value.token) for (const button of element.querySelectorAll("button")) button.disabled = false;
+}
+watch("value", ready);
+ready();
