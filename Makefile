@@ -33,6 +33,7 @@ plugin: $(READY) ## the example plug-in and a new one, from wheels in an environ
 	$(PYTHON) -m venv $(FRESH)/venv
 	$(FRESH)/venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(FRESH)/wheels/*.whl pytest
 	$(FRESH)/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps gan-face-generate==1.1.1
+	cd $(FRESH) && venv/bin/python -c "from genseg.app.taking import examples; assert len(examples()) == 4"
 	cd $(FRESH) && venv/bin/genseg backends new fresh-model
 	$(FRESH)/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(FRESH)/genseg-fresh-model
 	cd $(FRESH) && venv/bin/python -m pytest -q -c /dev/null --rootdir . ../../examples/genseg-dcgan/tests genseg-fresh-model/tests

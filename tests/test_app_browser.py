@@ -28,7 +28,8 @@ SCREENSHOTS = os.environ.get("GENSEG_SCREENSHOTS")
 QUICK = {} if SCREENSHOTS else {"size": 64, "draws": 1, "n_init": 1, "replay_steps": 1}
 K = 15 if SCREENSHOTS else 5
 MERGED = 8 if SCREENSHOTS else 3
-SLOW = {"size": 256, "draws": 1000}
+PATIENCE = 240  # seconds; a busy machine is no failure
+SLOW = {"size": 128, "draws": 1000, "batch_size": 2}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def fill(page, **values) -> None:
 
 
 def until(true, what: str) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE
     while not true():
         assert time.monotonic() < end, f"waited in vain for {what}"
         time.sleep(0.05)
@@ -73,7 +74,7 @@ def test_upload_segment_click_merge_download(served, browser, tmp_path):
     photo = next(path for path in examples() if path.stem == "coffee")
     expected = genseg.segment(photo, n_clusters=K, **QUICK)
     page = browser.new_page(viewport={"width": 1280, "height": 860}, device_scale_factor=1)
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(1000 * PATIENCE)
     foreign, problems = [], []
     page.on("request", lambda r: r.url.startswith((address, "data:", "blob:")) or foreign.append(r.url))
     page.on("pageerror", lambda error: problems.append(str(error)))
@@ -142,13 +143,14 @@ def test_upload_segment_click_merge_download(served, browser, tmp_path):
 
     # A tab that is closed in the middle of a run takes its run with it, and the others go on.
     other = browser.new_page()
+    other.set_default_timeout(1000 * PATIENCE)
     other.goto(address)
-    other.click(".gs-examples button >> nth=0", timeout=60_000)
+    other.click(".gs-examples button >> nth=0")
     other.wait_for_selector("#first [data-shown=photo]")
     other.click("text=Advanced options")
     fill(other, **SLOW)
     other.click("#go")
-    other.wait_for_selector(".gs-status:has-text('reading features')", timeout=60_000)
+    other.wait_for_selector(".gs-status:has-text('reading features')")
     assert len(app.sessions) == 2
     other.close()
     until(lambda: len(app.sessions) == 1 and app.engine._line == [], "the end of the closed tab's run")
