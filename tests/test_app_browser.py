@@ -66,7 +66,11 @@ def picture(page, name: str) -> None:
     page.mouse.move(2, 2)
     page.wait_for_timeout(500)
     page.screenshot(path=file, full_page=True)
-    Image.open(file).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(file, optimize=True)
+    shot = Image.open(file).convert("RGB")
+    many, rare = shot.quantize(176, Image.Quantize.MEDIANCUT), shot.quantize(80, Image.Quantize.MAXCOVERAGE)
+    palette = Image.new("P", (1, 1))
+    palette.putpalette((many.getpalette() or [])[: 3 * 176] + (rare.getpalette() or [])[: 3 * 80])
+    shot.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(file, optimize=True)
 
 
 def test_upload_segment_click_merge_download(served, browser, tmp_path):
