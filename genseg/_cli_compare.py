@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +11,6 @@ from genseg import _cli_complete as complete
 from genseg import _cli_options as opt
 from genseg._cli_bars import Bars
 from genseg._cli_files import check_writable, sorted_out
-from genseg.errors import GensegError
 from genseg.files import write_whole
 
 if TYPE_CHECKING:
@@ -40,10 +38,7 @@ def compare(
         Path | None, typer.Option(metavar="DIR", help="Ground truth: DIR/NAME.png, a class a pixel; 255 is ignored.")
     ] = None,
     protocol: opt.Protocols = "oracle",
-    model: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=MODEL", help="A local checkpoint or hub id for one of the backends; repeatable."),
-    ] = None,
+    model: opt.Models = None,
     seed: Annotated[int, typer.Option(help="Same seed, same result.")] = 0,
     device: opt.Device = None,
     dtype: opt.Dtype = None,
@@ -73,7 +68,7 @@ def compare(
             seed=seed,
             device=device,
             dtype=dtype,
-            models=dict(_named(model or [])),
+            models=opt.pairs_in("--model", model or []),
             options=options,
             progress=told,
             n_clusters=clusters,
@@ -86,15 +81,6 @@ def compare(
         typer.echo(f"genseg: {': '.join(filter(None, (backend, image)))}: {problem}", err=True)
     if len(comparison.failures):
         raise typer.Exit(1)
-
-
-def _named(models: Iterable[str]) -> Iterable[tuple[str, str]]:
-    """The backends' names and models of ``--model``."""
-    for given in models:
-        name, equals, model = given.partition("=")
-        if not (name and equals and model):
-            raise GensegError(f"--model {given} is not NAME=MODEL, such as sd15=checkpoints/mine")
-        yield name, model
 
 
 def _write_csv(comparison: Comparison, out: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
 
 from genseg import _cli_complete as complete
+from genseg.errors import GensegError
 
 Backend: TypeAlias = Annotated[
     str, typer.Option("--backend", "-b", help="See 'genseg backends'.", autocompletion=complete.plugins("backend"))
@@ -54,6 +56,10 @@ MinPixels: TypeAlias = Annotated[
     int, typer.Option(min=0, metavar="N", help="Merge parts smaller than N pixels, of every method.")
 ]
 Model: TypeAlias = Annotated[str | None, typer.Option(help="A local checkpoint or hub id in place of the backend's.")]
+Models: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=MODEL", help="A local checkpoint or hub id for one of the backends; repeatable."),
+]
 Load: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(metavar="KEY=VALUE", help="Another option of the backend, such as offload=true; repeatable."),
@@ -65,6 +71,21 @@ Device: TypeAlias = Annotated[str | None, typer.Option(help="A torch device; els
 def names_in(given: str) -> list[str]:
     """The names of a comma-separated list, each once."""
     return list(dict.fromkeys(name.strip() for name in given.split(",") if name.strip()))
+
+
+def pairs_in(option: str, given: Iterable[str]) -> dict[str, str]:
+    """The names and models of an option that reads NAME=MODEL.
+
+    Raises:
+        GensegError: If one is of another form.
+    """
+    pairs = {}
+    for each in given:
+        name, equals, model = each.partition("=")
+        if not (name and equals and model):
+            raise GensegError(f"{option} {each} is not NAME=MODEL, such as sd15=checkpoints/mine")
+        pairs[name] = model
+    return pairs
 
 
 def protocols_in(given: str, *, has_classes: bool = True, named: bool = False) -> list[str]:

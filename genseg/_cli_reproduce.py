@@ -12,7 +12,6 @@ from genseg import _cli_options as opt
 from genseg._cli_bars import Bars
 from genseg._cli_files import check_writable
 from genseg._cli_start import OFFLINE, go_offline, load_options
-from genseg.errors import GensegError
 
 
 def reproduce(
@@ -55,7 +54,7 @@ def reproduce(
     check_writable(out)
     from genseg.evaluation.reproducing import Reproducer
 
-    chosen = dict(_pair(given) for given in weights or [])
+    chosen = opt.pairs_in("--weights", weights or [])
     reproducer = Reproducer(
         paper,
         data,
@@ -80,10 +79,3 @@ def reproduce(
     typer.echo(f"results in {out}: reproduction.json, reproduction.md, reproduction.tex, and a folder an evaluation")
     if any(row["failed"] or row["failures"] for row in found.rows):
         raise typer.Exit(1)
-
-
-def _pair(given: str) -> tuple[str, str]:
-    name, equals, place = given.partition("=")
-    if not (name and equals and place):
-        raise GensegError(f"--weights reads NAME=MODEL, such as tcl=tcl.pth, not {given!r}")
-    return name, place

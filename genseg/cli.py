@@ -15,6 +15,7 @@ import typer
 
 from genseg import _cli_backends
 from genseg._cli_ablate import ablate
+from genseg._cli_app import app as serve
 from genseg._cli_calibrate import calibrate
 from genseg._cli_compare import compare
 from genseg._cli_complete import recipes as recipe_names
@@ -70,6 +71,7 @@ app.command(no_args_is_help=True)(in_one_sentence()(reproduce))
 app.command()(in_one_sentence()(datasets))
 app.command()(generate)
 app.command(no_args_is_help=True)(in_one_sentence()(calibrate))
+app.command("app")(serve)
 
 
 app.add_typer(_cli_backends.app, name="backends")

@@ -1,0 +1,49 @@
+"""The files that a result can be downloaded as, made when they are asked for."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from genseg.errors import GensegError
+
+if TYPE_CHECKING:
+    from genseg.app.session import Session
+
+FILES = ("labels.png", "coco.json", "overlay.png", "image.png")
+"""What can be downloaded."""
+
+
+def download(session: Session, which: int, kind: str) -> tuple[str, bytes]:
+    """A download of a result as it is shown: its name and its content.
+
+    Args:
+        session: What holds the results.
+        which: Number of the result.
+        kind: One of `FILES`.
+
+    Raises:
+        GensegError: For another kind or result.
+    """
+    shown = session.shown
+    if kind not in FILES or not 0 <= which < len(shown):
+        raise GensegError("there is no such file; segment an image first")
+    segmentation, stem = shown[which], PurePath(session.name).stem
+    if len(shown) > 1 and kind != "image.png":
+        stem += f".{which + 1}-{segmentation.backend}"
+    if kind == "coco.json":
+        from genseg.app.coco import coco
+
+        return f"{stem}.{kind}", json.dumps(coco(segmentation, session.name)).encode()
+    if kind == "labels.png":
+        picture = Image.fromarray(segmentation.labels.astype("uint8"))
+        picture.putpalette(segmentation.colors.tobytes())
+    else:
+        picture = segmentation.overlay() if kind == "overlay.png" else Image.fromarray(segmentation.image)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return f"{stem}.{kind}", buffer.getvalue()

@@ -1,0 +1,89 @@
+"""The recipe's keys as options of a page: their types, choices and help, all from `genseg.recipe`."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from genseg.errors import GensegError
+from genseg.recipe import CHOICES, Recipe
+
+ELSEWHERE = ("n_clusters", "keep_scores", "max_pixels")
+"""Keys that are no advanced option: one has its own control, and the page and the server set the others."""
+
+MOST = {"n_clusters": 100, "size": 2048, "margin": 512, "draws": 1000, "n_init": 1000, "batch_size": 256}
+"""No larger values are taken from a page, so that one visitor cannot ask for all of the machine's memory and time."""
+
+PATTERNS = {
+    "integer": (r"\d{1,9}", "a whole number"),
+    "number": (r"\d{1,9}(\.\d{0,9})?", "a number"),
+    "choice": (r"[\w-]+", ""),
+    "text": (r"[A-Za-z][\w.-]*", "a name"),
+}
+"""What may be typed for each kind of option, and what it is called."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One key of a recipe.
+
+    Attributes:
+        key: Its name.
+        kind: What its values are.
+        choices: All its values; empty where they are not listed.
+        help: What it means.
+    """
+
+    key: str
+    kind: Literal["integer", "number", "choice", "text"]
+    choices: tuple[str, ...]
+    help: str
+
+
+CLUSTERS = Option("n_clusters", "integer", (), "K, the number of low-resolution masks.")
+
+
+def advanced() -> list[Option]:
+    """The keys that are set apart from the others, in the recipe's order."""
+    helps = key_help()
+    return [_option(field.name, str(field.type), helps) for field in fields(Recipe) if field.name not in ELSEWHERE]
+
+
+def key_help() -> dict[str, str]:
+    """What each key means, from the docstring of `Recipe`; plain text."""
+    text = inspect.cleandoc(Recipe.__doc__ or "").partition("Attributes:\n")[2]
+    entries = re.findall(r"^ {4}(\w+): (.+(?:\n {8}.*)*)", text, flags=re.MULTILINE)
+    return {key: re.sub(r"\s+", " ", words).replace("`", "") for key, words in entries}
+
+
+def _option(key: str, annotation: str, helps: Mapping[str, str]) -> Option:
+    if key in CHOICES:
+        return Option(key, "choice", CHOICES[key], helps[key])
+    kind, *_ = annotation.split(" | ")
+    if kind == "bool":
+        return Option(key, "choice", ("true", "false"), helps[key])
+    kinds: dict[str, Literal["integer", "number", "text"]] = {"int": "integer", "float": "number", "str": "text"}
+    return Option(key, kinds[kind], (), helps[key])
+
+
+def as_text(values: Iterable[tuple[Option, str]]) -> tuple[str, ...]:
+    """Options and what was typed as ``key=value``, as the command line takes them; what is empty is not given.
+
+    Stricter than the command line, whose values are YAML and may stand for variables of the machine.
+
+    Raises:
+        GensegError: For a value of another kind, or one that is more than a page may ask for.
+    """
+    given = [(option, value.strip()) for option, value in values if value.strip()]
+    for option, value in given:
+        pattern, what = PATTERNS[option.kind]
+        if not re.fullmatch(pattern, value, flags=re.ASCII) or (option.choices and value not in option.choices):
+            what = f"one of {', '.join(option.choices)}" if option.choices else what
+            raise GensegError(f"{option.key} must be {what}, not {value!r}")
+        if option.key in MOST and int(value) > MOST[option.key]:
+            most = MOST[option.key]
+            raise GensegError(f"{option.key} may be at most {most} here, not {value}; the command line takes more")
+    return tuple(f"{option.key}={value}" for option, value in given)

@@ -1,0 +1,270 @@
+"""The page: what is where, and what happens when it is used. All it knows of an image is asked of its session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import gradio as gr
+
+from genseg.app.options import CLUSTERS, Option, advanced, as_text
+from genseg.app.run import Run
+from genseg.app.session import Cancelled, Session, Status
+from genseg.app.shown import agreement, backends, details, files, line, problem, spent, thumbnails, views
+from genseg.errors import GensegError
+from genseg.recipe import list_presets
+
+if TYPE_CHECKING:
+    from genseg.app.server import Sessions
+
+ASSETS = Path(__file__).parent / "assets"
+OWN = "its own"  # the backend's recipe
+NONE = "none"  # second backend
+FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")  # the visitor's: nothing is fetched
+MONO = ("ui-monospace", "Menlo", "Consolas", "monospace")
+CHANGED = "s => document.documentElement.style.setProperty('--gs-opacity', s)"
+QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+
+
+class Parts(NamedTuple):
+    """What is shown of a session, in the order in which `_shown` gives it."""
+
+    first: gr.HTML
+    second: gr.HTML
+    sliders: gr.Row
+    merge: gr.Slider
+    agreement: gr.HTML
+    details: gr.HTML
+    files: gr.HTML
+    reproduce: gr.Accordion
+    command: gr.Code
+    python: gr.Code
+
+
+class Controls(NamedTuple):
+    """What is asked for, in the order in which `_runs` takes it, the advanced options after them."""
+
+    backend: gr.Dropdown
+    recipe: gr.Dropdown
+    clusters: gr.Slider
+    auto: gr.Checkbox
+    seed: gr.Number
+    other: gr.Dropdown
+    other_recipe: gr.Dropdown
+
+
+def look() -> dict[str, Any]:
+    """Theme and style, as Gradio's ``launch`` takes them."""
+    theme = gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=FONT, font_mono=MONO)
+    return {"theme": theme, "css": _asset("page.css")}
+
+
+def build(sessions: Sessions, upload_mb: float) -> gr.Blocks:
+    """Lay out the page.
+
+    Args:
+        sessions: Where each tab's session is found.
+        upload_mb: Megabytes of an image file that are taken.
+    """
+    options = advanced()
+    with gr.Blocks(title="genseg", analytics_enabled=False) as page:
+        gr.HTML(f"<div class='gs-head'><h1>genseg</h1><p>{_asset('lead.txt').strip()}</p></div>")
+        with gr.Row(equal_height=False, elem_id="main"):
+            with gr.Column(scale=4, min_width=320, elem_id="side"):
+                drop = gr.HTML(
+                    html_template=_asset("drop.html").replace("@examples", thumbnails()),
+                    js_on_load=_asset("drop.js"),
+                    value={"token": "", "most": upload_mb * 1e6},
+                    apply_default_css=False,
+                    elem_id="drop",
+                )
+                with gr.Row():
+                    go = gr.Button("Segment", variant="primary", elem_id="go", scale=3)
+                    stop = gr.Button("Cancel", elem_id="stop", scale=1, min_width=90, interactive=False)
+                status = gr.HTML(elem_id="status")
+                with gr.Column(elem_id="settings"):
+                    controls, unusable = _controls()
+                    with gr.Accordion("Advanced options", open=False):
+                        gr.HTML("<p class='gs-note'>Keys of the recipe. What is left empty is as it has it.</p>")
+                        inputs = [_control(option) for option in options]
+            with gr.Column(scale=7, min_width=320, elem_id="result"):
+                parts = _parts()
+
+        def here(request: gr.Request) -> Session:
+            return sessions.of(str(request.session_hash))
+
+        def opened(request: gr.Request) -> dict[str, Any]:
+            return {"token": here(request).token, "most": upload_mb * 1e6}
+
+        def listed() -> list[Any]:
+            usable, others = backends()
+            return [
+                gr.update(choices=usable),
+                gr.update(choices=[NONE, *usable]),
+                gr.update(value=others, visible=bool(others)),
+            ]
+
+        def closed(request: gr.Request) -> None:
+            sessions.end(str(request.session_hash))
+
+        def taken(request: gr.Request) -> list[Any]:
+            return [line(Status("")), *_shown(here(request))]
+
+        def example(event: gr.EventData, request: gr.Request) -> list[Any]:
+            here(request).take_example(str(event.name))
+            return taken(request)
+
+        def run(request: gr.Request, *values: Any) -> Iterator[list[Any]]:
+            session, waiting = here(request), [gr.skip() for _ in parts]
+            running = [gr.update(interactive=False), gr.update(interactive=True)]
+            idle = [gr.update(interactive=True), gr.update(interactive=False)]
+            try:
+                runs = _runs(
+                    values[: len(Controls._fields)], zip(options, values[len(Controls._fields) :], strict=True)
+                )
+                last = None
+                for told in session.segment(runs):
+                    if told != last:
+                        last = told
+                        yield [line(told), *running, *waiting]
+            except Cancelled:
+                yield [line(Status("cancelled")), *idle, *waiting]
+            except GensegError as error:
+                yield [problem(str(error)), *idle, *waiting]
+            else:
+                yield [line(Status(spent(session))), *idle, *_shown(session)]
+
+        def cancelled(request: gr.Request) -> None:
+            here(request).cancel()
+
+        def merged(request: gr.Request, n_segments: float) -> list[Any]:
+            session = here(request)
+            session.merge(int(n_segments))
+            return _shown(session)
+
+        def picked(which: int) -> Callable[..., list[Any]]:
+            def pick(event: gr.EventData, request: gr.Request) -> list[Any]:
+                session = here(request)
+                session.pick(which, int(event.label))
+                return [*_viewers(session), details(session)]
+
+            return pick
+
+        page.load(opened, None, drop, **QUIET)
+        page.load(listed, None, [controls.backend, controls.other, unusable], **QUIET)
+        page.unload(closed)
+        drop.taken(taken, None, [status, *parts], **QUIET)
+        drop.example(example, None, [status, *parts], **QUIET)
+        go.click(
+            run,
+            [*controls, *inputs],
+            [status, go, stop, *parts],
+            concurrency_limit=None,  # the engine has a line of its own, of bounded length
+            **QUIET,
+        )
+        stop.click(cancelled, None, None, concurrency_limit=None, **QUIET)
+        parts.merge.input(merged, parts.merge, list(parts), trigger_mode="always_last", concurrency_limit=4, **QUIET)
+        for which, viewer in enumerate((parts.first, parts.second)):
+            viewer.pick(picked(which), None, [parts.first, parts.second, parts.details], concurrency_limit=4, **QUIET)
+    return page
+
+
+def _controls() -> tuple[Controls, gr.HTML]:
+    """What is chosen most often."""
+    with gr.Row():
+        backend = gr.Dropdown(["tiny"], value="tiny", label="Backend", min_width=130)
+        recipe = gr.Dropdown([OWN, *list_presets()], value=OWN, label="Recipe", min_width=130)
+    unusable = gr.HTML(visible=False)
+    with gr.Group():
+        clusters = gr.Slider(2, 50, value=15, step=1, label="Clusters, K", elem_id="clusters")
+        with gr.Row():
+            auto = gr.Checkbox(False, label="Choose K", info="at the elbow of the inertia", min_width=130)
+            seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, min_width=100)
+    with gr.Accordion("Compare with a second backend", open=False), gr.Row():
+        other = gr.Dropdown([NONE], value=NONE, label="Second backend", min_width=130)
+        other_recipe = gr.Dropdown([OWN, *list_presets()], value=OWN, label="Its recipe", min_width=130)
+    return Controls(backend, recipe, clusters, auto, seed, other, other_recipe), unusable
+
+
+def _control(option: Option) -> Any:
+    """The control of one advanced option; empty is "not given"."""
+    words = {"label": option.key, "info": option.help, "elem_id": f"option-{option.key}"}
+    if option.kind == "choice":
+        return gr.Dropdown([("as the recipe has it", ""), *((c, c) for c in option.choices)], value="", **words)
+    # Text for numbers, too: Gradio's number makes a 0 of what is left empty.
+    return gr.Textbox("", max_lines=1, placeholder="as the recipe has it", **words)
+
+
+def _parts() -> Parts:
+    """What shows a session."""
+    with gr.Row(equal_height=False):
+        first, second = (
+            gr.HTML(
+                html_template=_asset("viewer.html"),
+                js_on_load=_asset("viewer.js"),
+                value={},
+                apply_default_css=False,
+                elem_id=name,
+                visible=name == "first",
+                min_width=300,
+            )
+            for name in ("first", "second")
+        )
+    with gr.Row(visible=False) as sliders:
+        opacity = gr.Slider(0, 1, value=0.5, step=0.05, label="Opacity of the segments", min_width=180)
+        merge = gr.Slider(1, 15, value=15, step=1, label="Segments", elem_id="merge", min_width=180)
+    opacity.input(None, opacity, None, js=CHANGED, **QUIET)
+    agreement = gr.HTML(visible=False, elem_id="agreement")
+    details = gr.HTML(elem_id="details")
+    files = gr.HTML(elem_id="files")
+    with gr.Accordion("Get the same again: command line and Python", open=False, visible=False) as reproduce:
+        command = gr.Code(language="shell", label="Command line", buttons=["copy"], elem_id="command")
+        python = gr.Code(language="python", label="Python", buttons=["copy"], elem_id="python")
+    return Parts(first, second, sliders, merge, agreement, details, files, reproduce, command, python)
+
+
+def _runs(values: Sequence[Any], further: Any) -> list[Run]:
+    """What the controls ask for."""
+    asked = dict(zip(Controls._fields, values, strict=True))
+    clusters = ("n_clusters=auto",) if asked["auto"] else as_text([(CLUSTERS, str(int(asked["clusters"])))])
+    keys = clusters + as_text(further)
+    pairs = [(asked["backend"], asked["recipe"])]
+    if asked["other"] != NONE:
+        pairs.append((asked["other"], asked["other_recipe"]))
+    seed = int(asked["seed"] or 0)
+    return [Run(backend, None if recipe == OWN else recipe, keys, seed) for backend, recipe in pairs]
+
+
+def _shown(session: Session) -> list[Any]:
+    """The values of `Parts`."""
+    most, there = session.most_segments, bool(session.results)
+    command, python = session.reproduced()
+    slider = gr.update(
+        maximum=max(most, 2),
+        value=session.merged or most,
+        interactive=most > 1,
+        label=f"Merge into {session.merged or most} of {most} segments",
+    )
+    agreed = agreement(session)
+    return [
+        *_viewers(session),
+        gr.update(visible=there),
+        slider,
+        gr.update(value=agreed, visible=bool(agreed)),
+        details(session),
+        files(session),
+        gr.update(visible=there),
+        command,
+        python,
+    ]
+
+
+def _viewers(session: Session) -> list[Any]:
+    """The values of both viewers; the second is there only for a second result."""
+    first, *second = views(session)
+    return [first, gr.update(value=second[0] if second else {}, visible=bool(second))]
+
+
+def _asset(name: str) -> str:
+    return (ASSETS / name).read_text(encoding="utf-8")

@@ -1,0 +1,197 @@
+"""Serving the page: addresses, limits, what may be asked for, and sessions that end with their tabs."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
+
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from genseg.app.downloads import download
+from genseg.app.engine import Engine
+from genseg.app.gate import Gate
+from genseg.app.page import build, look
+from genseg.app.session import Session
+from genseg.errors import GensegError
+
+if TYPE_CHECKING:
+    import gradio
+
+SESSIONS = 64
+"""Most tabs that are remembered; the oldest goes first. Each holds an image and its difference maps."""
+
+EVENTS = 100
+"""Most clicks and the like that may wait to be answered; runs have a line of their own."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a visitor may ask for.
+
+    Attributes:
+        upload_mb: Megabytes of an image file.
+        max_pixels: Pixels of an image.
+        queue: Runs that may wait.
+    """
+
+    upload_mb: float = 20
+    max_pixels: int = 20_000_000
+    queue: int = 8
+
+
+class Sessions:
+    """The tabs there are, by the key that Gradio knows them by; `named` finds them by their own token."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._open: OrderedDict[str, Session] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, key: str) -> Session:
+        """The session of a tab, a new one for a new tab."""
+        with self._lock:
+            if key not in self._open:
+                self._open[key] = Session(self._engine)
+            self._open.move_to_end(key)
+            old = self._open.popitem(last=False)[1] if len(self._open) > SESSIONS else None
+        if old is not None:
+            old.close()
+        return self._open[key]
+
+    def named(self, token: str) -> Session | None:
+        """The session of this token."""
+        with self._lock:
+            return next((session for session in self._open.values() if session.token == token), None)
+
+    def end(self, key: str) -> None:
+        """Close the session of a tab that was closed."""
+        with self._lock:
+            session = self._open.pop(key, None)
+        if session is not None:
+            session.close()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+
+class App:
+    """The page and its server.
+
+    Args:
+        limits: What a visitor may ask for.
+        models: A local checkpoint or hub id for each backend that is not to load its own.
+        device: A torch device for all; None for CUDA where there is one, else the CPU.
+        dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"``; None for float32.
+    """
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        models: dict[str, str] | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.engine = Engine(self.limits.queue, self.limits.max_pixels, models, device, dtype)
+        self.sessions = Sessions(self.engine)
+        self._blocks: gradio.Blocks = build(self.sessions, self.limits.upload_mb)
+
+    def launch(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 7860,
+        *,
+        share: bool = False,
+        auth: tuple[str, str] | None = None,
+    ) -> str:
+        """Serve the page in the background.
+
+        Returns:
+            Its address.
+
+        Raises:
+            GensegError: If the address cannot be used.
+        """
+        try:
+            _, local, public = self._blocks.queue(max_size=EVENTS).launch(
+                server_name=host,
+                server_port=port,
+                share=share,
+                auth=auth,
+                prevent_thread_lock=True,
+                quiet=True,
+                max_threads=self.limits.queue + 24,  # a waiting run holds one, and clicks must not wait for it
+                footer_links=[],
+                run_history=False,
+                enable_monitoring=False,
+                mcp_server=False,
+                ssr_mode=False,
+                pwa=False,
+                inbrowser=False,
+                app_kwargs={"routes": self._routes(), "middleware": [Middleware(Gate)], "openapi_url": None},
+                **look(),
+            )
+        except OSError as error:
+            raise GensegError(f"cannot serve at {host}:{port} ({error}); choose another --port or --host") from error
+        threading.Thread(target=self.engine.warm, args=("tiny",), daemon=True, name="genseg-warm").start()
+        return str(public or local)
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._blocks.close(verbose=False)
+
+    def block(self) -> None:
+        """Serve until Ctrl+C."""
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            self.close()
+
+    def _routes(self) -> list[Route]:
+        return [
+            Route("/image/{token}", self._take, methods=["POST"]),
+            Route("/file/{token}/{which:int}/{kind}", self._give, methods=["GET"]),
+        ]
+
+    async def _take(self, request: Request) -> Response:
+        """An image file, as it is, in the body."""
+        session = self.sessions.named(request.path_params["token"])
+        if session is None:
+            return PlainTextResponse("the page is too old; load it again", status_code=404)
+        most, content = round(self.limits.upload_mb * 1e6), bytearray()
+        try:
+            async for part in request.stream():
+                content += part
+                if len(content) > most:
+                    problem = f"the file has more than the {self.limits.upload_mb:g} MB allowed here; scale it down"
+                    return PlainTextResponse(problem, status_code=413)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        from starlette.concurrency import run_in_threadpool
+
+        try:
+            name = unquote(request.headers.get("x-name", "image"))
+            await run_in_threadpool(session.take, bytes(content), name)
+        except GensegError as error:
+            return PlainTextResponse(str(error), status_code=400)
+        return Response(status_code=204)
+
+    def _give(self, request: Request) -> Response:
+        """A download."""
+        session = self.sessions.named(request.path_params["token"])
+        try:
+            if session is None:
+                raise GensegError("the page is too old; load it again")
+            name, content = download(session, request.path_params["which"], request.path_params["kind"])
+        except GensegError as error:
+            return PlainTextResponse(str(error), status_code=404)
+        kind = "application/json" if name.endswith(".json") else "image/png"
+        headers = {"content-disposition": f"attachment; filename*=utf-8''{quote(name)}", "cache-control": "no-store"}
+        return Response(content, media_type=kind, headers=headers)
