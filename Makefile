@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FRESH := build/plugin
 
-.PHONY: help demo test check plugin format bench ladder clean
+.PHONY: help demo test check plugin format docs bench ladder clean
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | sort
 
@@ -43,6 +43,11 @@ plugin: $(READY) ## the example plug-in and a new one, from wheels in an environ
 format: $(READY) ## put the code into the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(READY) ## build the pages of docs/ into build/docs and open them
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky docs build/docs
+	@opener=$$(command -v xdg-open || command -v open); test -z "$$opener" || $$opener build/docs/index.html || true
+	@echo "The pages are in build/docs/index.html."
 
 bench: $(READY) ## time and FLOPs of the engine beside the procedure as published
 	$(BIN)/python benchmarks/speed.py
