@@ -11,7 +11,6 @@ from sphinx.application import Sphinx
 sys.path.insert(0, str(Path(__file__).parent))
 
 import generated
-
 import genseg
 
 project = "genseg"
@@ -42,6 +41,7 @@ add_module_names = False
 
 nitpicky = True
 nitpick_ignore_regex = [
+    ("py:class", r"genseg\.interface\.SiteT"),  # a type variable
     ("py:obj", ".*"),
     ("py:.*", r"(?!genseg\.).*"),  # other libraries' names, and names that only type checkers import
 ]

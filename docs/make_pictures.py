@@ -24,6 +24,7 @@ WIDTH, GAP = 250, 6
 
 
 def main(photo: Path = PHOTO, out: Path = HERE / "images") -> None:
+    """Segment the photo, and write what comes in between."""
     segmenter = genseg.Segmenter("tiny")
     backend, recipe, point = segmenter.backend, segmenter.recipe, segmenter.point
     picture = load_image(photo, recipe.max_pixels)
@@ -37,9 +38,10 @@ def main(photo: Path = PHOTO, out: Path = HERE / "images") -> None:
 
     masks = masks_for(point, grid, len(colours), size, recipe.margin)
     k = int(grid[grid.shape[0] // 4, grid.shape[1] // 2])  # what is above the middle: the face
-    minus, plus = (to_image(inner(image, recipe.margin)) for image in backend.decode(
-        perturbed(backend, found.state, masks[k : k + 1], recipe)
-    ))
+    minus, plus = (
+        to_image(inner(image, recipe.margin))
+        for image in backend.decode(perturbed(backend, found.state, masks[k : k + 1], recipe))
+    )
     write(out / "method-modulation.jpg", grey(inner(masks[k], recipe.margin // point.stride)), minus, plus)
 
     whole = masks.shape[1] * point.stride, masks.shape[2] * point.stride
@@ -53,10 +55,12 @@ def main(photo: Path = PHOTO, out: Path = HERE / "images") -> None:
 
 
 def painted(labels: np.ndarray, colours: np.ndarray) -> Image.Image:
+    """Labels in their colours."""
     return Image.fromarray(colours[labels])
 
 
 def grey(mask: torch.Tensor) -> Image.Image:
+    """A mask in white on black."""
     return Image.fromarray((mask * 255).to(torch.uint8).numpy()).convert("RGB")
 
 
