@@ -45,7 +45,7 @@ format: $(READY) ## put the code into the project's format
 	$(BIN)/ruff check --fix .
 
 docs: $(READY) ## build the pages of docs/ into build/docs and open them
-	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky docs build/docs
+	$(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going --nitpicky docs build/docs
 	@opener=$$(command -v xdg-open || command -v open); test -z "$$opener" || $$opener build/docs/index.html || true
 	@echo "The pages are in build/docs/index.html."
 

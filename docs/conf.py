@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.domains.python import PyObject
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -53,7 +55,6 @@ html_css_files = ["genseg.css"]
 html_show_sphinx = False
 html_copy_source = False
 html_theme_options = {"top_of_page_buttons": []}
-copybutton_exclude = ".linenos, .gp, .go"
 
 
 def fill(_app: Sphinx, _page: str, source: list[str]) -> None:
@@ -61,6 +62,23 @@ def fill(_app: Sphinx, _page: str, source: list[str]) -> None:
     source[0] = re.sub(r"<!-- generated: ([\w-]+) -->", lambda found: generated.PARTS[found[1]](), source[0])
 
 
+def shorten(*given: Any) -> tuple[str | None, str | None]:
+    """Write arrays in signatures as the code does: ``NDArray[int32]``."""
+    arrays = re.compile(r"[~\w.]*ndarray\[tuple\[[~\w.]*Any, \.\.\.\], [~\w.]*dtype\[[~\w.]*?(\w+)\]\]")
+    signature, returned = (text and arrays.sub(r"NDArray[\1]", text) for text in given[-2:])
+    return signature, returned
+
+
+def skip(_app: Sphinx, _kind: str, _name: str, thing: Any, skipped: bool, _options: Any) -> bool:
+    """Leave out the fields of named tuples, which the class's own text says more of."""
+    return skipped or type(thing).__name__ == "_tuplegetter"
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("source-read", fill)
+    app.connect("autodoc-process-signature", shorten)
+    app.connect("autodoc-skip-member", skip)
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"

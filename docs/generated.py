@@ -32,13 +32,27 @@ def command_line() -> str:
 
 def _section(name: str, command: Any, context: Any) -> str:
     usage = " ".join([name, *command.collect_usage_pieces(context)])
-    lines = [f"## {name}", "", f"```{{program}} {name}\n```", "", f"```text\n{usage}\n```", "", command.help or "", ""]
+    lines = [
+        f"## {name}",
+        "",
+        f"```{{program}} {name}\n```",
+        "",
+        f"```text\n{usage}\n```",
+        "",
+        _marked(command.help or ""),
+        "",
+    ]
     for parameter in command.params:
         written, said = parameter.get_help_record(context)
         if parameter.param_type_name == "argument":
             written = re.sub(r" <.*>$", "", written)
-        lines += [f"````{{option}} {_plain(written)}", said.replace("  [", " ["), "````", ""]
+        lines += [f"````{{option}} {_plain(written)}", _marked(said.replace("  [", " [")), "````", ""]
     return "\n".join(lines)
+
+
+def _marked(said: str) -> str:
+    """Help texts with what is typed marked as code."""
+    return re.sub(r"(?<!\w)'([^']+)'(?!\w)|(?<!\S)(--[a-z-]+)", lambda found: f"`{found[1] or found[2]}`", said)
 
 
 def _plain(written: str) -> str:
