@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FRESH := build/plugin
+OPEN ?= $(shell command -v xdg-open || command -v open)
 
 .PHONY: help demo test check plugin format docs bench ladder clean
 help: ## show this list
@@ -46,8 +47,8 @@ format: $(READY) ## put the code into the project's format
 
 docs: $(READY) ## build the pages of docs/ into build/docs and open them
 	$(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going --nitpicky docs build/docs
-	@opener=$$(command -v xdg-open || command -v open); test -z "$$opener" || $$opener build/docs/index.html || true
 	@echo "The pages are in build/docs/index.html."
+	$(if $(OPEN),-$(OPEN) build/docs/index.html)
 
 bench: $(READY) ## time and FLOPs of the engine beside the procedure as published
 	$(BIN)/python benchmarks/speed.py
