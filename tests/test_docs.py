@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 import typer
+from omegaconf import OmegaConf
 from PIL import Image
 from typer.testing import CliRunner
 
+import genseg
 import genseg_backends.tiny
 from documents import LANGUAGES, PAGES, ROOT, anchors, blocks, prose
 from genseg.cli import app
@@ -157,3 +159,11 @@ def test_the_method_page_is_about_pictures_that_are_there_and_small():
     ]
     assert all(picture.stat().st_size < 150_000 for picture in pictures)
     assert all(np.asarray(Image.open(picture)).std() > 10 for picture in pictures)
+
+
+def test_the_citation_names_this_version_and_the_paper():
+    citation = OmegaConf.to_container(OmegaConf.load(ROOT / "CITATION.cff"))
+    assert citation["version"] == genseg.__version__
+    paper = citation["preferred-citation"]
+    assert [author["family-names"] for author in paper["authors"]] == ["Namekata", "Sabour", "Fidler", "Kim"]
+    assert paper["identifiers"][0]["value"] == "arXiv:2401.11739"
