@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from genseg import _cli_complete as complete
 from genseg._cli_bars import Bars
 from genseg._cli_evaluate import names_in
 from genseg._cli_files import check_writable
@@ -21,10 +22,8 @@ def ablate(
     sweep: Annotated[
         list[str] | None, typer.Option("--sweep", metavar="KEY=A,B,...", help="Values to try; repeatable.")
     ] = None,
-    backend: Annotated[str, typer.Option("--backend", "-b", help="See 'genseg backends'.")] = "tiny",
-    recipe: Annotated[
-        str | None, typer.Option("--recipe", "-r", help="A preset (see 'genseg recipes') or a YAML file.")
-    ] = None,
+    backend: complete.Backend = "tiny",
+    recipe: complete.Recipe = None,
     protocol: Annotated[str, typer.Option("--protocol", "-p", metavar="A,B,...")] = "oracle",
     methods: Annotated[str, typer.Option("--methods", metavar="A,B,...")] = "modulation,naive",
     resolution: Annotated[str, typer.Option(help="full, 512, 320 or 128: the side of the centre square.")] = "512",
@@ -35,7 +34,7 @@ def ablate(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where files go.")] = Path("genseg-ablation"),
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same result.")] = 0,
     device: Annotated[str | None, typer.Option(help="A torch device; else CUDA where there is one.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32 (the default), float16 or bfloat16.")] = None,
+    dtype: complete.Dtype = None,
 ) -> None:
     """Score a data set at each value of recipe keys, one at a time; write ablation.json, ablation.md, ablation.png.
 

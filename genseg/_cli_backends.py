@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from genseg import _cli_complete as complete
 from genseg._cli_start import go_offline, in_one_sentence, load_options
 from genseg.errors import GensegError
 
@@ -51,9 +52,7 @@ def list_(as_json: Json = False) -> None:
 
 @app.command()
 @in_one_sentence()
-def show(
-    name: Annotated[str, typer.Argument(help="See 'genseg backends list'.")], model: Model = None, as_json: Json = False
-) -> None:
+def show(name: complete.BackendName, model: Model = None, as_json: Json = False) -> None:
     """Show a backend's family, licence, size, taps and points, and whether it is usable here or why not."""
     from genseg.registry import info_of, load_backend, options_of
 
@@ -101,13 +100,13 @@ def _sites(backend: Backend) -> list[dict[str, Any]]:
 @app.command()
 @in_one_sentence()
 def check(
-    name: Annotated[str, typer.Argument(help="See 'genseg backends list'.")],
+    name: complete.BackendName,
     model: Model = None,
     load: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Another option of the backend; repeatable.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="A torch device; else CUDA where there is one.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32 (the default), float16 or bfloat16.")] = None,
+    dtype: complete.Dtype = None,
     locality: Annotated[bool, typer.Option(help="Whether changes must be local; not for untrained weights.")] = True,
 ) -> None:
     """Run the contract on a backend with its weights; the exit code is 1 if a promise is broken."""

@@ -22,12 +22,18 @@ class _Left(ProgressColumn):
 
 
 class Bars(Progress):
-    """Plain lines, and on a terminal a bar over images and one for the stage of the current image."""
+    """Plain lines, and on a terminal a bar over images and one for the stage of the current image.
 
-    def __init__(self, images: int) -> None:
+    Args:
+        images: How many there are.
+        quiet: Whether to show neither.
+    """
+
+    def __init__(self, images: int, quiet: bool = False) -> None:
         columns = (TextColumn("{task.description:8}"), BarColumn(), TextColumn("{task.fields[count]}"))
         console = Console(markup=False, emoji=False, highlight=False)
-        super().__init__(*columns, _Left(), console=console, transient=True, disable=not sys.stdout.isatty())
+        super().__init__(*columns, _Left(), console=console, transient=True, disable=quiet or not sys.stdout.isatty())
+        self._quiet = quiet
         self._estimate, self._total, self._finished, self._further = Estimate(), images, 0, images
         self._images = self.add_task(
             "images", total=images, count=f"0/{images}", left=self._all_left, visible=images > 1
@@ -42,7 +48,8 @@ class Bars(Progress):
 
     def say(self, line: str) -> None:
         """Print a line above the bars."""
-        self.console.print(line, soft_wrap=True)
+        if not self._quiet:
+            self.console.print(line, soft_wrap=True)
 
     def next_image(self, line: str) -> None:
         """Print what came of an image, and count it."""

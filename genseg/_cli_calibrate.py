@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from genseg import _cli_complete as complete
 from genseg._cli_files import check_writable, sorted_out
 from genseg.errors import GensegError
 from genseg.files import write_whole
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
 
 
 def calibrate(
-    backend: Annotated[str, typer.Argument(help="See 'genseg backends'.")],
+    backend: complete.BackendName,
     inputs: Annotated[
         list[str],
         typer.Argument(
             metavar="IMAGE|KEY=VALUE",
             help="Images, folders, patterns, and recipe keys that stay fixed, as for segment.",
+            autocompletion=complete.keys,
         ),
     ],
     labels: Annotated[
@@ -45,7 +47,7 @@ def calibrate(
     rounds: Annotated[int, typer.Option(metavar="N", help="Times to go through all of them, at most.")] = 2,
     model: Annotated[str | None, typer.Option(help="A local checkpoint or hub id in place of the backend's.")] = None,
     device: Annotated[str | None, typer.Option(help="A torch device; else CUDA where there is one.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32 (the default), float16 or bfloat16.")] = None,
+    dtype: complete.Dtype = None,
     seed: Annotated[int, typer.Option(help="Same seed, same result.")] = 0,
 ) -> None:
     """Find where to read features, where to add the offset, and how strong, for one model.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from genseg import _cli_complete as complete
 from genseg._cli_bars import Bars
 from genseg._cli_files import check_writable, sorted_out
 from genseg.errors import GensegError
@@ -18,18 +19,19 @@ if TYPE_CHECKING:
 
 
 def compare(
-    inputs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="INPUT|KEY=VALUE",
-            help="Images, folders of images, patterns such as 'photos/*.jpg', and recipe keys such as size=256.",
+    inputs: complete.Inputs,
+    backends: Annotated[
+        str,
+        typer.Option(
+            "--backends",
+            "-b",
+            metavar="A,B,...",
+            help="See 'genseg backends'.",
+            autocompletion=complete.several(complete.plugins("backend")),
         ),
     ],
-    backends: Annotated[str, typer.Option("--backends", "-b", metavar="A,B,...", help="See 'genseg backends'.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where files go.")] = Path("genseg-report"),
-    recipe: Annotated[
-        str | None, typer.Option("--recipe", "-r", help="A preset (see 'genseg recipes') or a YAML file.")
-    ] = None,
+    recipe: complete.Recipe = None,
     clusters: Annotated[
         int | None, typer.Option("--clusters", "-k", metavar="K", help="Number of clusters, for all; else 25.")
     ] = None,
@@ -42,7 +44,7 @@ def compare(
     ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same result.")] = 0,
     device: Annotated[str | None, typer.Option(help="A torch device; else CUDA where there is one.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32 (the default), float16 or bfloat16.")] = None,
+    dtype: complete.Dtype = None,
 ) -> None:
     """Compare models on the same images; write index.html, comparison.json, images.csv and pairs.csv.
 

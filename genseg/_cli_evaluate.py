@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from genseg import _cli_complete as complete
 from genseg._cli_bars import Bars
 from genseg._cli_files import check_writable
 from genseg._cli_start import OFFLINE, go_offline, load_options
@@ -24,13 +25,9 @@ def names_in(given: str) -> list[str]:
 def evaluate(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="See 'genseg datasets'; or 'folder'.")],
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="Where the data set lies.")],
-    options: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys such as t_m=281.")
-    ] = None,
-    backend: Annotated[str, typer.Option("--backend", "-b", help="See 'genseg backends'.")] = "tiny",
-    recipe: Annotated[
-        str | None, typer.Option("--recipe", "-r", help="A preset (see 'genseg recipes') or a YAML file.")
-    ] = None,
+    options: complete.Keys = None,
+    backend: complete.Backend = "tiny",
+    recipe: complete.Recipe = None,
     protocol: Annotated[
         str, typer.Option("--protocol", "-p", metavar="A,B,...", help="How masks are given classes; 'all' for each.")
     ] = "oracle",
@@ -61,7 +58,7 @@ def evaluate(
     ),
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same result.")] = 0,
     device: Annotated[str | None, typer.Option(help="A torch device; else CUDA where there is one.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32 (the default), float16 or bfloat16.")] = None,
+    dtype: complete.Dtype = None,
     offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
 ) -> None:
     """Score modulation and baselines on a data set; write results.json, table.md, table.tex, plot.png, gallery.png.

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+import typer
+
 from genseg.errors import GensegError, unknown
 from genseg.files import write_whole
 
@@ -26,11 +28,12 @@ Files: TypeAlias = dict[str, Path]
 """The file to write for each kind."""
 
 
-def sorted_out(arguments: Iterable[str]) -> tuple[list[Path], list[str]]:
+def sorted_out(arguments: Iterable[str], bad: dict[str, str] | None = None) -> tuple[list[Path], list[str]]:
     """Tell images from recipe options.
 
     Args:
-        arguments: Images, folders, patterns and ``key=value``, mixed.
+        arguments: Images, folders, patterns and ``key=value``, mixed; ``-`` for a list on standard input.
+        bad: Takes lines of that list which stand for no file, and why; None to stop at one.
 
     Returns:
         The images, each once and in the order given, and the options.
@@ -39,17 +42,34 @@ def sorted_out(arguments: Iterable[str]) -> tuple[list[Path], list[str]]:
         GensegError: If an argument stands for no file, or there is no image at all.
     """
     images: dict[str, Path] = {}  # by the path they resolve to
-    options = []
+    options, lines = [], list[str]()
     for argument in arguments:
         key, equals, _ = argument.partition("=")
-        if equals and key.isidentifier() and not os.path.lexists(argument):
+        if argument == "-":
+            lines = _listed()
+        elif equals and key.isidentifier() and not os.path.lexists(argument):
             options.append(argument)
-        else:
-            for image in _expanded(argument):
+            continue
+        for each in lines if argument == "-" else [argument]:
+            try:
+                found = _expanded(each)
+            except GensegError as error:
+                if bad is None or argument != "-":
+                    raise
+                bad[each] = str(error)
+                continue
+            for image in found:
                 images.setdefault(os.path.realpath(image), image)
-    if not images:
+    if not images and not bad:
         raise GensegError("no image given; name images, folders or patterns")
     return list(images.values()), options
+
+
+def _listed() -> list[str]:
+    """The paths on standard input: one a line, or separated by NUL as ``find -print0`` does."""
+    given = typer.get_binary_stream("stdin").read()
+    parts = given.split(b"\0") if b"\0" in given else given.splitlines()
+    return [os.fsdecode(part) for part in parts if part.strip()]
 
 
 def _expanded(argument: str) -> list[Path]:
@@ -108,9 +128,14 @@ def planned(images: Iterable[Path], out: Path, kinds: Iterable[str], overwrite: 
                 f"{other} and {image} would both be written as {out / image.stem}; rename one, "
                 "or segment it apart with another --out"
             )
-        files = {kind: out / (image.stem + KINDS[kind]) for kind in kinds}
+        files = files_of(image, out, kinds)
         plan.append((image, {kind: file for kind, file in files.items() if overwrite or not file.exists()}))
     return plan
+
+
+def files_of(image: Path, out: Path, kinds: Iterable[str]) -> Files:
+    """Where each kind of file of an image lies."""
+    return {kind: out / (image.stem + KINDS[kind]) for kind in kinds}
 
 
 def check_writable(out: Path) -> None:

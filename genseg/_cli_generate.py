@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from genseg import _cli_complete as complete
 from genseg._cli_bars import Bars
 from genseg._cli_files import KINDS, check_writable, kinds_of, planned, write
 from genseg._cli_start import OFFLINE, go_offline, in_one_sentence, load_options
@@ -16,14 +17,10 @@ from genseg.errors import GensegError
 @in_one_sentence()
 def generate(
     prompt: Annotated[str, typer.Argument(help="What the images show; none for anything.")] = "",
-    options: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys such as size=256.")
-    ] = None,
-    backend: Annotated[str, typer.Option("--backend", "-b", help="See 'genseg backends'.")] = "tiny",
+    options: complete.Keys = None,
+    backend: complete.Backend = "tiny",
     number: Annotated[int, typer.Option("--number", "-n", min=1, help="How many images, of seeds that follow.")] = 1,
-    recipe: Annotated[
-        str | None, typer.Option("--recipe", "-r", help="A preset (see 'genseg recipes') or a YAML file.")
-    ] = None,
+    recipe: complete.Recipe = None,
     model: Annotated[str | None, typer.Option(help="A local checkpoint or hub id in place of the backend's.")] = None,
     load: Annotated[
         list[str] | None,
@@ -35,7 +32,7 @@ def generate(
     ] = "image,overlay,labels",
     seed: Annotated[int, typer.Option(min=0, help="Of the first image; same seed, same image.")] = 0,
     device: Annotated[str | None, typer.Option(help="A torch device; else CUDA where there is one.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32 (the default), float16 or bfloat16.")] = None,
+    dtype: complete.Dtype = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make files again that exist already.")] = False,
     offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
 ) -> None:

@@ -109,6 +109,18 @@ class Calibration:
         """The best trial of those with this value of a factor."""
         return max((t for t in self.trials if t.setting[factor] == value), key=lambda trial: trial.score)
 
+    def _repr_html_(self) -> str:
+        """A row for each factor: the value chosen, and the best score with each that was tried."""
+        from genseg.markup import table
+
+        rows = []
+        for factor in FACTORS:
+            tried = {value: self.best_with(factor, value).score for value in self.values(factor)}
+            scores = ", ".join(f"{value}: {score:.3f}" for value, score in tried.items())
+            rows.append({"factor": factor, "chosen": str(self.best.setting[factor]), "best score by value": scores})
+        gain = f"score {self.best.score:.3f}, {self.trials[0].score:.3f} to begin with"
+        return table(rows, f"{self.backend}, {self.criterion}: {gain}; {self.images} images, seed {self.seed}")
+
 
 def calibrate(
     backend: str | Backend,

@@ -31,11 +31,9 @@ def cluster(features: Tensor, recipe: Recipe) -> tuple[npt.NDArray[np.int32], np
         GensegError: If K exceeds the number of positions, or the features are not finite.
     """
     channels, height, width = features.shape
-    points = features.reshape(channels, -1).T.contiguous().cpu().numpy()
-    if not np.isfinite(points).all():
+    if not features.isfinite().all():
         raise GensegError("the model's features are not finite; try dtype='float32'")
-    if recipe.position > 0:
-        points = np.concatenate([points, recipe.position * _places(height, width, points)], axis=1)
+    points = with_places(features, recipe.position)
     n_clusters = elbow(points, recipe) if recipe.n_clusters == "auto" else int(recipe.n_clusters)
     if n_clusters > len(points):
         raise GensegError(
@@ -47,12 +45,26 @@ def cluster(features: Tensor, recipe: Recipe) -> tuple[npt.NDArray[np.int32], np
     return fitted.labels_.reshape(height, width).astype(np.int32), centres.astype(np.float32)
 
 
-def _places(height: int, width: int, points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Row and column of each position [h·w, 2], of one scale and together of the variance that the points have."""
+def with_places(features: Tensor, weight: float) -> npt.NDArray[np.float32]:
+    """The positions of a feature map as points, and where each lies.
+
+    Args:
+        features: float32 [C, h, w].
+        weight: The recipe's `position`; 0 for features alone.
+
+    Returns:
+        float32 [h·w, C], or [h·w, C + 2] with row and column, of one scale and together of the variance that the
+        features have, times ``weight``.
+    """
+    channels, height, width = features.shape
+    points: npt.NDArray[np.float32] = features.reshape(channels, -1).T.contiguous().cpu().numpy()
+    if weight == 0:
+        return points
     places = np.indices((height, width), dtype=np.float32).reshape(2, -1).T
     places -= places.mean(axis=0)
-    spread = places.var(axis=0).sum()
-    return places * np.float32(np.sqrt(points.var(axis=0).sum() / spread)) if spread > 0 else places
+    if spread := places.var(axis=0).sum():
+        places *= np.float32(weight * np.sqrt(points.var(axis=0).sum() / spread))
+    return np.concatenate([points, places], axis=1)
 
 
 def masks_of(grid_labels: npt.NDArray[np.int32], n_clusters: int) -> Tensor:

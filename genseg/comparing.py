@@ -19,7 +19,7 @@ import torch
 import genseg
 from genseg.batches import sentence_of
 from genseg.comparison import Comparison, Failure, Photo, compared
-from genseg.errors import GensegError, unknown
+from genseg.errors import GensegError, NothingLeftError, unknown
 from genseg.evaluation.reconstruction import reconstruction_error
 from genseg.evaluation.truth import TruthLike, load_truth
 from genseg.files import files_below, write_whole
@@ -119,9 +119,10 @@ def compare(
     failed = {name: {f.image for f in failures if f.backend == name} for name in recipes}
     working = {name: recipe for name, recipe in recipes.items() if len(failed[name]) < len(photos)}
     common = [photo for photo in photos if not any(photo.name in failed[name] for name in working)]
-    if not working or not common:
-        what = "backend" if not working else "image"
-        raise GensegError(f"no {what} is left to compare: {failures[-1].problem}")
+    if not working:
+        raise GensegError(f"no backend is left to compare: {failures[-1].problem}")
+    if not common:
+        raise NothingLeftError(f"no image is left to compare: {failures[-1].problem}")
     return compared(common, working, failures, seed, job.folder, scratch)
 
 
@@ -241,8 +242,10 @@ def _usable(
             continue
         digest = hashlib.sha256(f"{picture.size}".encode() + picture.tobytes()).hexdigest()
         photos.append(Photo(name, source, digest, truth or None, classes))
+    if failures and not photos:
+        raise NothingLeftError(failures[0].problem)
     if not photos:
-        raise GensegError(failures[0].problem if failures else "no image given; give at least one")
+        raise GensegError("no image given; give at least one")
     return photos
 
 

@@ -163,6 +163,23 @@ class Comparison:
         draw_cost(self, right)
         return figure
 
+    def _repr_html_(self) -> str:
+        """A row for each backend: what an image costs it, and how it agrees with each other one."""
+        from genseg.markup import table
+
+        rows, names = [], list(self.recipes)
+        for name in names:
+            own = self.figures(name)
+            keys = [key for key in ("segments", "seconds", "evaluations", *ORACLE.values()) if key in own]
+            row = {"backend": name} | {key.replace("_", " "): f"{own[key][0]:.3g}" for key in keys}
+            for other in names:
+                pair = self.figures(name, other) or self.figures(other, name)
+                row[f"ARI to {other}"] = f"{pair['ari'][0]:.2f}" if pair else ""
+            rows.append(row)
+        left_out = f"; {len(self.failures)} left out, see failures" if len(self.failures) else ""
+        images = self.images["image"].nunique()
+        return table(rows, f"{len(names)} models, means over {images} images, seed {self.seed}{left_out}")
+
 
 def compared(
     photos: Sequence[Photo],

@@ -10,6 +10,10 @@ class GensegError(ValueError):
     """Something about the input, the recipe or the installation must change; the message says what."""
 
 
+class NothingLeftError(GensegError):
+    """Every one of the images has failed; the message is what was wrong with one."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> GensegError:
     """The error for a name that is not among ``known``: nearest matches first, then the list."""
     names = sorted(known)

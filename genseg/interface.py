@@ -11,13 +11,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from genseg.errors import GensegError, unknown
 from genseg.recipe import Recipe
+
+if TYPE_CHECKING:  # names of plug-ins are completed in the shell, which does not wait for torch
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)

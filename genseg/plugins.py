@@ -84,9 +84,13 @@ class Plugins:
                     # Here, not at the caller, so that Python says it once although each kind is discovered apart.
                     warnings.warn(f"genseg plug-in {provider} is broken and left out: {error}", stacklevel=1)
 
+    def names(self) -> list[str]:
+        """Every name there is, in order; nothing is imported to find out."""
+        return sorted(self._claims)
+
     def infos(self) -> list[Info]:
         """Every claim, in order of name."""
-        return [self._info(name, *claim) for name in sorted(self._claims) for claim in self._claims[name]]
+        return [self._info(name, *claim) for name in self.names() for claim in self._claims[name]]
 
     def providers(self, name: str) -> list[str]:
         """Who claims ``name``; nothing is imported to find out."""

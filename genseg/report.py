@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 import platform
@@ -19,7 +18,8 @@ from scipy.optimize import linear_sum_assignment
 import genseg
 from genseg.comparison import PROTOCOLS, Comparison
 from genseg.evaluation.metrics import overlaps
-from genseg.segmentation import Segmentation, palette
+from genseg.markup import data_uri, embedded, small
+from genseg.segmentation import palette
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -118,37 +118,14 @@ def matched_colours(labels: npt.NDArray[np.int32], reference: npt.NDArray[np.int
 
 def _pictures(comparison: Comparison, image: str) -> list[tuple[str, str]]:
     """The photo and each backend's overlay, small: what is seen and the picture as a data URI."""
-    found = {name: _small(comparison.segmentation(image, name)) for name in comparison.recipes}
+    found = {name: small(comparison.segmentation(image, name), WIDTH) for name in comparison.recipes}
     first = next(iter(found.values()))
     n = max(len(segmentation.colors) for segmentation in found.values())
-    pictures = [("photo", _embedded(Image.fromarray(first.image)))]
+    pictures = [("photo", embedded(Image.fromarray(first.image)))]
     for name, segmentation in found.items():
         coloured = replace(segmentation, colors=matched_colours(segmentation.labels, first.labels, n))
-        pictures.append((f"{name}: {segmentation.n_segments} segments", _embedded(coloured.overlay())))
+        pictures.append((f"{name}: {segmentation.n_segments} segments", embedded(coloured.overlay())))
     return pictures
-
-
-def _small(segmentation: Segmentation) -> Segmentation:
-    """Image and labels at a size for the page; boundaries are drawn after, or they would fade."""
-    height, width = segmentation.labels.shape
-    size = (min(width, WIDTH), max(round(height * min(WIDTH / width, 1)), 1))
-    image = Image.fromarray(segmentation.image).resize(size, Image.Resampling.LANCZOS)
-    labels = Image.fromarray(segmentation.labels).resize(size, Image.Resampling.NEAREST)
-    return replace(segmentation, image=np.asarray(image), labels=np.asarray(labels))
-
-
-def _embedded(picture: Image.Image) -> str:
-    """A picture as a data URI, in the format that takes the fewest bytes."""
-    made = []
-    for kind, settings in (("jpeg", {"quality": 85}), ("webp", {"quality": 85}), ("png", {"optimize": True})):
-        buffer = io.BytesIO()
-        picture.save(buffer, format=kind, **settings)
-        made.append(_data_uri(f"image/{kind}", buffer.getvalue()))
-    return min(made, key=len)
-
-
-def _data_uri(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _plotted_cost(comparison: Comparison) -> str:
@@ -159,7 +136,7 @@ def _plotted_cost(comparison: Comparison) -> str:
     draw_cost(comparison, drawing.subplots())
     buffer = io.BytesIO()
     drawing.savefig(buffer, format="svg", metadata={"Date": None})
-    return _data_uri("image/svg+xml", buffer.getvalue())
+    return data_uri("image/svg+xml", buffer.getvalue())
 
 
 def _matrix(comparison: Comparison, key: str) -> list[list[Cell]]:

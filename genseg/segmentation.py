@@ -19,6 +19,7 @@ from sklearn.cluster import AgglomerativeClustering
 from genseg.captions import captioned
 from genseg.errors import GensegError
 from genseg.files import write_whole
+from genseg.markup import pictures, small
 from genseg.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from genseg.embedder import Embedder
 
 FORMAT = 1  # of .npz files
+SHOWN = 400  # pixels: width of a picture in a notebook, at most
 
 
 @dataclass(frozen=True)
@@ -254,8 +256,14 @@ class Segmentation:
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
-        self.overlay().save(buffer, format="PNG")
+        small(self, SHOWN).overlay().save(buffer, format="PNG")
         return buffer.getvalue()
+
+    def _repr_html_(self) -> str:
+        shown, (height, width) = small(self, SHOWN), self.labels.shape
+        facts = f"{self.backend}, {self.n_segments} segments, {width}×{height} pixels, seed {self.seed}"
+        spent = f"{sum(self.cost.seconds.values()):.1f} s, {self.cost.evaluations} model evaluations"
+        return pictures([Image.fromarray(shown.image), shown.overlay()], f"{facts}; {spent}")
 
 
 _ARRAYS = ("labels", "grid_labels", "embeddings", "colors", "image", "scores")

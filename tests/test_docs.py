@@ -97,7 +97,7 @@ def test_what_is_not_run_says_why_and_parses(block, monkeypatch):
         compile(block.text, block.place, "exec")
         return
     for command in block.commands():
-        first, *arguments = shlex.split(command, comments=True)
+        first, *arguments = shlex.split(command.split(" | ")[-1], comments=True)
         if first == "genseg":
             parsed(arguments)
         elif first == "make":
@@ -108,17 +108,18 @@ def test_what_is_not_run_says_why_and_parses(block, monkeypatch):
 
 
 def parsed(arguments: list[str]) -> None:
-    """Take a command line apart as the program would; an option that is not there is an error."""
-    command, context, name = typer.main.get_command(app), None, "genseg"
+    """Take a command line apart as the program would, and do nothing; an option that is not there is an error."""
+    command, context, name, rest = typer.main.get_command(app), None, "genseg", arguments
     while True:
-        context = command.make_context(name, arguments, parent=context)
-        if not hasattr(command, "commands"):
+        context = command.context_class(command, info_name=name, parent=context)
+        given, rest, _ = command.make_parser(context).parse_args(list(rest))
+        if not rest or not hasattr(command, "commands"):
             break
-        name, command, arguments = command.resolve_command(context, [*context._protected_args, *context.args])
-    keys = [
-        argument for argument in context.params.get("inputs") or context.params.get("options") or [] if "=" in argument
-    ]
-    load_recipe(options=keys)
+        name, command = rest[0], command.commands.get(rest[0])
+        assert command is not None, f"no such command: {name}"
+        rest = rest[1:]
+    positional = [*(given.get("inputs") or ()), *(given.get("options") or ())]
+    load_recipe(options=[argument for argument in positional if "=" in argument])
 
 
 def test_an_option_that_is_not_there_does_not_parse():
@@ -134,8 +135,18 @@ def test_blocks_are_in_a_language_that_is_run_or_that_cannot_be():
     directives = {language for language in others if language.startswith("{")}
     assert others - directives <= {"", "text"}
     plain = [block for block in BLOCKS if block.language in ("", "text")]
-    code = re.compile(r"^(\$ |genseg |import |from \w+ import |pip )", re.MULTILINE)
+    code = re.compile(r"^(genseg |import |from \w+ import |pip )", re.MULTILINE)
     assert not [block.place for block in plain if code.search(block.text)]
+
+
+def test_what_was_typed_in_recorded_sessions_parses(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    typed = [line for block in BLOCKS for line in block.text.splitlines() if line.startswith("$ ")]
+    assert typed
+    for line in typed:
+        first, *arguments = shlex.split(line[2:].split(" | ")[-1])
+        assert first == "genseg"
+        parsed(arguments)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

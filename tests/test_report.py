@@ -13,7 +13,7 @@ import skimage.data
 from PIL import Image
 
 import genseg
-from genseg import report
+from genseg import markup, report
 from genseg.segmentation import palette
 from genseg_backends.stable_diffusion import StableDiffusion
 from models import sd_parts
@@ -139,9 +139,9 @@ def test_each_image_has_its_photo_and_each_backends_overlay_small(page, found):
 
 
 def test_the_smallest_format_is_taken():
-    plain = report._embedded(Image.new("RGB", (300, 200), (10, 20, 30)))
+    plain = markup.embedded(Image.new("RGB", (300, 200), (10, 20, 30)))
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (100, 100, 3), dtype=np.uint8))
-    noisy = report._embedded(noise)
+    noisy = markup.embedded(noise)
     assert not noisy.startswith("data:image/png")
     buffer = io.BytesIO()
     noise.save(buffer, format="PNG", optimize=True)
@@ -161,7 +161,7 @@ def test_segments_that_match_have_the_colour_of_the_first_backends():
 
 
 def test_overlays_are_coloured_by_the_matching(found):
-    tiny, other = (report._small(found.segmentation("image1", name)) for name in NAMES)
+    tiny, other = (markup.small(found.segmentation("image1", name), report.WIDTH) for name in NAMES)
     colours = report.matched_colours(other.labels, tiny.labels, 4)
     overlay = dict(report._pictures(found, "image1"))[f"{NAMES[1]}: {other.n_segments} segments"]
     picture = Image.open(io.BytesIO(base64.b64decode(overlay.split(",")[1]))).convert("RGB")

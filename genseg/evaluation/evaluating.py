@@ -13,7 +13,7 @@ import numpy as np
 import genseg
 from genseg.batches import sentence_of
 from genseg.embedder import Embedder, list_embedders, load_embedder
-from genseg.errors import GensegError, unknown
+from genseg.errors import GensegError, NothingLeftError, unknown
 from genseg.evaluation.baselines import METHODS, method_named, needs_model
 from genseg.evaluation.baselines.pooling import masks_with
 from genseg.evaluation.components import cleaned
@@ -24,7 +24,7 @@ from genseg.evaluation.protocols import protocol_named
 from genseg.evaluation.refinements import REFINEMENTS, refined
 from genseg.evaluation.resolution import at_resolution
 from genseg.evaluation.results import Evaluation
-from genseg.evaluation.scene import Scene
+from genseg.evaluation.scene import Masks, Scene
 from genseg.evaluation.scoring import scored
 from genseg.files import files_below
 from genseg.interface import Backend, ModelCard
@@ -111,6 +111,7 @@ def evaluate(
     encoder: str | None = None,
     embedder: str | None = None,
     embedder_model: str | None = None,
+    masks: str | Path | None = None,
     seed: int = 0,
     model: str | None = None,
     device: str | None = None,
@@ -140,6 +141,8 @@ def evaluate(
             `genseg.evaluation.encoders.list_encoders`.
         embedder: Names the masks, for the protocol ``open-vocabulary``; see `genseg.list_embedders`.
         embedder_model: A local checkpoint or hub id in place of the embedder's own.
+        masks: The folder of an evaluation without embedder that is the same otherwise: the masks that it keeps are
+            named here, and made only where it has none.
         seed: As for `genseg.Segmenter`.
         model: Likewise, or the encoder's. Of a loaded backend: what tells its weights, as they have no name.
         device: Likewise.
@@ -153,7 +156,7 @@ def evaluate(
         Every figure with its protocol and interval.
 
     Raises:
-        GensegError: If no image can be used, ``out`` holds another evaluation, or for an unknown name.
+        GensegError: If no image can be used, ``out`` or ``masks`` holds another evaluation, or for an unknown name.
     """
     plan = Plan(dataset, methods, protocols, resolution, limit, refine, min_pixels, seed)
     if "open-vocabulary" in protocols and embedder is None:
@@ -171,16 +174,18 @@ def evaluate(
         resolved = load_recipe(recipe or backend.preset, calibration=backend.recipe, options=options, **overrides)
         segmenter = Segmenter(backend, resolved, seed=seed)
         source = {**_source("backend", backend.name, card, model, load), "dtype": dtype}
+    unnamed = plan.settings(resolved, source)
     if embedder is not None:
         namer = load_embedder(embedder, model=embedder_model, device=device)
         card = next(info.card for info in list_embedders() if info.name == embedder)
         source |= {"names": _source("embedder", embedder, card, embedder_model, {})}
     settings = plan.settings(resolved, source)
     kept = Kept(Path(out), settings)
-    failures = Maker(plan, kept, resolved, segmenter, reader, namer, telling).run()
+    lent = None if masks is None else Kept(Path(masks), unnamed)
+    failures = Maker(plan, kept, resolved, segmenter, reader, namer, telling, lent).run()
     keys = [key for key in plan.keys if key not in failures]
     if not keys:
-        raise GensegError(f"no image is left to evaluate: {next(iter(failures.values()), 'the set is empty')}")
+        raise NothingLeftError(f"no image is left to evaluate: {next(iter(failures.values()), 'the set is empty')}")
     scores = scored(kept, keys, methods, protocols, dataset.n_classes, seed, partial(telling, "", "score"))
     return Evaluation.of(dataset, methods, protocols, scores, settings, kept, keys, failures)
 
@@ -196,6 +201,7 @@ class Maker:
     encoder: Encoder | None
     embedder: Embedder | None
     telling: Telling
+    lent: Kept | None = None
 
     def run(self) -> dict[str, str]:
         """Make them.
@@ -230,15 +236,22 @@ class Maker:
         self.kept.keep_truth(key, sample.truths)
 
     def _row(self, scene: Scene, sample: Sample, method: str) -> Row:
+        if self.lent is not None and self.lent.has(method, sample.key):
+            masks = self.lent.row(method, sample.key).masks
+        else:
+            masks = self._masks(scene, sample, method)
+        named = None
+        if self.embedder is not None:
+            named = named_classes(masks.segments, sample.image, self.plan.dataset.classes, self.embedder)
+        return Row(masks, named)
+
+    def _masks(self, scene: Scene, sample: Sample, method: str) -> Masks:
         masks = METHODS[method](scene)
         if self.plan.refine is not None:
             masks = refined(masks, sample.image, self.plan.refine)
         if self.plan.min_pixels:
             masks = masks_with(scene, cleaned(masks.segments, self.plan.min_pixels))
-        named = None
-        if self.embedder is not None:
-            named = named_classes(masks.segments, sample.image, self.plan.dataset.classes, self.embedder)
-        return Row(masks, named)
+        return masks
 
 
 def _source(kind: str, name: str, card: ModelCard | None, model: str | None, load: Mapping[str, Any]) -> dict[str, Any]:

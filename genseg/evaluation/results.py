@@ -126,9 +126,9 @@ class Evaluation:
         """Write the table in LaTeX, for the package booktabs; intervals stand below their figures in small type."""
         rows = self.rows()
         lines = [rf"% {self.caption()}", rf"\begin{{tabular}}{{ll{'r' * (len(rows[0]) - 2)}}}", r"\toprule"]
-        lines += [" & ".join(_escaped(head) for head in rows[0]) + r" \\", r"\midrule"]
+        lines += [" & ".join(map(in_latex, rows[0])) + r" \\", r"\midrule"]
         for row in rows:
-            lines.append(" & ".join(_small(_escaped(cell)) for cell in row.values()) + r" \\")
+            lines.append(" & ".join(map(in_latex, row.values())) + r" \\")
         return _write(path, "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""]))
 
     def caption(self) -> str:
@@ -139,6 +139,11 @@ class Evaluation:
             f"{data['name']} ({data['split']}), {data['images']} images, resolution {settings['resolution']}, {model}, "
             f"K = {settings['recipe']['n_clusters']}; in brackets, 95 % bootstrap intervals over images"
         )
+
+    def _repr_html_(self) -> str:
+        from genseg.markup import table
+
+        return table(self.rows(), self.caption())
 
     def plot(self) -> Figure:
         """Draw mIoU and boundary F of each method with intervals, protocols side by side, and return the figure."""
@@ -240,10 +245,7 @@ def _write(path: str | Path, text: str) -> Path:
     return Path(path)
 
 
-def _escaped(cell: str) -> str:
-    return cell.replace("%", r"\%").replace("_", r"\_").replace("–", "--")
-
-
-def _small(cell: str) -> str:
-    value, bracket, rest = cell.partition(" [")
-    return rf"{value} {{\scriptsize [{rest}}}" if bracket else cell
+def in_latex(cell: str) -> str:
+    """A cell of a table, its interval in small type."""
+    value, bracket, rest = cell.replace("%", r"\%").replace("_", r"\_").replace("–", "--").partition(" [")
+    return rf"{value} {{\scriptsize [{rest}}}" if bracket else value

@@ -87,6 +87,15 @@ def test_feature_upsampling_takes_each_pixel_to_the_nearest_centre(scene):
     assert (METHODS["feature-upsampling"](scene).segments == nearest.reshape(SIZE).numpy()).mean() > 0.999
 
 
+def test_feature_upsampling_knows_places_where_the_clusters_do():
+    """Two squares of one colour, that only their places tell apart."""
+    photo = np.full((64, 64, 3), FOUR[0])
+    photo[:, 24:40] = FOUR[1]
+    scene = Scene(Image.fromarray(photo), (64, 64), genseg.load_recipe(n_clusters=3, position=0.9), 0, None, Colours())
+    segments = METHODS["feature-upsampling"](scene).segments
+    assert len({int(segments[32, column]) for column in (8, 32, 56)}) == 3
+
+
 @pytest.mark.parametrize("name", ["naive", "feature-upsampling", "ncut", "kl-merge", "rgb-kmeans", "slic"])
 def test_planted_colours_are_found(name, quarters):
     masks = METHODS[name](quarters)

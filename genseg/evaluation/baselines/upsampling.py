@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from genseg.cluster import masks_of
+from genseg.cluster import masks_of, with_places
 from genseg.evaluation.baselines.pooling import masks_with
 from genseg.evaluation.scene import Masks, Scene
 from genseg.modulate import labels_at, normalised
@@ -33,8 +34,12 @@ def naive(scene: Scene) -> Masks:
 
 
 def feature_upsampling(scene: Scene) -> Masks:
-    """The features, scaled bilinearly: each pixel to the nearest of the clusters' centres."""
-    nearness = nearness_of(scene.clusters.features.cpu(), torch.from_numpy(scene.clusters.embeddings))
+    """The features, with their places if k-means had them, scaled bilinearly: each pixel to the nearest centre."""
+    features, grid_labels = scene.clusters.features, scene.clusters.grid_labels
+    points = with_places(features, scene.recipe.position)
+    centres = np.stack([points[grid_labels.ravel() == k].mean(axis=0) for k in np.unique(grid_labels)])
+    maps = torch.from_numpy(points.T.reshape(-1, *features.shape[1:]))
+    nearness = nearness_of(maps, torch.from_numpy(centres))
     return masks_with(scene, labels_at(nearness, *scene.size).numpy())
 
 

@@ -1,0 +1,114 @@
+"""What segmenting images will cost, from a part of the work on one of them."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from genseg.cluster import cluster
+from genseg.images import ImageLike, inner, load_image, mirrored, model_size, to_tensor
+from genseg.modulate import differences, labels_at, masks_for, perturbed
+from genseg.segmentation import Cost, Segmentation, palette
+from genseg.segmenter import Segmenter
+from genseg.sharing import shared
+
+FEW = 4  # draws, and branches, that are run of the many
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What one image will cost.
+
+    Attributes:
+        evaluations: Model evaluations, as `genseg.Cost` counts them.
+        seconds: Wall time by stage; ``"write"`` is that of writing the files.
+        size: Bytes of the files.
+        measured: What was run of how much, in words.
+    """
+
+    evaluations: int
+    seconds: dict[str, float]
+    size: int
+    measured: str
+
+
+def forecast(segmenter: Segmenter, image: ImageLike, write: Callable[[Segmentation, Path], object]) -> Forecast:
+    """Run every stage on an image, of noise draws and masks only a few, and scale up what they took.
+
+    The model is warm when time is taken. Files are written into a temporary folder, which is removed, with the
+    low-resolution clusters in place of the labels.
+
+    Args:
+        segmenter: The model, the recipe and the seed.
+        image: One image.
+        write: Writes a segmentation's files into a folder.
+
+    Raises:
+        GensegError: If the image or the recipe cannot be used.
+    """
+    backend, recipe, tap, point = segmenter.backend, segmenter.recipe, segmenter.tap, segmenter.point
+    meter, seconds, evaluations = backend.meter, dict[str, float](), 0.0
+
+    @contextmanager
+    def stage(name: str, times: float = 1.0) -> Iterator[None]:
+        nonlocal evaluations
+        before, start = meter.evaluations, time.perf_counter()
+        yield
+        if backend.device.type == "cuda":
+            torch.cuda.synchronize(backend.device)
+        seconds[name] = (time.perf_counter() - start) * times
+        evaluations += (meter.evaluations - before) * times
+
+    with stage("read"):
+        picture = load_image(image, recipe.max_pixels)
+        side = recipe.size or backend.image_size
+        pixels = to_tensor(picture, model_size(*picture.size, side, backend.size_multiple, recipe.resize))
+    size, margin = (pixels.shape[2], pixels.shape[3]), recipe.margin
+    # Only where there is noise does the number of draws say how often the features are read.
+    draws = min(recipe.draws, FEW) if backend.capabilities.noise_axis else recipe.draws
+    with stage("encode"):
+        state = backend.encode(mirrored(pixels, margin), recipe, segmenter.seed)
+    backend.features(state, tap, replace(recipe, draws=1))
+    with stage("features", recipe.draws / draws):
+        features = inner(backend.features(state, tap, replace(recipe, draws=draws)), margin // tap.stride)
+    with stage("cluster"):
+        grid_labels, embeddings = cluster(features, recipe)
+    masks = masks_for(point, grid_labels, len(embeddings), size, margin)
+    branches, _ = shared(masks, recipe.reach)
+    few = branches[:FEW]
+    perturbed(backend, state, few[:1], recipe)
+    of, among = (1 + (2 * n if recipe.difference == "two-sided" else 1 + n) for n in (len(branches), len(few)))
+    with stage("modulate", of / among):
+        estimates = perturbed(backend, state, few, recipe)
+    whole = (size[0] + 2 * margin, size[1] + 2 * margin)
+    with stage("decode", len(branches) / len(few)):
+        maps = inner(differences(backend, estimates, whole, recipe), margin)
+    with stage("labels", len(embeddings) / len(few)):
+        labels_at(maps, picture.height, picture.width)
+    stand_in = Image.fromarray(grid_labels).resize(picture.size, Image.Resampling.NEAREST)
+    found = Segmentation(
+        labels=np.asarray(stand_in, dtype=np.int32),
+        grid_labels=grid_labels,
+        embeddings=embeddings,
+        colors=palette(len(embeddings)),
+        image=np.asarray(picture),
+        scores=maps[torch.arange(len(embeddings)) % len(maps)].numpy() if recipe.keep_scores else None,
+        cost=Cost(),
+        recipe=recipe,
+        backend=backend.name,
+        seed=segmenter.seed,
+    )
+    with tempfile.TemporaryDirectory(prefix="genseg-dry-run-") as folder:
+        with stage("write"):
+            write(found, Path(folder))
+        written = sum(file.stat().st_size for file in Path(folder).iterdir())
+    measured = f"{draws} of {recipe.draws} noise draws and {len(few)} of {len(branches)} masks"
+    return Forecast(round(evaluations), seconds, written, measured)
