@@ -6,8 +6,9 @@ READY := $(VENV)/.ready
 FRESH := build/plugin
 # Bytecode is written of what is imported, when it is: to compile all that is installed takes a minute.
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
+OPEN ?= $(shell command -v xdg-open || command -v open)
 
-.PHONY: help demo test check plugin format bench ladder clean
+.PHONY: help demo test check plugin format docs bench ladder clean
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | sort
 
@@ -45,6 +46,11 @@ plugin: $(READY) ## the example plug-in and a new one, from wheels in an environ
 format: $(READY) ## put the code into the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(READY) ## build the pages of docs/ into build/docs and open them
+	$(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going --nitpicky docs build/docs
+	@echo "The pages are in build/docs/index.html."
+	$(if $(OPEN),-$(OPEN) build/docs/index.html)
 
 bench: $(READY) ## time and FLOPs of the engine beside the procedure as published
 	$(BIN)/python benchmarks/speed.py

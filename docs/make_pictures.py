@@ -1,0 +1,83 @@
+"""Make docs/images/method-*.jpg, the pictures of docs/method.md: ``python docs/make_pictures.py [PHOTO]``.
+
+Every picture is what the code computes on the way from a photo to its segments, with the embedded model and its recipe.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from PIL import Image
+
+import genseg
+from genseg.images import inner, load_image, model_size, to_image, to_tensor
+from genseg.modulate import differences, labels_at, masks_for, perturbed
+from genseg.segmentation import palette
+
+HERE = Path(__file__).parent
+PHOTO = HERE.parent / "examples" / "images" / "astronaut.jpg"
+WIDTH, GAP = 250, 6
+
+
+def main(photo: Path = PHOTO, out: Path = HERE / "images") -> None:
+    """Segment the photo, and write what comes in between."""
+    segmenter = genseg.Segmenter("tiny")
+    backend, recipe, point = segmenter.backend, segmenter.recipe, segmenter.point
+    picture = load_image(photo, recipe.max_pixels)
+    size = model_size(*picture.size, recipe.size or backend.image_size, backend.size_multiple, recipe.resize)
+    pixels = to_tensor(picture, size)
+    size = pixels.shape[2:]
+
+    found = segmenter.clusters(pixels)
+    grid, colours = found.grid_labels, palette(len(found.embeddings))
+    write(out / "method-clusters.jpg", to_image(pixels[0]), painted(grid, colours))
+
+    masks = masks_for(point, grid, len(colours), size, recipe.margin)
+    k = int(grid[grid.shape[0] // 4, grid.shape[1] // 2])  # what is above the middle: the face
+    minus, plus = (
+        to_image(inner(image, recipe.margin))
+        for image in backend.decode(perturbed(backend, found.state, masks[k : k + 1], recipe))
+    )
+    write(out / "method-modulation.jpg", grey(inner(masks[k], recipe.margin // point.stride)), minus, plus)
+
+    whole = masks.shape[1] * point.stride, masks.shape[2] * point.stride
+    maps = inner(differences(backend, perturbed(backend, found.state, masks, recipe), whole, recipe), recipe.margin)
+    others = [j for j in maps.amax(dim=(1, 2)).argsort(descending=True).tolist() if j != k][:2]
+    write(out / "method-difference.jpg", *(heat(maps[j]) for j in (k, *others)))
+
+    labels = labels_at(maps, picture.height, picture.width).numpy()
+    naive = labels_at(inner(masks, recipe.margin // point.stride), picture.height, picture.width).numpy()
+    write(out / "method-labels.jpg", painted(naive, colours), painted(labels, colours), segmenter(picture).overlay())
+
+
+def painted(labels: np.ndarray, colours: np.ndarray) -> Image.Image:
+    """Labels in their colours."""
+    return Image.fromarray(colours[labels])
+
+
+def grey(mask: torch.Tensor) -> Image.Image:
+    """A mask in white on black."""
+    return Image.fromarray((mask * 255).to(torch.uint8).numpy()).convert("RGB")
+
+
+def heat(difference: torch.Tensor) -> Image.Image:
+    """A difference map from nothing (black) to its largest change."""
+    return Image.fromarray(np.uint8(255 * matplotlib.colormaps["inferno"](difference / difference.max())[..., :3]))
+
+
+def write(path: Path, *pictures: Image.Image) -> None:
+    """The pictures side by side, cells of a grid with sharp edges."""
+    height = round(WIDTH * pictures[0].height / pictures[0].width)
+    row = Image.new("RGB", (len(pictures) * (WIDTH + GAP) - GAP, height), "white")
+    for i, picture in enumerate(pictures):
+        how = Image.Resampling.NEAREST if picture.width < WIDTH / 2 else Image.Resampling.LANCZOS
+        row.paste(picture.resize((WIDTH, height), how), (i * (WIDTH + GAP), 0))
+    row.save(path, quality=88)
+
+
+if __name__ == "__main__":
+    main(*(Path(argument) for argument in sys.argv[1:]))

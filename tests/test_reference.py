@@ -1,0 +1,94 @@
+"""The reference has every public name, every recipe key and every option, and the pages build without a warning."""
+
+import importlib
+import inspect
+import io
+import pkgutil
+from dataclasses import fields
+
+import pytest
+import typer
+from sphinx.application import Sphinx
+
+import genseg
+import genseg.evaluation
+from documents import ROOT
+from genseg.cli import app
+
+MODULES = ["genseg.interface", "genseg.testing", "genseg.hookspecs", "genseg.sites", "genseg.batches"]
+READERS = "genseg.evaluation.datasets."  # one module for each published layout: used by name, through load_dataset
+EVALUATION = [m.name for m in pkgutil.walk_packages(genseg.evaluation.__path__, "genseg.evaluation.")]
+
+pytestmark = pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # of Sphinx, in its extensions
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The pages as Sphinx knows them, without HTML written, and what it warned of."""
+    out, warnings = tmp_path_factory.mktemp("site"), io.StringIO()
+    site = Sphinx(ROOT / "docs", ROOT / "docs", out, out / "doctrees", "dummy", status=None, warning=warnings)
+    site.build()
+    return site, warnings.getvalue()
+
+
+@pytest.fixture(scope="module")
+def described(built) -> set[str]:
+    """Every Python name that the reference has an entry for, by the object it stands for."""
+    return {str(name) for name in built[0].env.domains.python_domain.objects}
+
+
+def test_the_pages_build_without_warnings(built):
+    assert built[1] == ""
+
+
+def test_every_public_name_has_an_entry(described):
+    assert {f"genseg.{name}" for name in genseg.__all__} <= described
+
+
+@pytest.mark.parametrize("module", [*MODULES, *(m for m in EVALUATION if not m.startswith(READERS))])
+def test_everything_public_of_a_module_has_an_entry(described, module):
+    """Its functions and classes, under their own name or under that of the package they are imported from."""
+    short = {name.rsplit(".", 1)[1] for name in described if name.startswith("genseg.")}
+    assert {name for name, _ in public(module)} <= short
+
+
+@pytest.mark.parametrize("owner", [genseg.Segmentation, genseg.Segmenter, genseg.Backend, genseg.Comparison])
+def test_every_public_method_has_an_entry(described, owner):
+    methods = {
+        f"genseg.{owner.__name__}.{name}" for name, _ in inspect.getmembers(owner, inspect.isfunction) if name[0] != "_"
+    }
+    assert methods
+    assert methods <= described
+
+
+def public(module: str):
+    """The functions and classes that a module defines."""
+    loaded = importlib.import_module(module)
+    for name, thing in vars(loaded).items():
+        if name[0] != "_" and (inspect.isclass(thing) or inspect.isfunction(thing)) and thing.__module__ == module:
+            yield name, thing
+
+
+def test_every_option_of_every_command_has_an_entry(built):
+    entries = built[0].env.domains.standard_domain.progoptions
+    missing = [(name, option) for name, option in options() if (name.replace(" ", "-"), option) not in entries]
+    assert not missing
+
+
+def options(command=None, name="genseg"):
+    command = command or typer.main.get_command(app)
+    for parameter in command.params:
+        if parameter.param_type_name == "option":
+            yield from ((name, option) for option in [*parameter.opts, *parameter.secondary_opts])
+    for part, child in getattr(command, "commands", {}).items():
+        yield from options(child, f"{name} {part}")
+
+
+def test_the_list_of_options_is_not_empty():
+    assert {("genseg segment", "--clusters"), ("genseg backends check", "--no-locality")} <= set(options())
+
+
+def test_every_recipe_key_is_in_the_table(built):
+    page = built[0].env.get_doctree("reference/recipes").astext()
+    for field in fields(genseg.Recipe):
+        assert f"\n{field.name}\n" in page, field.name
