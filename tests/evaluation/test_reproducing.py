@@ -188,7 +188,7 @@ def test_what_cannot_be_run_at_all_is_one_sentence(root: Path, tmp_path: Path) -
     assert "no row can be run: " in refused("--table", "3")  # masks alone are no row
     assert "has the tables 1, 2, 3, not 4" in refused("--table", "4")
     assert "did you mean tcl" in refused("--weights", "tlc=file")
-    assert "reads NAME=MODEL" in refused("--weights", "tcl")
+    assert "--weights tcl is not NAME=MODEL" in refused("--weights", "tcl")
     assert "did you mean sd14" in refused("-b", "sd114")
     assert "limit must be" in refused("--limit", "0")
     with pytest.raises(GensegError, match="did you mean emerdiff"):
