@@ -25,6 +25,7 @@ from genseg.app.options import CLUSTERS, ELSEWHERE, MOST, advanced, as_text, key
 from genseg.app.pictures import difference_map, grid_cells, view
 from genseg.app.run import Run
 from genseg.app.session import Cancelled, Session
+from genseg.app.shown import files, views
 from genseg.app.taking import examples
 from genseg.cli import app as command_line
 from genseg.recipe import CHOICES, Recipe
@@ -361,6 +362,13 @@ def test_two_backends_side_by_side_agree_as_the_api_says_with_one_model_in_memor
     session.merge(2)
     assert session.agreement()["adjusted Rand index"] == ari(*(result.labels for result in session.shown))
     assert session.reproduced()[0].count("--backend") == 2
+
+
+def test_two_recipes_of_one_backend_are_told_apart(session):
+    list(session.segment([RUN, Run("tiny", "plus", options=QUICK)]))
+    assert "<span>tiny:</span>" in files(session)
+    assert "<span>tiny, plus:</span>" in files(session)
+    assert [view["title"].partition(":")[0] for view in views(session)] == ["tiny", "tiny, plus"]
 
 
 def test_coco_holds_the_segments_exactly(done):

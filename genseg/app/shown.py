@@ -11,6 +11,7 @@ from PIL import Image
 from genseg.app.downloads import FILES
 from genseg.app.engine import IMPORTS
 from genseg.app.pictures import THUMBNAIL, data_uri, difference_map, grid_cells, small, view
+from genseg.app.run import Run
 from genseg.app.session import Session, Status
 from genseg.app.taking import examples
 
@@ -23,8 +24,7 @@ def views(session: Session) -> list[dict[str, Any]]:
         return [view(session.image)]
     drawn = []
     for which, (result, run) in enumerate(zip(session.shown, session.runs, strict=True)):
-        recipe = f", {run.recipe}" if run.recipe else ""
-        drawn.append(view(session.image, result, f"{run.backend}{recipe}: {result.n_segments} segments"))
+        drawn.append(view(session.image, result, f"{_title(run)}: {result.n_segments} segments"))
         if session.picked is not None and session.picked[0] == which:
             drawn[which]["picked"] = session.picked[1]
     return drawn
@@ -54,7 +54,7 @@ def details(session: Session) -> str:
     )
     share = float(np.mean(result.labels == label))
     return (
-        f"<p class='gs-title'>Segment {label} of {escape(result.backend)}, {share:.1%} of the image</p>"
+        f"<p class='gs-title'>Segment {label} of {escape(_title(session.runs[which]))}, {share:.1%} of the image</p>"
         f"<div class='gs-pair'>{figures}</div>"
     )
 
@@ -63,11 +63,16 @@ def files(session: Session) -> str:
     """Links to the downloads."""
     names = dict(zip(FILES, ("Labels PNG", "COCO JSON", "Overlay PNG", "Image PNG"), strict=True))
     lines = []
-    for which, result in enumerate(session.results):
-        who = f"{escape(result.backend)}:" if len(session.results) > 1 else "Download"
+    for which, run in enumerate(session.runs):
+        who = f"{escape(_title(run))}:" if len(session.runs) > 1 else "Download"
         links = "".join(f"<a href='file/{session.token}/{which}/{kind}' download>{names[kind]}</a>" for kind in FILES)
         lines.append(f"<div class='gs-files'><span>{who}</span>{links}</div>")
     return "".join(lines)
+
+
+def _title(run: Run) -> str:
+    """What tells a run from the one beside it."""
+    return f"{run.backend}, {run.recipe}" if run.recipe else run.backend
 
 
 def line(status: Status) -> str:
