@@ -3,6 +3,8 @@
 ``GENSEG_SCREENSHOTS=docs/images`` runs it with the default settings on an example and writes the pictures of the docs.
 """
 
+import base64
+import io
 import os
 import shutil
 import time
@@ -53,6 +55,23 @@ def fill(page, **values) -> None:
         page.fill(f"#option-{key} :is(input, textarea)", str(value))
 
 
+def give(page, event: str, name: str) -> None:
+    """Paste or drop a small image file."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 30), "teal").save(buffer, "PNG")
+    page.evaluate(
+        """([event, name, content]) => {
+            const bytes = Uint8Array.from(atob(content), c => c.charCodeAt(0)), data = new DataTransfer();
+            data.items.add(new File([bytes], name, { type: "image/png" }));
+            const [where, made] = event === "paste"
+                ? [document, new ClipboardEvent("paste", { clipboardData: data })]
+                : [document.querySelector(".gs-drop"), new DragEvent("drop", { dataTransfer: data, cancelable: true })];
+            where.dispatchEvent(made);
+        }""",
+        [event, name, base64.b64encode(buffer.getvalue()).decode()],
+    )
+
+
 def until(true, what: str) -> None:
     end = time.monotonic() + PATIENCE
     while not true():
@@ -84,14 +103,20 @@ def test_upload_segment_click_merge_download(served, browser, tmp_path):
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.goto(address)
 
-    # A file that is no image is refused; an image is taken.
+    # Images are pasted, dropped and chosen; a file that is no image is refused.
     bad = tmp_path / "bad.png"
     bad.write_text("no image")
     until(lambda: len(app.sessions) == 1, "the session")
     page.wait_for_function("!document.querySelector('#first').hidden")
+    (session,) = app.sessions._open.values()
+    for event in ("paste", "drop"):
+        give(page, event, f"{event}.png")
+        until(lambda name=f"{event}.png": session.name == name, f"the image of a {event}")
+        assert session.image.size == (40, 30)
     page.set_input_files("#drop input[type=file]", bad)
     page.wait_for_selector(".gs-problem:has-text('bad.png is not an image')")
     page.set_input_files("#drop input[type=file]", photo)
+    until(lambda: session.name == photo.name, "the image that was chosen")
     page.wait_for_selector("#first [data-shown=photo]")
     assert page.locator(".gs-problem").is_hidden()
 

@@ -23,6 +23,10 @@ OWN = "its own"  # the backend's recipe
 NONE = "none"  # second backend
 FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")  # the visitor's: nothing is fetched
 MONO = ("ui-monospace", "Menlo", "Consolas", "monospace")
+NARROW = """<style>@media (max-width: 760px) {
+  .gradio-container.gradio-container.gradio-container { padding: 0 !important; }
+  .gradio-container > .main { padding: 12px !important; }
+}</style>"""  # Gradio's own frame, which its ``css`` does not reach: 52 pixels a side
 CHANGED = "s => document.documentElement.style.setProperty('--gs-opacity', s)"
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
@@ -57,7 +61,7 @@ class Controls(NamedTuple):
 def look() -> dict[str, Any]:
     """Theme and style, as Gradio's ``launch`` takes them."""
     theme = gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=FONT, font_mono=MONO)
-    return {"theme": theme, "css": _asset("page.css")}
+    return {"theme": theme, "css": _asset("page.css"), "head": NARROW}
 
 
 def build(sessions: Sessions, upload_mb: float) -> gr.Blocks:
