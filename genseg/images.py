@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from genseg.errors import GensegError
 
-ImageLike: TypeAlias = "str | Path | Image.Image | npt.NDArray[Any] | Tensor"
+ImageLike: TypeAlias = "str | Path | bytes | Image.Image | npt.NDArray[Any] | Tensor"
 
 SMALLEST_SIDE = 16  # pixels; nothing smaller has anything to segment
 
@@ -25,8 +26,9 @@ def load_image(source: ImageLike, max_pixels: int) -> Image.Image:
     """Read an image as 8-bit RGB, upright.
 
     Args:
-        source: A path; a PIL image of any mode; an array (H, W), (H, W, 3) or (H, W, 4); or a tensor (H, W),
-            (3, H, W) or (4, H, W). Arrays and tensors are uint8, uint16, or floating point in [0, 1].
+        source: A path; a file's content as bytes; a PIL image of any mode; an array (H, W), (H, W, 3) or (H, W, 4);
+            or a tensor (H, W), (3, H, W) or (4, H, W). Arrays and tensors are uint8, uint16, or floating point in
+            [0, 1].
         max_pixels: Larger images are refused, before they are decoded.
 
     Returns:
@@ -37,6 +39,8 @@ def load_image(source: ImageLike, max_pixels: int) -> Image.Image:
     """
     if isinstance(source, (str, Path)):
         image = open_image(Path(source), max_pixels)
+    elif isinstance(source, bytes):
+        image = _opened(io.BytesIO(source), max_pixels, "the image")
     elif isinstance(source, Image.Image):
         _check_size(source.size, max_pixels, "the image")
         image = source
@@ -91,23 +95,29 @@ def open_image(path: Path, max_pixels: int) -> Image.Image:
         GensegError: If it is no image, or one of a size that cannot be segmented; the message says what to do.
     """
     try:
-        with _no_pixel_limit(), Image.open(path) as image:
-            _check_size(image.size, max_pixels, str(path))
-            _decode(image, str(path))
-            return image
+        return _opened(path, max_pixels, str(path))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise GensegError(f"{path} does not exist; check the path") from error
     except IsADirectoryError as error:
         raise GensegError(f"{path} is a folder; give the path of an image in it") from error
     except PermissionError as error:
         raise GensegError(f"{path} may not be read; change its permissions") from error
+
+
+def _opened(file: Path | io.BytesIO, max_pixels: int, name: str) -> Image.Image:
+    try:
+        with _no_pixel_limit(), Image.open(file) as image:
+            _check_size(image.size, max_pixels, name)
+            _decode(image, name)
+            return image
     except UnidentifiedImageError as error:
-        what = "is empty" if path.stat().st_size == 0 else "is not an image that Pillow reads"
-        raise GensegError(f"{path} {what}; give a PNG, JPEG, TIFF or WebP file") from error
-    except GensegError:
+        size = file.stat().st_size if isinstance(file, Path) else file.getbuffer().nbytes
+        what = "is not an image that Pillow reads" if size else "is empty"
+        raise GensegError(f"{name} {what}; give a PNG, JPEG, TIFF or WebP file") from error
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError, GensegError):
         raise
     except (OSError, SyntaxError, ValueError) as error:
-        raise GensegError(f"{path} cannot be opened ({getattr(error, 'strerror', None) or error}); check it") from error
+        raise GensegError(f"{name} cannot be opened ({getattr(error, 'strerror', None) or error}); check it") from error
 
 
 def _decode(image: Image.Image, name: str) -> None:

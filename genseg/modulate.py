@@ -132,15 +132,30 @@ def normalised(maps: Tensor, how: str) -> Tensor:
 
 
 def labels_at(maps: Tensor, height: int, width: int) -> Tensor:
-    """Argmax over k of the maps [K, H', W'] scaled bilinearly to ``height`` × ``width``: int32 [height, width].
+    """Argmax over k of the maps [K, H', W'] scaled bilinearly to ``height`` × ``width``: int32 [height, width]."""
+    return labels_and_margins(maps, height, width)[0]
 
-    One map at a time, so that memory does not grow with K.
+
+def labels_and_margins(maps: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """The argmax over k of difference maps, and how far it is ahead.
+
+    Maps are scaled one at a time, so that memory does not grow with K.
+
+    Args:
+        maps: float32 [K, H', W'], not negative; scaled bilinearly.
+        height: Of the result.
+        width: Of the result.
+
+    Returns:
+        labels, int32 [height, width], and margins, float32 [height, width] in [0, 1]: (d₁ − d₂) / d₁ of the largest
+        and the second largest of each pixel's d_k, 0 where none is above 0.
     """
-    best = torch.full((height, width), -torch.inf)
+    best, second = torch.full((2, height, width), -torch.inf)
     labels = torch.zeros(height, width, dtype=torch.int32)
     for k, d in enumerate(maps):
         scaled = F.interpolate(d[None, None], (height, width), mode="bilinear", align_corners=False)[0, 0]
         better = scaled > best
+        second = torch.where(better, best, torch.maximum(second, scaled))
         best[better] = scaled[better]
         labels[better] = k
-    return labels
+    return labels, ((best - second) / best.clamp(min=torch.finfo(best.dtype).tiny)).clamp(0, 1)

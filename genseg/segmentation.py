@@ -65,6 +65,8 @@ class Segmentation:
         backend: Name of the backend.
         seed: The seed.
         names: What each label is called, once `name` has been asked; empty for a label that no pixel has.
+        confidence: float16 (H, W) in [0, 1]: how far the pixel's largest difference is ahead of its second largest,
+            as a part of the largest; a lower bound once segments are merged. None in files from before there was one.
     """
 
     labels: npt.NDArray[np.int32]
@@ -78,6 +80,7 @@ class Segmentation:
     backend: str
     seed: int
     names: tuple[str, ...] | None = None
+    confidence: npt.NDArray[np.float16] | None = None
 
     @property
     def n_segments(self) -> int:
@@ -130,6 +133,30 @@ class Segmentation:
         classes = self.classes
         assert self.names is not None
         return np.array([classes.index(name) if name else -1 for name in self.names], dtype=np.int32)[self.labels]
+
+    @property
+    def mask_confidence(self) -> npt.NDArray[np.float32]:
+        """float32 (K,): the mean confidence of each label's pixels; 0 for a label that no pixel has.
+
+        Raises:
+            GensegError: If there is no confidence.
+        """
+        sums = np.bincount(self.labels.ravel(), self._margins().ravel(), minlength=len(self.colors))
+        counts = np.bincount(self.labels.ravel(), minlength=len(self.colors))
+        return (sums / np.maximum(counts, 1)).astype(np.float32)
+
+    def confident_labels(self, threshold: float) -> npt.NDArray[np.int32]:
+        """int32 (H, W): the labels, -1 for "ignore" where the confidence is below ``threshold``, in [0, 1].
+
+        Raises:
+            GensegError: If there is no confidence.
+        """
+        return np.where(self._margins() < threshold, np.int32(-1), self.labels)
+
+    def _margins(self) -> npt.NDArray[np.float16]:
+        if self.confidence is None:
+            raise GensegError("these segments were saved without confidence; segment the image again")
+        return self.confidence
 
     def merge(self, n_segments: int) -> Segmentation:
         """Coarser segments from the merge tree over embeddings (Ward linkage); no model call.
@@ -266,7 +293,7 @@ class Segmentation:
         return pictures([Image.fromarray(shown.image), shown.overlay()], f"{facts}; {spent}")
 
 
-_ARRAYS = ("labels", "grid_labels", "embeddings", "colors", "image", "scores")
+_ARRAYS = ("labels", "grid_labels", "embeddings", "colors", "image", "scores", "confidence")
 
 
 def palette(n: int) -> npt.NDArray[np.uint8]:

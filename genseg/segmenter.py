@@ -20,7 +20,7 @@ from genseg.cluster import cluster
 from genseg.errors import GensegError
 from genseg.images import ImageLike, inner, load_image, mirrored, model_size, to_image, to_tensor
 from genseg.interface import Backend, pick
-from genseg.modulate import differences, labels_at, masks_for, normalised, perturbed
+from genseg.modulate import differences, labels_and_margins, masks_for, normalised, perturbed
 from genseg.progress import Bar
 from genseg.recipe import Recipe, RecipeLike, load_recipe
 from genseg.registry import load_backend
@@ -197,9 +197,9 @@ class Segmenter:
         """What was found, at the size of the picture it was found in."""
         with clock.stage("labels"):
             maps = normalised(found.differences, self.recipe.normalise)
-            labels = labels_at(maps, picture.height, picture.width).numpy()
+            labels, margins = labels_and_margins(maps, picture.height, picture.width)
         return Segmentation(
-            labels=labels,
+            labels=labels.numpy(),
             grid_labels=found.grid_labels,
             embeddings=found.embeddings,
             colors=palette(len(found.embeddings)),
@@ -209,6 +209,7 @@ class Segmenter:
             recipe=self.recipe,
             backend=self.backend.name,
             seed=self.seed,
+            confidence=margins.half().numpy(),
         )
 
     def analyse(self, pixels: Tensor, clock: Clock | None = None) -> Analysis:

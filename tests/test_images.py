@@ -1,9 +1,11 @@
+import io
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from genseg import Segmenter
+from genseg import GensegError, Segmenter
 from genseg.images import load_image, model_size, to_image, to_tensor
 
 LIMIT = 10**6
@@ -111,3 +113,12 @@ def test_pixels_become_an_image_and_back():
     pixels = to_tensor(image, image.size)[0]
     assert np.array_equal(np.asarray(to_image(pixels)), np.asarray(image))
     assert np.array_equal(np.asarray(to_image(3 * pixels.sign())), np.asarray(to_image(pixels.sign())))
+
+
+def test_the_content_of_a_file_is_an_image(photo):
+    buffer = io.BytesIO()
+    photo.save(buffer, format="PNG")
+    assert np.array_equal(np.asarray(load_image(buffer.getvalue(), 10**6)), np.asarray(photo))
+    for content, problem in ((b"", "is empty"), (b"no image", "not an image"), (buffer.getvalue()[:-100], "truncated")):
+        with pytest.raises(GensegError, match=problem):
+            load_image(content, 10**6)

@@ -4,7 +4,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from genseg import GensegError, difference_maps, load_recipe
-from genseg.modulate import ROUNDING, blurred, labels_at, normalised
+from genseg.modulate import ROUNDING, blurred, labels_and_margins, labels_at, normalised
 
 
 def test_blur_is_the_gaussian_of_three_by_three_pixels():
@@ -32,6 +32,17 @@ def test_labels_at_another_size_are_the_argmax_of_scaled_maps():
     labels = labels_at(maps, 23, 17)
     assert labels.dtype == torch.int32
     assert (labels == scaled.argmax(dim=0)).float().mean() == 1
+
+
+def test_margins_are_what_the_largest_map_is_ahead_of_the_second():
+    maps = torch.rand(5, 8, 8)
+    maps[:, 0, 0] = 0
+    maps[:, 0, 1] = 0.7
+    labels, margins = labels_and_margins(maps, 8, 8)
+    first, second = maps.topk(2, dim=0).values
+    assert torch.equal(labels, labels_at(maps, 8, 8))
+    assert torch.allclose(margins, ((first - second) / first.clamp(min=1e-9)))
+    assert margins[0, :2].tolist() == [0, 0], "no difference at all, and a tie"
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,7 @@ def seg() -> Segmentation:
         recipe=Recipe(n_clusters=5),
         backend="tiny",
         seed=3,
+        confidence=(np.arange(labels.size).reshape(labels.shape) / labels.size).astype(np.float16),
     )
 
 
@@ -62,10 +63,21 @@ def test_merge_out_of_range(seg: Segmentation, n: int):
         seg.merge(n)
 
 
+def test_confidence_is_averaged_over_masks_and_cut_at_a_threshold(seg: Segmentation):
+    assert seg.mask_confidence.tolist() == pytest.approx(
+        [seg.confidence[seg.labels == k].astype(float).mean() for k in range(4)] + [0], rel=1e-3
+    )
+    kept = seg.confident_labels(0.5)
+    assert np.array_equal(kept == -1, seg.confidence < 0.5)
+    assert np.array_equal(kept[kept >= 0], seg.labels[kept >= 0])
+    with pytest.raises(GensegError, match="without confidence"):
+        replace(seg, confidence=None).confident_labels(0.5)
+
+
 def test_npz_round_trip(seg: Segmentation, tmp_path: Path):
     for given in (seg, replace(seg, scores=None)):
         loaded = Segmentation.load(given.save(tmp_path / "x.npz"))
-        for name in ("labels", "grid_labels", "embeddings", "colors", "image", "scores"):
+        for name in ("labels", "grid_labels", "embeddings", "colors", "image", "scores", "confidence"):
             expected, found = getattr(given, name), getattr(loaded, name)
             assert type(found) is type(expected)
             assert found is None or (found.dtype == expected.dtype and np.array_equal(found, expected))
