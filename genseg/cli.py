@@ -20,6 +20,7 @@ from genseg._cli_calibrate import calibrate
 from genseg._cli_compare import compare
 from genseg._cli_complete import recipes as recipe_names
 from genseg._cli_evaluate import datasets, evaluate
+from genseg._cli_export import export
 from genseg._cli_generate import generate
 from genseg._cli_reproduce import reproduce
 from genseg._cli_segment import segment
@@ -71,6 +72,7 @@ app.command(no_args_is_help=True)(in_one_sentence()(reproduce))
 app.command()(in_one_sentence()(datasets))
 app.command()(generate)
 app.command(no_args_is_help=True)(in_one_sentence()(calibrate))
+app.command(no_args_is_help=True)(in_one_sentence()(export))
 app.command("app")(serve)
 
 
