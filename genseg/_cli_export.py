@@ -11,8 +11,9 @@ import typer
 from genseg import _cli_complete as complete
 from genseg import _cli_options as opt
 from genseg.errors import GensegError
+from genseg.exports.formats import EXPORTS
 
-FORMATS = ("coco-instances", "coco-panoptic", "cityscapes", "voc", "yolo-seg", "huggingface", "label-studio")
+FORMATS = tuple(EXPORTS)
 
 
 def export(

@@ -31,7 +31,7 @@ def export_run(
 ) -> int:
     """Write a run's masks for other tools: a folder that is there wholly or not at all.
 
-    Images that failed are left out. One image is in memory at a time.
+    Images that failed are left out. A few images are in memory at a time.
 
     Args:
         run: The folder or URL of a run, or one that is open.

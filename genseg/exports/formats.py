@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from importlib import import_module
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from genseg.exports.items import Item, Target
+if TYPE_CHECKING:
+    from genseg.exports.items import Item, Target
 
 
 class Format(NamedTuple):

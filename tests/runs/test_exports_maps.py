@@ -1,16 +1,21 @@
 """Label maps: Cityscapes by its own scripts, VOC and both by genseg's readers, Hugging Face by datasets."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from exported import CLASSES, KEYS, category_maps, label_maps, made
+from exported import CLASSES, KEYS, category_maps, label_maps, made, segmented
 from PIL import Image
 
 import genseg
 from genseg import GensegError
 from genseg.evaluation.datasets import load_dataset
 from genseg.exports.numbering import numbers_of, voc_colours
+from genseg.runs.rows import Row, table_of
+from genseg.runs.run import MANIFEST
+from genseg.runs.sources import Source
+from genseg.runs.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +124,17 @@ def test_more_classes_than_a_map_holds_are_refused(run, tmp_path):
     for name in ("voc", "cityscapes"):
         with pytest.raises(GensegError, match="holds 254 classes, not 255"):
             genseg.export_run(run, name, tmp_path / name, classes="many")
+
+
+def test_more_segments_than_voc_numbers_are_refused(tmp_path):
+    found = segmented("coffee")
+    labels = (np.arange(found.labels.size, dtype=np.int32) % 300).reshape(found.labels.shape)
+    many = replace(found, labels=labels, embeddings=np.zeros((300, 2), np.float32), colors=np.zeros((300, 3), np.uint8))
+    store = Store(str(tmp_path / "run"))
+    store.write_table("shards/shard-00000.parquet", table_of([Row.of(many, "a", Source("a.png"), "hash")]))
+    store.write_json(MANIFEST, {})
+    with pytest.raises(GensegError, match="voc numbers 254 segments an image, and a has 300"):
+        genseg.export_run(tmp_path / "run", "voc", tmp_path / "out", images="none")
 
 
 @pytest.fixture
