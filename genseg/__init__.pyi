@@ -20,6 +20,8 @@ from .recipe import Recipe as Recipe
 from .recipe import load_recipe as load_recipe
 from .registry import list_backends as list_backends
 from .registry import load_backend as load_backend
+from .runs.run import Run as Run
+from .runs.running import run_dataset as run_dataset
 from .segmentation import Cost as Cost
 from .segmentation import Segmentation as Segmentation
 from .segmenter import Segmenter as Segmenter

@@ -227,6 +227,10 @@ def _record(row: Row) -> dict[str, Any]:
     }
 
 
+_NO_MASK: dict[str, Any] = {"label": 0, "area": 0, "confidence": 0.0, "rle": ""}
+"""A mask's facts where only some of their columns are read."""
+
+
 def _row(record: Mapping[str, Any]) -> Row:
     return Row(
         key=record.get("key", ""),
@@ -235,7 +239,7 @@ def _row(record: Mapping[str, Any]) -> Row:
         error=record.get("error") or "",
         size=(record.get("height") or 0, record.get("width") or 0),
         masks=tuple(
-            Mask(**mask | {"embedding": np.array(mask["embedding"], dtype=np.float32)})
+            Mask(**_NO_MASK | mask | {"embedding": np.array(mask.get("embedding", ()), dtype=np.float32)})
             for mask in record.get("masks") or ()
         ),
         cost=Cost(

@@ -31,7 +31,7 @@ def class_of(label: int) -> int:
 
 
 def made(folder: Path) -> Run:
-    """Five images in two shards: a JPEG, PNG, a JPEG that lies on its side, a part of a file, and one kept in the run.
+    """Five images in two shards: a JPEG, a PNG, a turned JPEG, a part of a file, and one in the run.
 
     Between them is one that failed. Confidence falls from left to right.
     """
@@ -44,14 +44,14 @@ def made(folder: Path) -> Run:
     pictures = [Image.fromarray(each.image) for each in found]
     pictures[0].save(files / "a.jpg", quality=95)
     pictures[1].save(files / "b.png")
-    lying = Image.Exif()
-    lying[0x0112] = 6  # to be turned by 90° to the right
-    pictures[2].transpose(Image.Transpose.ROTATE_90).save(files / "B.side.jpg", quality=100, exif=lying)
+    turned = Image.Exif()
+    turned[0x0112] = 3  # to be turned by 180°
+    pictures[2].transpose(Image.Transpose.ROTATE_180).save(files / "B.turned.jpg", quality=100, exif=turned)
     part = png_of(found[3].image)
     (files / "c.tar").write_bytes(b"before" + part + b"after")
     inside = io.BytesIO()
     pictures[4].save(inside, format="WEBP", lossless=True)
-    sources = [Source(str(files / name)) for name in ("a.jpg", "b.png", "B.side.jpg")]
+    sources = [Source(str(files / name)) for name in ("a.jpg", "b.png", "B.turned.jpg")]
     sources += [Source(str(files / "c.tar"), 6, len(part)), Source("s3://gone/inside")]
     rows = [
         Row.of(each, key, source, "hash", image=inside.getvalue() if key == "inside" else None)
