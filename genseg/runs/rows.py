@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -102,7 +102,7 @@ class Row:
     error: str = ""
     size: tuple[int, int] = (0, 0)
     masks: tuple[Mask, ...] = ()
-    cost: Cost = Cost()
+    cost: Cost = field(default_factory=Cost)
     recipe_hash: str = ""
     labels_png: bytes | None = None
     confidence_png: bytes | None = None
