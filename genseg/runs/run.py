@@ -50,7 +50,12 @@ class Run:
         return sum(self.store.count(shard) for shard in self.shards)
 
     def rows(
-        self, columns: Sequence[str] | None = None, *, classes: str | None = None, failed: bool = False
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        classes: str | None = None,
+        failed: bool = False,
+        shards: Sequence[str] | None = None,
     ) -> Iterator[Row]:
         """The images one after the other, sorted by shard; a few are in memory at a time.
 
@@ -58,13 +63,14 @@ class Run:
             columns: Of `genseg.runs.rows.SCHEMA`, those to read; None for all. What is left out has its default.
             classes: Name of the classes that each row is to have, as `assign` wrote them.
             failed: Whether to give also those that failed.
+            shards: Those to read, of `shards`; None for all.
 
         Raises:
             GensegError: If a shard is damaged, or there are no such classes.
         """
         if classes is not None:
             self.class_names(classes)
-        for shard in self.shards:
+        for shard in self.shards if shards is None else shards:
             given = None if classes is None else self._given(shard, classes)
             for batch in self.store.batches(shard, _with_status(columns)):
                 for row in rows_of(batch):
