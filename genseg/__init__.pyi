@@ -23,5 +23,6 @@ from .segmentation import Cost as Cost
 from .segmentation import Segmentation as Segmentation
 from .segmenter import Segmenter as Segmenter
 from .segmenter import segment as segment
+from .students.distill import distill as distill
 
 __version__: str

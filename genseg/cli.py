@@ -19,6 +19,7 @@ from genseg._cli_app import app as serve
 from genseg._cli_calibrate import calibrate
 from genseg._cli_compare import compare
 from genseg._cli_complete import recipes as recipe_names
+from genseg._cli_distill import distill
 from genseg._cli_evaluate import datasets, evaluate
 from genseg._cli_generate import generate
 from genseg._cli_reproduce import reproduce
@@ -68,6 +69,7 @@ app.command(no_args_is_help=True)(in_one_sentence()(compare))
 app.command(no_args_is_help=True)(in_one_sentence()(evaluate))
 app.command(no_args_is_help=True)(in_one_sentence()(ablate))
 app.command(no_args_is_help=True)(in_one_sentence()(reproduce))
+app.command(no_args_is_help=True)(in_one_sentence()(distill))
 app.command()(in_one_sentence()(datasets))
 app.command()(generate)
 app.command(no_args_is_help=True)(in_one_sentence()(calibrate))
