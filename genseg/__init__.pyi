@@ -19,6 +19,7 @@ from .recipe import Recipe as Recipe
 from .recipe import load_recipe as load_recipe
 from .registry import list_backends as list_backends
 from .registry import load_backend as load_backend
+from .runs.synth import synth as synth
 from .segmentation import Cost as Cost
 from .segmentation import Segmentation as Segmentation
 from .segmenter import Segmenter as Segmenter

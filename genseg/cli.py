@@ -25,6 +25,7 @@ from genseg._cli_generate import generate
 from genseg._cli_reproduce import reproduce
 from genseg._cli_segment import segment
 from genseg._cli_start import EXIT_CODES, in_one_sentence
+from genseg._cli_synth import synth
 
 app = typer.Typer(
     help="Segment images with what generative models already know: no training, no labels, no prompt.",
@@ -69,6 +70,7 @@ app.command(no_args_is_help=True)(in_one_sentence()(compare))
 app.command(no_args_is_help=True)(in_one_sentence()(evaluate))
 app.command(no_args_is_help=True)(in_one_sentence()(ablate))
 app.command(no_args_is_help=True)(in_one_sentence()(reproduce))
+app.command(no_args_is_help=True)(in_one_sentence()(synth))
 app.command(no_args_is_help=True)(in_one_sentence()(distill))
 app.command()(in_one_sentence()(datasets))
 app.command()(generate)

@@ -54,7 +54,7 @@ def write_onnx(model: PreTrainedModel, path: Path, image_size: int) -> None:
         torch.onnx.export(
             traced,
             (torch.zeros(2, 3, image_size, image_size),),
-            buffer,
+            buffer,  # type: ignore[arg-type]  # a file will do for this way
             input_names=["pixel_values"],
             output_names=["logits"],
             dynamic_axes=axes,
