@@ -40,6 +40,7 @@ STUDENTS: Mapping[str, Callable[..., PretrainedConfig]] = {
     "segformer-b2": lambda **names: segformer((64, 128, 320, 512), (3, 4, 6, 3), 768, **names),
     "mobilenet-v2": mobilenet_v2,
 }
+"""The students by name: what makes a configuration, given names of classes."""
 
 
 def new_student(student: str, checkpoint: str | None, classes: Sequence[str]) -> PreTrainedModel:
