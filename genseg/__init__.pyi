@@ -23,6 +23,8 @@ from .runs.concepts import Concepts as Concepts
 from .runs.concepts import find_concepts as find_concepts
 from .runs.naming import name_run as name_run
 from .runs.naming import name_run_from_examples as name_run_from_examples
+from .runs.run import Run as Run
+from .runs.running import run_dataset as run_dataset
 from .segmentation import Cost as Cost
 from .segmentation import Segmentation as Segmentation
 from .segmenter import Segmenter as Segmenter

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from genseg._cli_files import files_of, write
+from genseg.files import in_bytes
 from genseg.progress import minutes
 
 if TYPE_CHECKING:
@@ -39,13 +40,5 @@ def foretell(
     typer.echo(f"images: {images}")
     typer.echo(f"time: {minutes(seconds)}, {loading:.1f} s of it to load the model")
     typer.echo(f"cost per image: {each:.1f} s{f' ({stages})' if stages else ''}, {one.evaluations} model evaluations")
-    typer.echo(f"files: {_bytes(size)} in {out}")
+    typer.echo(f"files: {in_bytes(size)} in {out}")
     typer.echo(f"measured on {image}: {one.measured}, scaled up; nothing was written")
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
-            break
-        size /= 1000
-    return f"{size:.3g} {unit}"

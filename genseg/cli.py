@@ -24,6 +24,7 @@ from genseg._cli_evaluate import datasets, evaluate
 from genseg._cli_generate import generate
 from genseg._cli_name import name as name_masks
 from genseg._cli_reproduce import reproduce
+from genseg._cli_run import run
 from genseg._cli_segment import segment
 from genseg._cli_start import EXIT_CODES, in_one_sentence
 
@@ -70,6 +71,7 @@ app.command(no_args_is_help=True)(in_one_sentence()(compare))
 app.command(no_args_is_help=True)(in_one_sentence()(evaluate))
 app.command(no_args_is_help=True)(in_one_sentence()(ablate))
 app.command(no_args_is_help=True)(in_one_sentence()(reproduce))
+app.command(no_args_is_help=True)(in_one_sentence()(run))
 app.command()(in_one_sentence()(datasets))
 app.command()(generate)
 app.command(no_args_is_help=True)(in_one_sentence()(calibrate))

@@ -32,6 +32,15 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def in_bytes(size: float) -> str:
+    """A size in words, such as ``"1.23 MB"``."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if size < 1000 or unit == "TB":
+            break
+        size /= 1000
+    return f"{size:.3g} {unit}"
+
+
 def files_below(model: str) -> list[tuple[str, int, int]]:
     """A local model's files, how large they are and when they were written; none for one of the hub."""
     files = [Path(model), *sorted(Path(model).rglob("*"))]

@@ -1,0 +1,124 @@
+"""A folder on disk or in a bucket, whose files are there wholly or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from genseg.errors import GensegError
+from genseg.files import write_whole
+
+BATCH = 32  # rows of a shard in memory at once
+
+
+class Store:
+    """Files below a local path or an fsspec URL such as ``s3://bucket/run``.
+
+    A local file is written under a temporary name and renamed; object stores put whole objects.
+
+    Args:
+        url: The folder; it need not exist.
+
+    Raises:
+        GensegError: If the URL's file system is unknown or its package is missing.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            self._fs, self._root = fsspec.core.url_to_fs(url)
+        except (ImportError, ValueError) as error:
+            raise GensegError(f"{url} cannot be opened: {error}") from error
+        self.url = url
+        self.local = "file" in self._fs.protocol
+
+    def inside(self, url: str) -> bool:
+        """Whether this is a folder in another one."""
+        try:
+            fs, root = fsspec.core.url_to_fs(url)
+        except (ImportError, ValueError):
+            return False
+        return type(fs) is type(self._fs) and f"{self._root}/".startswith(f"{root.rstrip('/')}/")
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file, in place of one of the name that there may be.
+
+        Raises:
+            GensegError: If it cannot be written; what was there is as it was.
+        """
+        path = self.path(name)
+        if self.local:
+            write_whole(Path(path), lambda file: file.write(content))
+            return
+        try:
+            self._fs.pipe_file(path, content)
+        except OSError as error:
+            raise GensegError(f"cannot write {path}: {error}; choose another output folder") from error
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write an object as JSON."""
+        self.write(name, (json.dumps(content, indent=2) + "\n").encode())
+
+    def write_table(self, name: str, table: pa.Table, row_group_size: int | None = None) -> None:
+        """Write a table as Parquet."""
+        self.write(name, parquet(table, row_group_size))
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """Read an object; None if there is no such file.
+
+        Raises:
+            GensegError: If it is damaged.
+        """
+        try:
+            return cast(dict[str, Any], json.loads(self._fs.cat_file(self.path(name))))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise GensegError(f"{self.path(name)} cannot be read; restore it or choose another folder") from error
+
+    def batches(self, name: str, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """A Parquet file, a few rows at a time.
+
+        Raises:
+            GensegError: If it is damaged.
+        """
+        try:
+            with self._fs.open(self.path(name)) as file:
+                yield from pq.ParquetFile(file).iter_batches(BATCH, columns=columns)
+        except (OSError, pa.ArrowException) as error:
+            raise GensegError(f"{self.path(name)} is damaged; remove it and resume the run") from error
+
+    def row_group(self, name: str, group: int) -> pa.Table:
+        """One row group of a Parquet file."""
+        with self._fs.open(self.path(name)) as file:
+            return pq.ParquetFile(file).read_row_group(group)
+
+    def count(self, name: str) -> int:
+        """Number of rows of a Parquet file, without reading them."""
+        with self._fs.open(self.path(name)) as file:
+            return cast(int, pq.ParquetFile(file).metadata.num_rows)
+
+    def size(self, name: str) -> int:
+        """Bytes of a file."""
+        return int(self._fs.size(self.path(name)))
+
+    def names(self, pattern: str) -> list[str]:
+        """Names of the files that match a pattern such as ``shards/*.parquet``, sorted."""
+        self._fs.invalidate_cache()
+        return sorted(str(path)[len(self._root) :].lstrip("/") for path in self._fs.glob(self.path(pattern)))
+
+    def path(self, name: str) -> str:
+        """Where a file lies, within its file system."""
+        return f"{self._root.rstrip('/')}/{name}"
+
+
+def parquet(table: pa.Table, row_group_size: int | None = None) -> bytes:
+    """A table as a Parquet file."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", row_group_size=row_group_size)
+    return cast(bytes, sink.getvalue().to_pybytes())
