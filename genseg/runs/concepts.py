@@ -30,6 +30,8 @@ ELBOW_MASKS = 4  # a concept, at least: an inertia falls to 0 as each mask becom
 CHUNK = 4096  # masks that each step of mini-batch k-means sees, whatever the sizes of shards
 PASSES = 3  # of mini-batch k-means over the run
 
+COLUMNS = ["key", *(f"masks.list.element.{name}" for name in ("label", "area", "embedding"))]
+
 
 @dataclass(frozen=True)
 class Concepts:
@@ -88,7 +90,7 @@ class Concepts:
         """
         table = pa.table({"name": list(self.names), "centre": pa.array(list(self.centres), pa.list_(pa.float32()))})
         run.store.write_table(_centres(self.name), table)
-        give_classes(run, self.name, self.names, self.classes_of, ["key", "masks"], progress, **about)
+        give_classes(run, self.name, self.names, self.classes_of, COLUMNS, progress, **about)
 
     @classmethod
     def load(cls, run: Run, name: str) -> Concepts:

@@ -18,6 +18,7 @@ from genseg.evaluation.protocols import View
 from genseg.evaluation.protocols.concept import Concept
 from genseg.naming import called_by, class_embeddings, classes_of, named_classes
 from genseg.recipe import Recipe
+from genseg.registry import load_backend
 from genseg.runs.classes import check_name, give_classes
 from genseg.runs.concepts import Concepts
 from genseg.runs.rows import Row
@@ -134,14 +135,10 @@ def name_run_from_examples(
 def _segmenter_of(run: Run, device: str | None) -> Segmenter:
     """What segments images as the run did."""
     settings = run.settings
-    return Segmenter(
-        settings["backend"],
-        Recipe(**settings["recipe"]),
-        seed=settings["seed"],
-        model=settings["model"],
-        device=device,
-        dtype=settings["dtype"],
+    backend = load_backend(
+        settings["backend"], model=settings["model"], device=device, dtype=settings["dtype"], **settings["load"]
     )
+    return Segmenter(backend, Recipe(**settings["recipe"]), seed=settings["seed"])
 
 
 def _view(sample: Sample, segmenter: Segmenter, n_classes: int) -> View:

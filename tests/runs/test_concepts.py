@@ -148,7 +148,7 @@ def test_what_cannot_be_clustered_is_one_sentence(tmp_path):
     run.assign("mine", ["a"], lambda _: np.zeros(5, dtype=np.int32))
     with pytest.raises(GensegError, match="classes mine have no centres"):
         Concepts.load(run, "mine")
-    rows[2].masks[4].embedding[1] = np.nan
+    rows[2].masks[0].embedding[1] = np.nan
     rows.insert(1, Row("bad", Source("bad.png"), FAILED, "no image"))
     with pytest.raises(GensegError, match="embeddings of image 0002 are not finite"):
         find_concepts(written(tmp_path / "broken", rows, 10), 3)

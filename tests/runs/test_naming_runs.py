@@ -44,7 +44,14 @@ def run(found, segmenter, tmp_path) -> Run:
     store = Store(str(tmp_path / "run"))
     store.write_table("shards/shard-00000.parquet", table_of(rows[:2]))
     store.write_table("shards/shard-00001.parquet", table_of(rows[2:]))
-    settings = {"backend": "tiny", "model": None, "recipe": asdict(segmenter.recipe), "seed": 0, "dtype": None}
+    settings = {
+        "backend": "tiny",
+        "model": None,
+        "load": {},
+        "recipe": asdict(segmenter.recipe),
+        "seed": 0,
+        "dtype": None,
+    }
     store.write_json(MANIFEST, settings)
     return Run(str(tmp_path / "run"))
 
