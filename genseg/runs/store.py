@@ -120,5 +120,12 @@ class Store:
 def parquet(table: pa.Table, row_group_size: int | None = None) -> bytes:
     """A table as a Parquet file."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", row_group_size=row_group_size)
+    pq.write_table(
+        table,
+        sink,
+        compression="zstd",
+        row_group_size=row_group_size,
+        use_dictionary=["uri", "status", "error", "recipe_hash"],  # nothing else repeats
+        use_byte_stream_split=["masks.list.element.embedding.list.element"],
+    )
     return cast(bytes, sink.getvalue().to_pybytes())
