@@ -57,6 +57,8 @@ def name(
         )
     if classes is None and (embedder or embedder_model):
         raise GensegError("--embedder compares masks and texts; give --classes in place of --examples")
+    if examples is None and (split or limit):
+        raise GensegError("--split and --limit choose examples; give --examples in place of --classes")
     with run_packages():
         from genseg.runs.run import Run
     opened = Run(run)

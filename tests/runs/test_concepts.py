@@ -1,5 +1,6 @@
 """Concepts of a run: planted groups come back, whatever the shards, in memory that does not grow."""
 
+import sys
 import tracemalloc
 
 import numpy as np
@@ -170,7 +171,7 @@ def test_memory_does_not_grow_with_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr("genseg.reservoir.MOST_VECTORS", 1000)
     monkeypatch.setattr("genseg.runs.concepts.CHUNK", 1024)
     monkeypatch.setattr("genseg.runs.concepts.PASSES", 1)
-    find_concepts(synthetic(tmp_path / "warm", 20), 4)
+    find_concepts(synthetic(tmp_path / "warm", 10), 4)
 
     def peak(n_shards: int) -> tuple[int, int]:
         """The most that Python and arrow held at once."""
@@ -187,8 +188,8 @@ def test_memory_does_not_grow_with_the_run(tmp_path, monkeypatch):
         tracemalloc.stop()
         return most, arrow
 
-    few, many = peak(50), peak(500)
-    embeddings = 500 * 32 * 32 * 4  # bytes; the names of shards take some, too
+    few, many = peak(25), peak(250)
+    embeddings = 250 * 32 * 32 * 4  # bytes; the names of shards take some, too
     assert many[0] - few[0] < embeddings / 4
     assert many[1] - few[1] < embeddings / 4
 
@@ -235,3 +236,11 @@ def test_what_the_command_refuses_is_one_sentence(tmp_path, monkeypatch, argumen
     assert refused.exit_code == 2
     assert said in refused.stderr
     assert refused.stderr.count("\n") == 1
+
+
+def test_a_missing_package_is_named_with_its_cure(tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "genseg.runs.concepts")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    refused = command("concepts", tmp_path)
+    assert refused.exit_code == 2
+    assert refused.stderr == "genseg: runs need the package 'pyarrow'; run: pip install 'genseg[ray]'\n"
