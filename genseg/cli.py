@@ -19,8 +19,10 @@ from genseg._cli_app import app as serve
 from genseg._cli_calibrate import calibrate
 from genseg._cli_compare import compare
 from genseg._cli_complete import recipes as recipe_names
+from genseg._cli_concepts import concepts
 from genseg._cli_evaluate import datasets, evaluate
 from genseg._cli_generate import generate
+from genseg._cli_name import name as name_masks
 from genseg._cli_reproduce import reproduce
 from genseg._cli_run import run
 from genseg._cli_segment import segment
@@ -74,6 +76,8 @@ app.command()(in_one_sentence()(datasets))
 app.command()(generate)
 app.command(no_args_is_help=True)(in_one_sentence()(calibrate))
 app.command("app")(serve)
+app.command(no_args_is_help=True)(in_one_sentence()(concepts))
+app.command("name", no_args_is_help=True)(in_one_sentence()(name_masks))
 
 
 app.add_typer(_cli_backends.app, name="backends")
