@@ -6,6 +6,7 @@ from .embedder import Embedder as Embedder
 from .embedder import list_embedders as list_embedders
 from .embedder import load_embedder as load_embedder
 from .errors import GensegError as GensegError
+from .exports.exporting import export_run as export_run
 from .interface import Backend as Backend
 from .interface import Capabilities as Capabilities
 from .interface import FeatureTap as FeatureTap

@@ -21,6 +21,7 @@ from genseg._cli_compare import compare
 from genseg._cli_complete import recipes as recipe_names
 from genseg._cli_concepts import concepts
 from genseg._cli_evaluate import datasets, evaluate
+from genseg._cli_export import export
 from genseg._cli_generate import generate
 from genseg._cli_name import name as name_masks
 from genseg._cli_reproduce import reproduce
@@ -75,6 +76,7 @@ app.command(no_args_is_help=True)(in_one_sentence()(run))
 app.command()(in_one_sentence()(datasets))
 app.command()(generate)
 app.command(no_args_is_help=True)(in_one_sentence()(calibrate))
+app.command(no_args_is_help=True)(in_one_sentence()(export))
 app.command("app")(serve)
 app.command(no_args_is_help=True)(in_one_sentence()(concepts))
 app.command("name", no_args_is_help=True)(in_one_sentence()(name_masks))
