@@ -6,6 +6,7 @@ from .embedder import Embedder as Embedder
 from .embedder import list_embedders as list_embedders
 from .embedder import load_embedder as load_embedder
 from .errors import GensegError as GensegError
+from .exports.exporting import export_run as export_run
 from .interface import Backend as Backend
 from .interface import Capabilities as Capabilities
 from .interface import FeatureTap as FeatureTap
@@ -19,6 +20,12 @@ from .recipe import Recipe as Recipe
 from .recipe import load_recipe as load_recipe
 from .registry import list_backends as list_backends
 from .registry import load_backend as load_backend
+from .runs.concepts import Concepts as Concepts
+from .runs.concepts import find_concepts as find_concepts
+from .runs.naming import name_run as name_run
+from .runs.naming import name_run_from_examples as name_run_from_examples
+from .runs.run import Run as Run
+from .runs.running import run_dataset as run_dataset
 from .runs.synth import synth as synth
 from .segmentation import Cost as Cost
 from .segmentation import Segmentation as Segmentation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from functools import partial
 
 from rich.console import Console
@@ -79,3 +80,34 @@ class Bars(Progress):
             self.update(self._stage, completed=done, count=counted(name, done, total))
         if name == "modulate":  # where nearly all of an image's time goes
             self.update(self._images, completed=self._finished + done / total)
+
+
+class RunBar(Progress):
+    """A line for each step of a run, and on a terminal a bar over its images, with throughput and time left.
+
+    Args:
+        quiet: Whether to show neither.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        columns = (TextColumn("{task.description:8}"), BarColumn(), TextColumn("{task.fields[count]}"))
+        console = Console(markup=False, emoji=False, highlight=False)
+        super().__init__(*columns, console=console, transient=True, disable=quiet or not sys.stdout.isatty())
+        self._quiet, self._begun, self._before = quiet, time.monotonic(), 0
+        self._bar = self.add_task("start", total=None, count="")
+
+    def told(self, stage: str, done: int, total: int) -> None:
+        """Show how far a stage is; that of the images with its pace since it began."""
+        if stage != "images":
+            self.update(self._bar, description=stage)
+            return
+        if self.tasks[0].description != stage:
+            self._begun, self._before = time.monotonic(), done
+            self.update(self._bar, description=stage, total=total)
+        count, seconds = f"{done}/{total}", time.monotonic() - self._begun
+        if done > self._before:
+            pace = (done - self._before) / seconds
+            count += f", {pace:.3g} a second, {minutes((total - done) / pace)} left"
+        self.update(self._bar, completed=done, count=count)
+        if self.disable and not self._quiet:
+            self.console.print(f"images: {count}", soft_wrap=True)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from genseg._cli_files import files_of, write
+from genseg._cli_result import cost_in_words
+from genseg.files import in_bytes
 from genseg.progress import minutes
 
 if TYPE_CHECKING:
@@ -35,17 +37,8 @@ def foretell(
         model = {"loading": round(loading, 3), "backend": segmenter.backend.name, "recipe": asdict(segmenter.recipe)}
         typer.echo(json.dumps(facts | {"probe": str(image), "per_image": asdict(one)} | model))
         return
-    stages = ", ".join(f"{name} {spent:.1f}" for name, spent in one.seconds.items() if spent >= max(each / 20, 0.05))
     typer.echo(f"images: {images}")
     typer.echo(f"time: {minutes(seconds)}, {loading:.1f} s of it to load the model")
-    typer.echo(f"cost per image: {each:.1f} s{f' ({stages})' if stages else ''}, {one.evaluations} model evaluations")
-    typer.echo(f"files: {_bytes(size)} in {out}")
+    typer.echo(f"cost per image: {cost_in_words(one.seconds, one.evaluations)}")
+    typer.echo(f"files: {in_bytes(size)} in {out}")
     typer.echo(f"measured on {image}: {one.measured}, scaled up; nothing was written")
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
-            break
-        size /= 1000
-    return f"{size:.3g} {unit}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,8 +147,12 @@ def _seconds(costs: list[Cost]) -> float:
 
 def spent(costs: list[Cost]) -> str:
     """Seconds, those of the stages that count, and model evaluations, on average."""
-    whole = _seconds(costs)
     by_stage = {stage: sum(cost.seconds[stage] for cost in costs) / len(costs) for stage in costs[0].seconds}
-    parts = ", ".join(f"{stage} {spent:.1f}" for stage, spent in by_stage.items() if spent >= max(whole / 20, 0.05))
-    evaluations = sum(cost.evaluations for cost in costs) / len(costs)
+    return cost_in_words(by_stage, sum(cost.evaluations for cost in costs) / len(costs))
+
+
+def cost_in_words(seconds: Mapping[str, float], evaluations: float) -> str:
+    """The cost of an image: seconds, those of the stages that count, and model evaluations."""
+    whole = sum(seconds.values())
+    parts = ", ".join(f"{stage} {spent:.1f}" for stage, spent in seconds.items() if spent >= max(whole / 20, 0.05))
     return f"{whole:.1f} s{f' ({parts})' if parts else ''}, {evaluations:.0f} model evaluations"

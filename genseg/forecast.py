@@ -15,7 +15,7 @@ from PIL import Image
 
 from genseg.cluster import cluster
 from genseg.images import ImageLike, inner, load_image, mirrored, model_size, to_tensor
-from genseg.modulate import differences, labels_at, masks_for, perturbed
+from genseg.modulate import differences, labels_and_margins, masks_for, perturbed
 from genseg.segmentation import Cost, Segmentation, palette
 from genseg.segmenter import Segmenter
 from genseg.sharing import shared
@@ -92,7 +92,7 @@ def forecast(segmenter: Segmenter, image: ImageLike, write: Callable[[Segmentati
     with stage("decode", len(branches) / len(few)):
         maps = inner(differences(backend, estimates, whole, recipe), margin)
     with stage("labels", len(embeddings) / len(few)):
-        labels_at(maps, picture.height, picture.width)
+        _, margins = labels_and_margins(maps, picture.height, picture.width)
     stand_in = Image.fromarray(grid_labels).resize(picture.size, Image.Resampling.NEAREST)
     found = Segmentation(
         labels=np.asarray(stand_in, dtype=np.int32),
@@ -105,6 +105,7 @@ def forecast(segmenter: Segmenter, image: ImageLike, write: Callable[[Segmentati
         recipe=recipe,
         backend=backend.name,
         seed=segmenter.seed,
+        confidence=margins.half().numpy(),
     )
     with tempfile.TemporaryDirectory(prefix="genseg-dry-run-") as folder:
         with stage("write"):

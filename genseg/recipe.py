@@ -145,7 +145,7 @@ def load_recipe(
     if isinstance(source, Recipe):
         layers = [OmegaConf.structured(source)]
     else:
-        values = dict(source) if isinstance(source, Mapping) else _read(source)
+        values = dict(source) if isinstance(source, Mapping) else read_recipe(source)
         preset = _preset(values.pop("preset", "paper"))
         layers = [OmegaConf.structured(Recipe), preset, _checked(calibration or {}), _checked(values)]
     try:
@@ -188,8 +188,12 @@ def _preset(name: str) -> dict[str, Any]:
     return _checked(_yaml((_folder() / f"{name}.yaml").read_text(encoding="utf-8"), name))
 
 
-def _read(source: str | Path) -> dict[str, Any]:
-    """The values of a preset's name or of a YAML file."""
+def read_recipe(source: str | Path) -> dict[str, Any]:
+    """The values of a preset's name or of a YAML file, not yet checked.
+
+    Raises:
+        GensegError: For an unreadable file.
+    """
     if isinstance(source, str) and not source.endswith((".yaml", ".yml")):
         return {"preset": source}
     try:

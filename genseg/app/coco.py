@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from genseg.exports.coco import annotation, category_entries, image_entry
 from genseg.segmentation import Segmentation
 
 
@@ -28,22 +29,15 @@ def coco(segmentation: Segmentation, file_name: str) -> dict[str, Any]:
         mask = segmentation.labels == label
         rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
         left, top = int(columns[0]), int(rows[0])
-        annotations.append(
-            {
-                "id": label + 1,
-                "image_id": 1,
-                "category_id": 1 + (categories.index(names[label]) if names is not None else 0),
-                "segmentation": {"size": [height, width], "counts": _runs(mask)},
-                "area": int(mask.sum()),
-                "bbox": [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1],
-                "iscrowd": 0,  # a thing to learn from; readers tell run lengths from polygons by their type
-            }
-        )
+        box = [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1]
+        category = categories.index(names[label]) if names is not None else 0
+        runs = {"size": [height, width], "counts": _runs(mask)}
+        annotations.append(annotation(label + 1, 1, category, runs, int(mask.sum()), box))
     return {
         "info": {"description": f"segments by genseg, backend {segmentation.backend}, seed {segmentation.seed}"},
-        "images": [{"id": 1, "file_name": file_name, "width": width, "height": height}],
+        "images": [image_entry(1, file_name, (height, width))],
         "annotations": annotations,
-        "categories": [{"id": 1 + k, "name": name} for k, name in enumerate(categories)],
+        "categories": category_entries(categories),
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 from skimage.segmentation import find_boundaries
 
+from genseg.markup import data_uri
 from genseg.segmentation import Segmentation
 
 SIDE = 1024  # pixels, at most, of a picture's longer side
@@ -24,21 +24,21 @@ def small(image: Image.Image, side: int = SIDE) -> Image.Image:
     return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
 
 
-def data_uri(image: Image.Image) -> str:
+def as_data(image: Image.Image) -> str:
     """A picture as a data URI: JPEG for RGB, else PNG, which is exact."""
-    buffer, kind = io.BytesIO(), "JPEG" if image.mode == "RGB" else "PNG"
+    buffer, kind = io.BytesIO(), "jpeg" if image.mode == "RGB" else "png"
     image.save(buffer, format=kind, quality=88)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return data_uri(f"image/{kind}", buffer.getvalue())
 
 
 def view(image: Image.Image, segmentation: Segmentation | None = None, title: str = "") -> dict[str, Any]:
     """What the viewer draws: the photo, and the label of each of its pixels with the labels' colours and areas."""
     photo = small(image)
-    shown: dict[str, Any] = {"title": title, "photo": data_uri(photo), "width": photo.width, "height": photo.height}
+    shown: dict[str, Any] = {"title": title, "photo": as_data(photo), "width": photo.width, "height": photo.height}
     if segmentation is not None:
         labels = Image.fromarray(segmentation.labels.astype(np.uint8)).resize(photo.size, Image.Resampling.NEAREST)
         areas = np.bincount(segmentation.labels.ravel(), minlength=len(segmentation.colors))
-        shown |= {"labels": data_uri(labels), "colors": segmentation.colors.tolist(), "areas": areas.tolist()}
+        shown |= {"labels": as_data(labels), "colors": segmentation.colors.tolist(), "areas": areas.tolist()}
     return shown
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from genseg.app.downloads import FILES
 from genseg.app.engine import IMPORTS
-from genseg.app.pictures import THUMBNAIL, data_uri, difference_map, grid_cells, small, view
+from genseg.app.pictures import THUMBNAIL, as_data, difference_map, grid_cells, small, view
 from genseg.app.run import Run
 from genseg.app.session import Session, Status
 from genseg.app.taking import examples
@@ -49,7 +49,7 @@ def details(session: Session) -> str:
         (difference_map(result, label), "Difference map: where the image changes then, bright for much"),
     )
     figures = "".join(
-        f"<figure><img src='{data_uri(picture)}' alt='{words}'><figcaption>{words}</figcaption></figure>"
+        f"<figure><img src='{as_data(picture)}' alt='{words}'><figcaption>{words}</figcaption></figure>"
         for picture, words in pictures
     )
     share = float(np.mean(result.labels == label))
@@ -108,7 +108,7 @@ def thumbnails() -> str:
     buttons = []
     for path in examples():
         with Image.open(path) as photo:
-            uri = data_uri(small(photo.convert("RGB"), THUMBNAIL * 2))
+            uri = as_data(small(photo.convert("RGB"), THUMBNAIL * 2))
         buttons.append(
             f'<button type="button" disabled data-name="{path.name}" title="{path.stem}">'
             f'<img src="{uri}" alt="{path.stem}"></button>'

@@ -94,15 +94,15 @@ class Models:
         found: dict[str, Any] = {}
         if self.encoder is not None:
             card = encoder_info(self.encoder).card
-            found = {**_source("encoder", self.encoder, card, self.model, self.load), "dtype": self.dtype}
+            found = {**weights_of("encoder", self.encoder, card, self.model, self.load), "dtype": self.dtype}
         elif isinstance(self.backend, str):
             card = info_of(self.backend).card
-            found = {**_source("backend", self.backend, card, self.model, self.load), "dtype": self.dtype}
+            found = {**weights_of("backend", self.backend, card, self.model, self.load), "dtype": self.dtype}
         elif self.backend is not None:
-            found = {**_source("backend", self.backend.name, None, self.model, self.load), "dtype": self.dtype}
+            found = {**weights_of("backend", self.backend.name, None, self.model, self.load), "dtype": self.dtype}
         if self.embedder is not None:
             card = embedder_info(self.embedder).card
-            found |= {"names": _source("embedder", self.embedder, card, self.embedder_model, {})}
+            found |= {"names": weights_of("embedder", self.embedder, card, self.embedder_model, {})}
         return found
 
     def ready(self) -> None:
@@ -140,7 +140,9 @@ class Models:
         return load_recipe(self.asked or preset, calibration=calibration, options=self.options, **self.overrides)
 
 
-def _source(kind: str, name: str, card: ModelCard | None, model: str | None, load: Mapping[str, Any]) -> dict[str, Any]:
+def weights_of(
+    kind: str, name: str, card: ModelCard | None, model: str | None, load: Mapping[str, Any]
+) -> dict[str, Any]:
     """What tells one model's weights from another's: the caller's checkpoint, or what the factory says it loads."""
     if model is not None:
         return {kind: name, "model": model, "files": files_below(model), "load": dict(load)}

@@ -37,6 +37,14 @@ class Store:
         self.url = url
         self.local = "file" in self._fs.protocol
 
+    def inside(self, url: str) -> bool:
+        """Whether this is a folder in another one."""
+        try:
+            fs, root = fsspec.core.url_to_fs(url)
+        except (ImportError, ValueError):
+            return False
+        return type(fs) is type(self._fs) and f"{self._root}/".startswith(f"{root.rstrip('/')}/")
+
     def write(self, name: str, content: bytes) -> None:
         """Write a file, in place of one of the name that there may be.
 
@@ -56,11 +64,9 @@ class Store:
         """Write an object as JSON."""
         self.write(name, (json.dumps(content, indent=2) + "\n").encode())
 
-    def write_table(self, name: str, table: pa.Table) -> None:
+    def write_table(self, name: str, table: pa.Table, row_group_size: int | None = None) -> None:
         """Write a table as Parquet."""
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
-        self.write(name, sink.getvalue().to_pybytes())
+        self.write(name, parquet(table, row_group_size))
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         """Read an object; None if there is no such file.
@@ -87,10 +93,19 @@ class Store:
         except (OSError, pa.ArrowException) as error:
             raise GensegError(f"{self.path(name)} is damaged; remove it and resume the run") from error
 
+    def row_group(self, name: str, group: int) -> pa.Table:
+        """One row group of a Parquet file."""
+        with self._fs.open(self.path(name)) as file:
+            return pq.ParquetFile(file).read_row_group(group)
+
     def count(self, name: str) -> int:
         """Number of rows of a Parquet file, without reading them."""
         with self._fs.open(self.path(name)) as file:
             return cast(int, pq.ParquetFile(file).metadata.num_rows)
+
+    def size(self, name: str) -> int:
+        """Bytes of a file."""
+        return int(self._fs.size(self.path(name)))
 
     def names(self, pattern: str) -> list[str]:
         """Names of the files that match a pattern such as ``shards/*.parquet``, sorted."""
@@ -100,3 +115,17 @@ class Store:
     def path(self, name: str) -> str:
         """Where a file lies, within its file system."""
         return f"{self._root.rstrip('/')}/{name}"
+
+
+def parquet(table: pa.Table, row_group_size: int | None = None) -> bytes:
+    """A table as a Parquet file."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table,
+        sink,
+        compression="zstd",
+        row_group_size=row_group_size,
+        use_dictionary=["uri", "status", "error", "recipe_hash"],  # nothing else repeats
+        use_byte_stream_split=["masks.list.element.embedding.list.element"],
+    )
+    return cast(bytes, sink.getvalue().to_pybytes())

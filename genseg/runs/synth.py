@@ -12,17 +12,16 @@ from typing import Any
 import genseg
 from genseg.clock import Progress
 from genseg.errors import GensegError
-from genseg.files import files_below
+from genseg.evaluation.models import weights_of
 from genseg.interface import Backend
 from genseg.recipe import RecipeLike, load_recipe
 from genseg.registry import info_of, load_backend
 from genseg.runs.rows import Row, png_of, table_of
 from genseg.runs.run import MANIFEST, Run
+from genseg.runs.running import NO_MATTER
 from genseg.runs.sources import Source
 from genseg.runs.store import Store
 from genseg.segmenter import Segmenter
-
-NO_MATTER = ("keep_scores", "max_pixels", "batch_size")  # recipe keys that labels do not depend on
 
 
 def synth(
@@ -85,14 +84,15 @@ def synth(
     if manifest is not None and not resume:
         raise GensegError(f"{out} holds a run; go on with it by --resume (resume=True), or choose another folder")
     told("load", 0, 1)
-    files = _weights(backend, model, load or {})
+    weights: dict[str, Any] = {}
     if isinstance(backend, str):
+        weights = weights_of("backend", backend, info_of(backend).card, model, load or {})
         backend = load_backend(backend, model=model, device=device, dtype=dtype, **(load or {}))
     resolved = load_recipe(recipe or backend.preset, calibration=backend.recipe, options=options, **overrides)
     settings: dict[str, Any] = {
         "input": "synth",
         "backend": backend.name,
-        "weights": files,
+        "weights": weights,
         "dtype": dtype,
         "recipe": {key: value for key, value in asdict(resolved).items() if key not in NO_MATTER},
         "seed": seed,
@@ -123,13 +123,3 @@ def synth(
             store.write_table(name, table_of(rows))
         told("images", last, n)
     return Run(str(out))
-
-
-def _weights(backend: str | Backend, model: str | None, load: Mapping[str, Any]) -> dict[str, Any]:
-    """What tells these weights from others, as far as names and files do."""
-    if not isinstance(backend, str):
-        return {"backend": backend.name}
-    if model is not None:
-        return {"backend": backend, "model": model, "files": files_below(model), "load": dict(load)}
-    card = info_of(backend).card
-    return {"backend": backend, "load": dict(load)} | ({"model": card.model, "revision": card.revision} if card else {})

@@ -1,0 +1,42 @@
+"""The formats that a run can be exported in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from genseg.exports.items import Item, Target
+
+
+class Format(NamedTuple):
+    """A format.
+
+    Attributes:
+        module: Of genseg.exports, whose ``write`` writes it.
+        layout: How keys become names: one of `genseg.exports.names.LAYOUTS`.
+        keys: Whether the format has a place for keys; if not, they are in ``keys.csv`` beside it.
+    """
+
+    module: str
+    layout: str = "folders"
+    keys: bool = True
+
+    @property
+    def write(self) -> Callable[[Iterable[Item], Target], None]:
+        """Writes the images of an export; those after the first are made while it runs."""
+        found: Callable[[Iterable[Item], Target], None] = import_module(f"genseg.exports.{self.module}").write
+        return found
+
+
+EXPORTS = {
+    "coco-instances": Format("coco_instances"),
+    "coco-panoptic": Format("coco_panoptic"),
+    "cityscapes": Format("cityscapes", "city", keys=False),
+    "voc": Format("voc", "flat", keys=False),
+    "yolo-seg": Format("yolo", "flat", keys=False),
+    "huggingface": Format("huggingface"),
+    "label-studio": Format("label_studio"),
+}
+"""By name, as in `genseg.export_run`."""

@@ -1,0 +1,55 @@
+"""File names of keys, which may be anything: paths, URLs, or lines of a table."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import unicodedata
+
+LONGEST = 100  # letters of a part; file systems stop at 255
+SUFFIX = re.compile(r"\.(avif|bmp|gif|jpe?g|pgm|png|ppm|tiff?|webp)$", re.IGNORECASE)
+LAYOUTS = {"folders": ("/", "/", "_"), "flat": ("_", "_", "_"), "city": ("-", "/", "-")}
+"""What joins folders, what stands before the last part, and what replaces letters that are not safe."""
+
+
+class Names:
+    """Gives each key of an export a name of its own; safe on any file system, and below the export's folder.
+
+    Letters, digits, ``.``, ``_`` and ``-`` stay, an image's suffix goes, accents are taken off, and all else becomes
+    ``_``. Names that are taken, in capitals or not, get ``-2``, ``-3``, …; they are kept in a temporary file.
+
+    Args:
+        layout: ``"folders"`` keeps sub-folders; ``"flat"`` makes them part of the name; ``"city"`` gives one folder
+            and a name, both without ``_``, which Cityscapes has between parts of a name.
+    """
+
+    def __init__(self, layout: str) -> None:
+        self._joint, self._before_last, self._fill = LAYOUTS[layout]
+        self._needs_folder = layout == "city"
+        self._taken = sqlite3.connect("", isolation_level=None)  # on disk, and gone when it is closed
+        self._taken.execute("CREATE TABLE names (name TEXT PRIMARY KEY COLLATE NOCASE, number INTEGER) WITHOUT ROWID")
+
+    def of(self, key: str) -> str:
+        """The name of the next key, without a suffix."""
+        parts = [part for part in re.split(r"[/\\]", SUFFIX.sub("", key)) if part.strip(" .")]
+        *folders, last = [self._safe(part) for part in parts] or ["image"]
+        folders = [folder.replace(".", self._fill) for folder in folders]  # so that no folder is called as a file
+        folders = folders or (["genseg"] if self._needs_folder else [])
+        name = self._joint.join(folders) + (self._before_last if folders else "") + last
+        free, number = name, 1
+        while self._number(free) is not None:
+            number = max(number, self._number(name) or 1) + 1
+            free = f"{name}-{number}"
+        self._taken.execute("INSERT INTO names VALUES (?, 1)", (free,))
+        if number > 1:
+            self._taken.execute("UPDATE names SET number = ? WHERE name = ?", (number, name))
+        return free
+
+    def _number(self, name: str) -> int | None:
+        found = self._taken.execute("SELECT number FROM names WHERE name = ?", (name,)).fetchone()
+        return None if found is None else int(found[0])
+
+    def _safe(self, part: str) -> str:
+        ascii_part = unicodedata.normalize("NFKD", part).encode("ascii", "ignore").decode()
+        safe = re.sub(r"[^A-Za-z0-9.-]+" if self._fill == "-" else r"[^A-Za-z0-9._-]+", self._fill, ascii_part)
+        return safe.lstrip(".-")[:LONGEST] or self._fill

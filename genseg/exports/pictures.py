@@ -1,0 +1,92 @@
+"""The images beside their labels: linked, copied, or written anew where tools would not read them as they lie."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import fsspec
+from PIL import Image
+
+from genseg.errors import GensegError
+from genseg.images import load_image
+from genseg.recipe import Recipe
+from genseg.runs.rows import Row
+from genseg.runs.sources import Source
+
+IMAGES = ("link", "copy", "none")
+FORMATS = {".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP"}  # of what is taken as it is
+ORIENTATION = 0x0112  # EXIF's tag; 1 is upright
+QUALITY = 95  # of images that must be JPEG and are not
+
+
+def place(row: Row, folder: Path, name: str, images: str, suffix: str | None = None) -> str:
+    """Put the image of a row into a folder: as it is if it is upright and of a format that tools read.
+
+    Args:
+        row: Of a run.
+        folder: Where to.
+        name: Of the file, without suffix; may have folders.
+        images: ``"link"`` makes symbolic links to files on this machine, and copies all others; ``"copy"`` copies;
+            ``"none"`` writes nothing.
+        suffix: The one format that may be written, ``".jpg"`` or ``".png"``; None for any.
+
+    Returns:
+        The file's name below the folder; for ``"none"``, where the image lies.
+
+    Raises:
+        GensegError: If the image cannot be read, or is not the one that was segmented.
+    """
+    if images == "none":
+        return row.source.uri
+    file = local_file(row.source) if images == "link" and row.image is None else None
+    found = file and stored_suffix(file, row.size, suffix)
+    content = b""
+    if not found:
+        content, found = encoded(row, suffix)
+    target = folder / f"{name}{found}"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if content:
+        target.write_bytes(content)
+    else:
+        target.symlink_to(str(file))
+    return f"{name}{found}"
+
+
+def encoded(row: Row, suffix: str | None = None) -> tuple[bytes, str]:
+    """The image of a row as a file's content, and the suffix; see `place`."""
+    content = row.source.read() if row.image is None else row.image
+    found = stored_suffix(io.BytesIO(content), row.size, suffix)
+    if found:
+        return content, found
+    picture = load_image(content, Recipe.max_pixels)
+    if picture.size != row.size[::-1]:
+        raise GensegError(f"{row.key} has another size than when it was segmented; bring back the image of the run")
+    buffer = io.BytesIO()
+    picture.save(buffer, FORMATS[suffix or ".png"], quality=QUALITY)
+    return buffer.getvalue(), suffix or ".png"
+
+
+def local_file(source: Source) -> Path | None:
+    """The file that an image is all of; None for a part of one, or one elsewhere."""
+    if source.offset is not None:
+        return None
+    fs, path = fsspec.core.url_to_fs(source.uri)
+    return Path(path).absolute() if "file" in fs.protocol else None
+
+
+def stored_suffix(file: Path | io.BytesIO, size: tuple[int, int], suffix: str | None = None) -> str | None:
+    """The suffix of a stored image that tools read as a run did; None for one that they would not.
+
+    Args:
+        file: The image.
+        size: (H, W), upright.
+        suffix: The one that there may be; None for any of `FORMATS`.
+    """
+    try:
+        with Image.open(file) as image:  # reads the head alone
+            as_seen = image.getexif().get(ORIENTATION, 1) == 1 and image.size == size[::-1]
+            found = {kind: each for each, kind in FORMATS.items()}.get(image.format or "")
+    except OSError:
+        return None  # whoever reads it says what is wrong
+    return found if as_seen and suffix in (None, found) else None

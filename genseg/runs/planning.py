@@ -1,0 +1,156 @@
+"""The plan of a run: which images there are, and which shard each belongs to.
+
+It is made once, before anything is segmented, and decides everything: a shard's file is written from the plan's images
+and no others, under a name that the plan gives. So whatever is killed, an image is in one shard, once.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from genseg.errors import GensegError
+from genseg.runs.sources import NAMES, Source, image_column
+from genseg.runs.store import Store
+
+PART = 1000  # shards to a file of the plan
+IMAGES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+READ = (*IMAGES, ".parquet", ".tar")
+
+T = TypeVar("T")
+
+Item = tuple[str, Source]
+"""An image's key and where it lies."""
+
+_ITEM = pa.struct([("key", pa.string()), ("uri", pa.string()), ("offset", pa.int64()), ("length", pa.int64())])
+_SCHEMA = pa.schema([("items", pa.list_(_ITEM))])
+
+
+def items_of(given: str) -> Iterator[Item]:
+    """The images that an input stands for, one after the other, in an order that depends on their names alone.
+
+    Args:
+        given: A folder, a pattern or a file, local or by fsspec URL (``s3://``, ``gs://``, ``hf://``): images,
+            WebDataset tars and Parquet files with a column of encoded images.
+
+    Yields:
+        Key and place. The key is the path below the folder, or below the pattern's fixed part; images in a tar or a
+        Parquet file have their name there, or their row, after the file's.
+
+    Raises:
+        GensegError: If the input cannot be read, or stands for nothing.
+    """
+    found = False
+    try:
+        fs, path = fsspec.core.url_to_fs(given)
+        for key, file in _files(fs, path):
+            for item in _images_in(fs, file, key, file if "file" in fs.protocol else fs.unstrip_protocol(file)):
+                found = True
+                yield item
+    except FileNotFoundError as error:
+        raise GensegError(f"{given} does not exist; check the path") from error
+    except (OSError, ImportError, ValueError, pa.ArrowException, tarfile.TarError) as error:
+        raise GensegError(f"{given} cannot be read: {error}") from error
+    if not found:
+        raise GensegError(f"{given} holds no image ({' '.join(READ)}); name another folder or pattern")
+
+
+def make_plan(store: Store, given: str, shard_size: int) -> tuple[int, int]:
+    """Write the plan of a run, a part at a time.
+
+    Returns:
+        Number of images and of shards.
+
+    Raises:
+        GensegError: If the input cannot be read, or stands for nothing.
+    """
+    images = shards = 0
+    for part, group in enumerate(_batched(_batched(items_of(given), shard_size), PART)):
+        rows = [{"items": [{"key": key, **vars(source)} for key, source in items]} for items in group]
+        store.write_table(_part(part), pa.Table.from_pylist(rows, schema=_SCHEMA), row_group_size=1)
+        images += sum(len(items) for items in group)
+        shards += len(group)
+    return images, shards
+
+
+def items_in(store: Store, shard: int) -> list[Item]:
+    """The images of one shard."""
+    record: Any = store.row_group(_part(shard // PART), shard % PART).column("items")[0].as_py()
+    return [(item["key"], Source(item["uri"], item["offset"], item["length"])) for item in record]
+
+
+def shard_name(shard: int) -> str:
+    """The file of a shard."""
+    return f"shards/shard-{shard:07}.parquet"
+
+
+def _batched(things: Iterator[T], size: int) -> Iterator[list[T]]:
+    while batch := list(islice(things, size)):
+        yield batch
+
+
+def _part(part: int) -> str:
+    return f"plan/part-{part:05}.parquet"
+
+
+def _files(fs: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Key and path of each file that is read: in a folder, of a pattern, or the one that is named."""
+    path = path.rstrip("/") or "/"
+    if any(sign in path for sign in "*?[") and not fs.exists(path):
+        fixed = path[: min(path.index(sign) for sign in "*?[" if sign in path)].rpartition("/")[0]
+        for match in sorted(fs.glob(path)):
+            below = match[len(fixed) :].lstrip("/")
+            if not _hidden(below):
+                yield from ((f"{below}/{key}" if fs.isdir(match) else below, file) for key, file in _files(fs, match))
+    elif fs.isdir(path):
+        for folder, folders, files in fs.walk(path):
+            folders[:] = sorted(name for name in folders if not _hidden(name))
+            below = folder[len(path) :].strip("/")
+            for name in sorted(files):
+                if name.lower().endswith(READ) and not _hidden(name):
+                    yield f"{below}/{name}".lstrip("/"), f"{folder.rstrip('/')}/{name}"
+    elif fs.exists(path):
+        yield Path(path).name, path
+    else:
+        raise FileNotFoundError(path)
+
+
+def _hidden(path: str) -> bool:
+    return any(part.startswith(".") for part in path.split("/"))
+
+
+def _images_in(fs: Any, file: str, key: str, uri: str) -> Iterator[Item]:
+    kind = Path(file).suffix.lower()
+    if kind == ".tar":
+        with fs.open(file) as opened, tarfile.open(fileobj=opened, mode="r:") as tar:
+            for member in tar:
+                if member.isfile() and member.name.lower().endswith(IMAGES):
+                    yield f"{key}/{member.name}", Source(uri, member.offset_data, member.size)
+    elif kind == ".parquet":
+        with fs.open(file) as opened:
+            table = pq.ParquetFile(opened)
+            image_column(table.schema_arrow, uri)
+            yield from _rows(table, key, uri)
+    else:
+        yield key, Source(uri)
+
+
+def _rows(table: pq.ParquetFile, key: str, uri: str) -> Iterator[Item]:
+    column = next((name for name in NAMES if name in table.schema_arrow.names), None)
+    if column is None:
+        yield from ((f"{key}/{row}", Source(uri, row)) for row in range(table.metadata.num_rows))
+        return
+    row, seen = 0, set()
+    for batch in table.iter_batches(columns=[column]):
+        for name in batch.column(0).to_pylist():
+            unique = str(name) if name is not None and name not in seen else f"{name}#{row}"
+            seen.add(name)
+            yield f"{key}/{unique}", Source(uri, row)
+            row += 1

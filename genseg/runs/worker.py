@@ -1,0 +1,154 @@
+"""What runs on each accelerator: the backend, loaded once, and the images of one shard after the other."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from genseg.batches import sentence_of
+from genseg.errors import GensegError
+from genseg.recipe import Recipe, RecipeLike, load_recipe
+from genseg.registry import load_backend
+from genseg.runs.planning import Item, items_in, shard_name
+from genseg.runs.rows import FAILED, Row, table_of
+from genseg.runs.sources import Source
+from genseg.runs.store import Store
+from genseg.segmenter import Segmenter
+
+AHEAD = 4  # images that are being fetched while the model works
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is to do; it travels to each.
+
+    Attributes:
+        out: The run's folder or URL.
+        backend: Name of the backend.
+        recipe: All keys of the recipe.
+        seed: Fixes every random draw.
+        recipe_hash: That of the run.
+        model: A local checkpoint or hub id in place of the backend's own.
+        device: A torch device; None for CUDA where the worker has one.
+        dtype: As for `genseg.Segmenter`.
+        load: Further options of the backend.
+        threads: Of torch, on a CPU.
+        keep_images: Whether rows carry the image.
+        pixel_confidence: Whether rows carry the map of confidence.
+    """
+
+    out: str
+    backend: str
+    recipe: Mapping[str, Any]
+    seed: int
+    recipe_hash: str
+    model: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+    load: Mapping[str, Any] = field(default_factory=dict)
+    threads: int = 1
+    keep_images: bool = False
+    pixel_confidence: bool = True
+
+
+class Worker:
+    """Segments shards; an actor of Ray Data's ``map_batches``, and usable without Ray.
+
+    A shard's file is written wholly or not at all, from the plan's images alone: a worker that is killed leaves
+    nothing, and one that does a shard again writes the same.
+    """
+
+    def __init__(self, job: Job, segmenter: Segmenter | None = None) -> None:
+        self._job, self._problem = job, ""
+        try:
+            self._store, self._segmenter = Store(job.out), segmenter or segmenter_of(job)
+        except GensegError as error:  # told by the driver: Ray would start the actor again
+            self._problem = str(error)
+
+    def __call__(self, batch: Mapping[str, npt.NDArray[Any]]) -> dict[str, Sequence[Any]]:
+        """Do the shards of a batch; what came of each: how many images, how many failed, and what stops the run."""
+        shards = batch["shard"].tolist()
+        told = [(0, 0, self._problem) if self._problem else self._told(shard) for shard in shards]
+        images, failed, problems = zip(*told, strict=True)
+        return {"shard": shards, "images": list(images), "failed": list(failed), "problem": list(problems)}
+
+    def _told(self, shard: int) -> tuple[int, int, str]:
+        try:
+            rows = list(self.rows(items_in(self._store, shard)))
+            self._store.write_table(shard_name(shard), table_of(rows))
+        except GensegError as error:  # nothing of an image: the folder cannot be read or written
+            return 0, 0, str(error)
+        return len(rows), sum(row.status == FAILED for row in rows), ""
+
+    def rows(self, items: Sequence[Item]) -> Iterator[Row]:
+        """The rows of images, failed ones among them, in order; the next few are fetched while the model works."""
+        with ThreadPoolExecutor(max_workers=AHEAD, thread_name_prefix="genseg-read") as reader:
+            waiting: deque[Future[bytes]] = deque()
+            ahead = iter(items)
+            for item in items:
+                while len(waiting) < AHEAD and (coming := next(ahead, None)) is not None:
+                    waiting.append(reader.submit(coming[1].read))
+                yield self._row(*item, waiting.popleft())
+
+    def _row(self, key: str, source: Source, content: Future[bytes]) -> Row:
+        job = self._job
+        make = partial(Row, key, source, recipe_hash=job.recipe_hash)
+        try:
+            image = content.result()
+            found = self._segmenter(image)
+        except (GensegError, MemoryError, RuntimeError) as error:
+            return make(status=FAILED, error=sentence_of(error))
+        return Row.of(
+            found,
+            key,
+            source,
+            job.recipe_hash,
+            image=image if job.keep_images else None,
+            pixel_confidence=job.pixel_confidence,
+        )
+
+
+def resolved(
+    job: Job, asked: RecipeLike | None, options: Sequence[str], overrides: Mapping[str, Any]
+) -> tuple[dict[str, Any], str]:
+    """All keys of the recipe that a worker would run, and what is wrong if it could not.
+
+    Only a loaded backend knows its own preset and calibration; it is loaded where workers are.
+    """
+    try:
+        return asdict(segmenter_of(job, asked, options, overrides).recipe), ""
+    except GensegError as error:
+        return {}, str(error)
+
+
+def segmenter_of(
+    job: Job, asked: RecipeLike | None = None, options: Sequence[str] = (), overrides: Mapping[str, Any] | None = None
+) -> Segmenter:
+    """The segmenter of a job: with its recipe, or with the one that is asked for where it has none yet.
+
+    Raises:
+        GensegError: If its backend or recipe cannot be used.
+    """
+    torch.set_num_threads(job.threads)
+    backend = load_backend(job.backend, model=job.model, device=job.device, dtype=job.dtype, **job.load)
+    if job.recipe:
+        recipe = Recipe(**job.recipe)
+    else:
+        recipe = load_recipe(asked or backend.preset, calibration=backend.recipe, options=options, **overrides or {})
+    return Segmenter(backend, recipe, seed=job.seed)
+
+
+def shards_left(store: Store, shards: int) -> Iterator[int]:
+    """The shards of a plan that have no file yet."""
+    there = np.zeros(shards, dtype=bool)
+    for name in store.names("shards/*.parquet"):
+        there[int(name.rpartition("-")[2].removesuffix(".parquet"))] = True
+    return iter(np.flatnonzero(~there).tolist())

@@ -1,0 +1,188 @@
+"""What all formats have in common: names, images, thresholds, and that an export is there wholly or not at all."""
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from exported import KEYS, SIZE, made
+from PIL import Image
+from typer.testing import CliRunner
+
+import genseg
+from genseg import GensegError
+from genseg.cli import app
+from genseg.exports.formats import EXPORTS
+from genseg.exports.names import Names
+from genseg.exports.writing import Arrays
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return made(tmp_path_factory.mktemp("made"))
+
+
+def instances(folder: Path) -> dict:
+    return json.loads((folder / "annotations/instances.json").read_text())
+
+
+def test_every_format_writes_every_image_that_is_done(run, tmp_path):
+    for name in EXPORTS:
+        told = []
+        count = genseg.export_run(
+            run, name, tmp_path / name, classes="streets", progress=lambda *at, told=told: told.append(at)
+        )
+        assert count == 5
+        assert told == [(number, 6) for number in range(1, 6)]
+        assert not list(tmp_path.glob(".*"))
+
+
+def test_names_are_safe_unique_and_keep_folders():
+    names = Names("folders")
+    keys = ["a/b.jpg", "a/b.png", "A/B.jpg", "a/b-2", "../../etc/passwd", "/abs.olute/x.tif", "s3://bucket/ü (1).png"]
+    keys += ["C:\\x\\..\\y.bmp", "", "..", "照片", ".hidden", "a" * 300, "a/b.jpg", "a.png/c"]
+    found = [names.of(key) for key in keys]
+    assert found[:7] == ["a/b", "a/b-2", "A/B-3", "a/b-2-2", "etc/passwd", "abs_olute/x", "s3_/bucket/u_1_"]
+    assert found[7:] == ["C_/x/y", "image", "image-2", "_", "hidden", "a" * 100, "a/b-4", "a_png/c"]
+    assert len({name.lower() for name in found}) == len(keys)
+
+
+def test_names_of_flat_layouts_have_their_folders_in_them():
+    flat, city = Names("flat"), Names("city")
+    assert [flat.of(key) for key in ("a/b_c.jpg", "a_b/c.png", "x")] == ["a_b_c", "a_b_c-2", "x"]
+    assert [city.of(key) for key in ("a_b/c/d_e.jpg", "a-b/c/d-e.jpg", "x_y")] == [
+        "a-b-c/d-e",
+        "a-b-c/d-e-2",
+        "genseg/x-y",
+    ]
+
+
+def test_keys_stand_beside_formats_that_have_no_place_for_them(run, tmp_path):
+    for name, (_, _, has_keys) in EXPORTS.items():
+        genseg.export_run(run, name, tmp_path / name, classes="streets", images="none")
+        assert (tmp_path / name / "keys.csv").exists() != has_keys
+    with (tmp_path / "voc/keys.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["key"] for row in rows] == list(KEYS)
+    assert [row["name"] for row in rows] == ["street_a_photo", "street_b", "street_B-2", "c", "inside"]
+
+
+def test_images_are_linked_where_they_can_be_taken_as_they_lie(run, tmp_path):
+    genseg.export_run(run, "coco-instances", tmp_path / "out")
+    names = [image["file_name"] for image in instances(tmp_path / "out")["images"]]
+    assert names == ["street/a_photo.jpg", "street/b.png", "street/B-2.png", "c.png", "inside.webp"]
+    paths = [tmp_path / "out/images" / name for name in names]
+    assert [path.is_symlink() for path in paths] == [True, True, False, False, False]
+    for row, path in zip(run.rows(), paths, strict=True):
+        with Image.open(path) as image:
+            assert image.size == SIZE
+            assert np.array_equal(np.asarray(image.convert("RGB")), np.asarray(row.picture()))
+
+
+def test_images_are_copied_or_left_out(run, tmp_path):
+    genseg.export_run(run, "coco-instances", tmp_path / "copy", images="copy")
+    genseg.export_run(run, "coco-instances", tmp_path / "none", images="none")
+    copy = tmp_path / "copy/images/street/a_photo.jpg"
+    source = next(run.rows()).source.uri
+    assert not copy.is_symlink()
+    assert copy.read_bytes() == Path(source).read_bytes()
+    assert not (tmp_path / "none/images").exists()
+    assert instances(tmp_path / "none")["images"][0]["file_name"] == source
+
+
+def test_an_export_that_fails_leaves_nothing(tmp_path):
+    moved = made(tmp_path)
+    (tmp_path / "images/c.tar").unlink()
+    for name in EXPORTS:
+        with pytest.raises(GensegError, match=r"c\.tar does not exist"):
+            genseg.export_run(moved, name, tmp_path / "out", classes="streets")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "run"]
+    Image.new("RGB", (40, 40)).save(tmp_path / "images/a.jpg")
+    with pytest.raises(GensegError, match="another size"):
+        genseg.export_run(moved, "coco-instances", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_there_is_left_alone(run, tmp_path):
+    (tmp_path / "out").mkdir()
+    genseg.export_run(run, "voc", tmp_path / "out", limit=1)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(GensegError, match="is there already"):
+        genseg.export_run(run, "voc", tmp_path / "out")
+    with pytest.raises(GensegError, match="is there already"):
+        genseg.export_run(run, "voc", tmp_path / "out/keys.csv")
+    assert sorted(tmp_path.rglob("*")) == before
+    with pytest.raises(GensegError, match="cannot write"):
+        genseg.export_run(run, "voc", tmp_path / "out/keys.csv/below")
+    umask = os.umask(0)
+    os.umask(umask)
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o777 & ~umask
+
+
+def test_what_is_not_there_is_a_sentence(run, tmp_path):
+    for options, said in [
+        ({"format": "coco"}, "unknown format 'coco': .*available: cityscapes, coco-instances, "),
+        ({"classes": "street"}, "did you mean streets"),
+        ({"images": "move"}, "available: copy, link, none"),
+        ({"min_confidence": 7}, r"must lie in \[0, 1\]"),
+        ({"format": "cityscapes"}, "name a set of classes"),
+    ]:
+        with pytest.raises(GensegError, match=said):
+            genseg.export_run(run, **({"format": "voc", "out": tmp_path / "out"} | options))
+        assert not list(tmp_path.iterdir())
+
+
+def test_thresholds_ignore_pixels_and_small_segments(run, tmp_path):
+    counts = []
+    for least in (0.0, 0.5, 0.9):
+        genseg.export_run(run, "coco-instances", tmp_path / str(least), min_confidence=least)
+        entries = instances(tmp_path / str(least))["annotations"]
+        for image, row in enumerate(run.rows(), start=1):
+            sure = (row.confidence >= least).sum()
+            assert sum(entry["area"] for entry in entries if entry["image_id"] == image) == sure
+        assert all(entry["score"] >= least for entry in entries)
+        counts.append(len(entries))
+    assert counts[0] > counts[2] > 0
+    genseg.export_run(run, "coco-instances", tmp_path / "large", min_area=1000, min_confidence=0.5)
+    large = [entry["area"] for entry in instances(tmp_path / "large")["annotations"]]
+    assert large == [entry["area"] for entry in instances(tmp_path / "0.5")["annotations"] if entry["area"] >= 1000]
+
+
+def test_arrays_of_json_are_joined_at_the_end(tmp_path):
+    path = tmp_path / "a.json"
+    with Arrays(path, {"info": 1}, "few", "none") as arrays:
+        arrays.add("few", {"a": "ü"})
+        arrays.add("few", {"b": 2})
+        assert not path.exists()
+    assert json.loads(path.read_text()) == {"info": 1, "few": [{"a": "ü"}, {"b": 2}], "none": []}
+    with pytest.raises(KeyboardInterrupt), Arrays(tmp_path / "b.json", {"info": 1}, "few"):
+        raise KeyboardInterrupt
+    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_the_command_exports(run, tmp_path):
+    out = tmp_path / "out"
+    options = [
+        "--classes",
+        "streets",
+        "--min-confidence",
+        "0.5",
+        "--min-area",
+        "50",
+        "--images",
+        "none",
+        "--limit",
+        "2",
+    ]
+    arguments = ["export", str(run.store.url), "coco-instances", "--out", str(out), *options]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert (result.exit_code, result.stdout) == (0, f"2 images in {out}\n")
+    found = instances(out)
+    assert len(found["images"]) == 2
+    assert [category["name"] for category in found["categories"]] == ["road", "sky", "car"]
+    assert min(entry["area"] for entry in found["annotations"]) >= 50
+    again = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert again.exit_code == 2
+    assert again.stderr == f"genseg: {out} is there already; remove it or name another folder\n"

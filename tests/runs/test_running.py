@@ -1,0 +1,177 @@
+"""Runs on a local Ray cluster of two workers: every image once, whatever is killed."""
+
+import json
+import signal
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import genseg
+from genseg import GensegError, Run
+from genseg.cli import app
+from genseg.runs.report import Summary
+from genseg.runs.rows import FAILED, Row
+from genseg.runs.running import digest, follow, run_dataset
+from genseg.runs.worker import Job, Worker
+
+FAST = {"n_clusters": 4, "draws": 1, "size": 64, "n_init": 1}
+KEYS = [f"{key}={value}" for key, value in FAST.items()]
+
+
+def told(row: Row) -> tuple:
+    """All of a row but what it cost."""
+    masks = [(mask.label, mask.rle, mask.embedding.tobytes()) for mask in row.masks]
+    return row.key, row.source, row.status, row.error, row.labels_png, row.confidence_png, row.recipe_hash, masks
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory, photo):
+    root = tmp_path_factory.mktemp("photos")
+    for k in range(10):
+        photo.crop((8 * k, 4 * k, 8 * k + 64, 4 * k + 48)).save(root / f"{k}.png")
+    (root / "5.png").write_bytes(b"no image")
+    return root
+
+
+@pytest.fixture(scope="module")
+def ray():
+    import ray
+
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=80 * 2**20)
+    yield ray
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def alone(photos) -> dict[str, tuple]:
+    """The rows that a worker makes in this process, without Ray."""
+    from genseg.runs.planning import items_of
+
+    segmenter = genseg.Segmenter("tiny", "fast", **FAST)
+    job = Job("", "tiny", {}, 0, "", threads=1)
+    return {row.key: told(row) for row in Worker(job, segmenter).rows(list(items_of(str(photos))))}
+
+
+@pytest.mark.usefixtures("ray")
+def test_a_worker_that_is_killed_loses_and_repeats_nothing(photos, alone, tmp_path):
+    killed = []
+
+    def kill(stage: str, done: int, _total: int) -> None:
+        if stage == "images" and done and not killed:
+            workers = [p for p in psutil.process_iter() if "MapWorker" in " ".join(p.cmdline())]
+            killed.extend(workers)
+            workers[0].send_signal(signal.SIGKILL)
+
+    run = run_dataset(photos, tmp_path / "run", recipe="fast", shard_size=2, progress=kill, **FAST)
+    assert killed
+    assert [row.key for row in run.rows(failed=True)] == sorted(alone)
+    for row in run.rows(failed=True):
+        assert told(row)[:6] == alone[row.key][:6]
+    assert run.settings["images"] == 10
+    assert run.settings["recipe"]["n_clusters"] == 4
+
+    # A second run of the same folder is refused; with --resume it makes what is missing, by the command line.
+    whole = {row.key: told(row) for row in run.rows(failed=True)}
+    with pytest.raises(GensegError, match="holds a run"):
+        run_dataset(photos, tmp_path / "run", recipe="fast", **FAST)
+    for shard in run.shards[1:3]:
+        (tmp_path / "run" / shard).unlink()
+    command = ["run", str(photos), *KEYS, "-o", str(tmp_path / "run"), "-r", "fast", "--resume", "--json"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 1, "an image failed"
+    assert "5.png" in result.stderr
+    figures = json.loads(result.stdout)
+    assert (figures["images"], figures["failed"]) == (10, 1)
+    assert {row.key: told(row) for row in run.rows(failed=True)} == whole
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "9 of 10" in page
+    assert "5.png" in page
+    assert page.count("<img") == 9
+
+    # What labels depend on cannot change on the way.
+    with pytest.raises(GensegError, match="another recipe and seed"):
+        run_dataset(photos, tmp_path / "run", recipe="fast", seed=1, resume=True, **FAST | {"draws": 2})
+
+
+@pytest.mark.usefixtures("ray")
+def test_weights_that_are_missing_are_told_by_the_driver(photos, tmp_path):
+    with pytest.raises(GensegError, match="nowhere"):
+        run_dataset(photos, tmp_path / "run", "sd15", model=str(tmp_path / "nowhere"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_many_failures_stop_a_run():
+    shards = [{"images": 4, "failed": 1, "problem": ""}] * 3
+    seen = []
+    with pytest.raises(GensegError, match="2 images failed, more than the 1 allowed"):
+        follow(iter(shards), {"images": 20, "shard_size": 4}, 5, 1, lambda *what: seen.append(what))
+    assert seen == [("images", 0, 20), ("images", 4, 20), ("images", 8, 20)]
+    follow(iter(shards), {"images": 20, "shard_size": 4}, 3, 3, lambda *what: seen.append(what))
+    assert seen[3:] == [("images", done, 20) for done in (8, 12, 16, 20)], "two shards were there before"
+
+
+def test_shards_are_not_written_among_the_input(photos):
+    with pytest.raises(GensegError, match="choose a folder outside"):
+        run_dataset(photos, photos / "run")
+
+
+def test_the_hash_leaves_out_what_labels_do_not_depend_on():
+    settings = {"weights": {}, "dtype": None, "seed": 0, "recipe": {"t_m": 281, "batch_size": None}}
+    assert digest(settings) == digest(settings | {"recipe": {"t_m": 281, "batch_size": 3}})
+    assert digest(settings) != digest(settings | {"recipe": {"t_m": 282, "batch_size": None}})
+    assert digest(settings) != digest(settings | {"seed": 1})
+
+
+def test_images_and_confidence_are_kept_if_asked_for(photos):
+    from genseg.runs.planning import items_of
+
+    segmenter = genseg.Segmenter("tiny", "fast", **FAST)
+    job = Job("", "tiny", {}, 0, "", keep_images=True, pixel_confidence=False)
+    items = list(items_of(str(photos)))[4:6]
+    row, failed = Worker(job, segmenter).rows(items)
+    assert row.image == (photos / "4.png").read_bytes()
+    assert row.confidence_png is None
+    assert np.array_equal(np.asarray(row.picture()), np.asarray(Image.open(photos / "4.png")))
+    assert (failed.status, failed.masks) == (FAILED, ())
+
+
+def test_a_dry_run_counts_and_measures(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["run", str(photos), *KEYS, "-r", "fast", "--dry-run", "--json", "--workers", "2"])
+    assert result.exit_code == 0, result.output
+    figures = json.loads(result.stdout)
+    assert (figures["images"], figures["sample"], figures["workers"]) == (10, 4, 2)
+    assert figures["evaluations"] == pytest.approx(10 * 10, abs=10), "2 · (1 + 4) a photo, and a draw"
+    assert figures["bytes"] > 10_000
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["-b", "tinny"], "tiny"),
+        (["-r", "fats"], "fast"),
+        (["drwas=3"], "draws"),
+    ],
+)
+def test_mistakes_are_told_before_ray_starts(photos, tmp_path, arguments, problem):
+    result = CliRunner().invoke(app, ["run", str(photos), "-o", str(tmp_path / "run"), *arguments])
+    assert result.exit_code == 2
+    assert problem in result.stderr
+
+
+def test_a_summary_counts_what_is_there(tmp_path):
+    from genseg.runs.rows import table_of
+    from genseg.runs.run import MANIFEST
+    from genseg.runs.sources import Source
+    from genseg.runs.store import Store
+
+    store = Store(str(tmp_path))
+    store.write_json(MANIFEST, {"images": 300})
+    store.write_table("shards/shard-0000000.parquet", table_of(
+        [Row(str(k), Source("x"), FAILED, "no image") for k in range(150)]))  # fmt: skip
+    summary = Summary.of(Run(str(tmp_path)))
+    assert (summary.images, summary.failed, len(summary.failures)) == (150, 150, 100)
