@@ -84,29 +84,45 @@ def tiny_recipe() -> Any:
 def kill(args: argparse.Namespace, scratch: Path) -> None:
     """Kill, go on, compare row for row."""
     photos, moments, kills, runs = linked(args, scratch), random.Random(0), 0, 0
-    start = time.perf_counter()
-    subprocess.run(command(photos, scratch / "whole", args), check=True, stdout=subprocess.DEVNULL)
-    seconds, whole = time.perf_counter() - start, contents(scratch / "whole")
+    starting, working = told(command(photos, scratch / "whole", args))
+    whole = contents(scratch / "whole")
     while kills < args.kills:
-        out, here = scratch / f"killed{runs}", 0
-        while True:
-            process = subprocess.Popen(command(photos, out, args), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            while kills < args.kills:
-                try:
-                    process.wait(moments.uniform(0, seconds))
-                    break
-                except subprocess.TimeoutExpired:
-                    victims = [p for p in psutil.Process(process.pid).children(recursive=True) if is_worker(p)]
+        out, here, ended = scratch / f"killed{runs}", 0, False
+        while not ended:
+            process = subprocess.Popen(command(photos, out, args), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            assert process.stdout is not None
+            if early := moments.random() < 0.25:  # a quarter while Ray and the workers start
+                begun = moments.uniform(0, starting)
+            else:
+                process.stdout.readline()
+                begun = moments.uniform(0, working)
+            if kills < args.kills:
+                time.sleep(begun)
+                children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+                victims = [] if early else [child for child in children if is_worker(child)]
+                if process.poll() is None:
                     victim = moments.choice(victims) if victims and kills % 2 else psutil.Process(process.pid)
                     victim.kill()
                     kills, here = kills + 1, here + 1
-            if process.wait() == 0:
-                break
+            process.communicate()
+            ended = process.returncode == 0
         same, runs = contents(out) == whole, runs + 1
         print(f"killed {here} times ({kills} in all): {'the same' if same else 'DIFFERENT'}", flush=True)
         if not same:
             raise SystemExit(1)
-    print(f"{runs} runs of {args.limit} images equal the whole one, after {kills} kills; {seconds:.1f} s a run")
+    print(f"{runs} runs of {args.limit} images equal the whole one, after {kills} kills")
+
+
+def told(line: Sequence[str]) -> tuple[float, float]:
+    """Seconds of a whole run: until it tells of its images, and from then on."""
+    start = time.perf_counter()
+    process = subprocess.Popen(line, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    begun = time.perf_counter()
+    process.communicate()
+    assert process.returncode == 0
+    return begun - start, time.perf_counter() - begun
 
 
 def memory(args: argparse.Namespace, scratch: Path) -> None:
@@ -147,9 +163,9 @@ def workers(args: argparse.Namespace, scratch: Path) -> None:
     for number in (1, 2):
         line = [*command(photos, scratch / f"run{number}", args), "--workers", str(number)]
         process = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
-        told = [(time.perf_counter(), line) for line in process.stdout or () if line.startswith("images: ")]
+        lines = [(time.perf_counter(), line) for line in process.stdout or () if line.startswith("images: ")]
         # From the first shards to the last ones: loading is left out.
-        counts = [(at, int(line.split()[1].split("/")[0])) for at, line in told]
+        counts = [(at, int(line.split()[1].split("/")[0])) for at, line in lines]
         (begun, first), (ended, last) = counts[number], counts[-1]
         pace = (last - first) / (ended - begun)
         alone = alone or pace

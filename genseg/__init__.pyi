@@ -20,11 +20,17 @@ from .recipe import Recipe as Recipe
 from .recipe import load_recipe as load_recipe
 from .registry import list_backends as list_backends
 from .registry import load_backend as load_backend
+from .runs.concepts import Concepts as Concepts
+from .runs.concepts import find_concepts as find_concepts
+from .runs.naming import name_run as name_run
+from .runs.naming import name_run_from_examples as name_run_from_examples
 from .runs.run import Run as Run
 from .runs.running import run_dataset as run_dataset
+from .runs.synth import synth as synth
 from .segmentation import Cost as Cost
 from .segmentation import Segmentation as Segmentation
 from .segmenter import Segmenter as Segmenter
 from .segmenter import segment as segment
+from .students.distill import distill as distill
 
 __version__: str

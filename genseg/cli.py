@@ -19,13 +19,17 @@ from genseg._cli_app import app as serve
 from genseg._cli_calibrate import calibrate
 from genseg._cli_compare import compare
 from genseg._cli_complete import recipes as recipe_names
+from genseg._cli_concepts import concepts
+from genseg._cli_distill import distill
 from genseg._cli_evaluate import datasets, evaluate
 from genseg._cli_export import export
 from genseg._cli_generate import generate
+from genseg._cli_name import name as name_masks
 from genseg._cli_reproduce import reproduce
 from genseg._cli_run import run
 from genseg._cli_segment import segment
 from genseg._cli_start import EXIT_CODES, in_one_sentence
+from genseg._cli_synth import synth
 
 app = typer.Typer(
     help="Segment images with what generative models already know: no training, no labels, no prompt.",
@@ -71,11 +75,15 @@ app.command(no_args_is_help=True)(in_one_sentence()(evaluate))
 app.command(no_args_is_help=True)(in_one_sentence()(ablate))
 app.command(no_args_is_help=True)(in_one_sentence()(reproduce))
 app.command(no_args_is_help=True)(in_one_sentence()(run))
+app.command(no_args_is_help=True)(in_one_sentence()(synth))
+app.command(no_args_is_help=True)(in_one_sentence()(distill))
 app.command()(in_one_sentence()(datasets))
 app.command()(generate)
 app.command(no_args_is_help=True)(in_one_sentence()(calibrate))
 app.command(no_args_is_help=True)(in_one_sentence()(export))
 app.command("app")(serve)
+app.command(no_args_is_help=True)(in_one_sentence()(concepts))
+app.command("name", no_args_is_help=True)(in_one_sentence()(name_masks))
 
 
 app.add_typer(_cli_backends.app, name="backends")

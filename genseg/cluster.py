@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +41,7 @@ def cluster(features: Tensor, recipe: Recipe) -> tuple[npt.NDArray[np.int32], np
             f"n_clusters={n_clusters} exceeds the {height}x{width} = {len(points)} positions of the feature map; "
             "choose a smaller n_clusters"
         )
-    fitted = _kmeans(points, n_clusters, recipe.n_init, recipe.kmeans_seed)
+    fitted = kmeans(points, n_clusters, recipe.n_init, recipe.kmeans_seed)
     centres = fitted.cluster_centers_[:, :channels]
     return fitted.labels_.reshape(height, width).astype(np.int32), centres.astype(np.float32)
 
@@ -73,20 +74,26 @@ def masks_of(grid_labels: npt.NDArray[np.int32], n_clusters: int) -> Tensor:
 
 
 def elbow(points: npt.NDArray[np.float32], recipe: Recipe) -> int:
-    """Choose K where the k-means inertia bends most.
+    """Choose K of `AUTO_RANGE` where the k-means inertia bends most."""
+    candidates = [k for k in AUTO_RANGE if k <= len(points)]
+    n_init = min(recipe.n_init, 3)
+    return knee(candidates, [kmeans(points, k, n_init, recipe.kmeans_seed).inertia_ for k in candidates])
+
+
+def knee(candidates: Sequence[int], inertias: Sequence[float]) -> int:
+    """The K where the inertia bends most.
 
     The criterion is that of "kneedle" (Satopää et al., 2011) on log inertia against log K: the K whose point lies
-    farthest below the chord between the ends of `AUTO_RANGE`.
+    farthest below the chord between the first and the last.
     """
-    candidates = np.array([k for k in AUTO_RANGE if k <= len(points)])
-    inertias = [_kmeans(points, int(k), min(recipe.n_init, 3), recipe.kmeans_seed).inertia_ for k in candidates]
     x = np.log(candidates)
     y = np.log(np.maximum(inertias, np.finfo(np.float32).tiny))
     chord = y[0] + (y[-1] - y[0]) * (x - x[0]) / (x[-1] - x[0])
-    return int(candidates[np.argmax(chord - y)])
+    return candidates[int(np.argmax(chord - y))]
 
 
-def _kmeans(points: npt.NDArray[np.float32], n_clusters: int, n_init: int, seed: int) -> KMeans:
+def kmeans(points: npt.NDArray[np.float32], n_clusters: int, n_init: int, seed: int) -> KMeans:
+    """Lloyd's k-means from k-means++, the best of ``n_init`` starts, fitted to points [N, D]."""
     with warnings.catch_warnings():  # fewer distinct features than clusters is a uniform image, not a mistake
         warnings.simplefilter("ignore", ConvergenceWarning)
         return KMeans(n_clusters, init="k-means++", n_init=n_init, random_state=seed, algorithm="lloyd").fit(points)

@@ -80,6 +80,11 @@ def classes_of(classes: str | Sequence[str]) -> tuple[str, ...]:
     return names
 
 
+def called_by(names: Sequence[str]) -> tuple[str, ...]:
+    """What classes are called: of synonyms such as ``"car|automobile"``, the first."""
+    return tuple(name.split("|")[0].strip() for name in names)
+
+
 def class_embeddings(
     classes: Sequence[str], embedder: Embedder, templates: Sequence[str] | None = None
 ) -> npt.NDArray[np.float32]:
@@ -156,8 +161,7 @@ def name_masks(
     masks = mask_embeddings(labels, embedder.pixels(to_tensor(image, size)))
     scores = masks / np.maximum(np.linalg.norm(masks, axis=1, keepdims=True), 1e-12) @ texts.T
     present = np.isin(np.arange(len(masks)), labels)
-    called = [name.split("|")[0].strip() for name in names]
-    best = scores.argmax(axis=1)
+    called, best = called_by(names), scores.argmax(axis=1)
     return Names(tuple(called[k] if here else "" for k, here in zip(best, present, strict=True)), scores)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 FIRST, LAST = "encode", "labels"  # the stages that an image begins and ends with
 UNITS = {"features": "draws", "modulate": "masks", "decode": "masks"}
+UNITS |= dict.fromkeys(("sample", "centres", "examples", "classes"), "images")  # of a run
 TRUST = 0.1  # what the image before says of the speed weighs as much as this part of the stage measured now
 
 

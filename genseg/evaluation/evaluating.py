@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
-
 import genseg
 from genseg.batches import sentence_of
 from genseg.errors import GensegError, NothingLeftError, unknown
@@ -66,14 +64,10 @@ class Plan:
             method_named(method)
         if self.seed < 0:
             raise GensegError(f"seed must be at least 0, not {self.seed}")
-        if self.limit is not None and self.limit < 1:
-            raise GensegError(f"limit must be at least 1, not {self.limit}")
+        keys = self.dataset.spaced(self.limit)
         check_protocols(self.protocols, has_classes=self.dataset.n_classes is not None, named=self.named)
         if self.refine is not None and self.refine not in REFINEMENTS:
             raise unknown("refinement", self.refine, REFINEMENTS)
-        keys = list(self.dataset.keys)
-        if self.limit is not None and self.limit < len(keys):
-            keys = [keys[i] for i in np.linspace(0, len(keys) - 1, self.limit).round().astype(int)]
         self.keys = keys
 
     def settings(self, recipe: Recipe, model: Mapping[str, Any]) -> dict[str, Any]:

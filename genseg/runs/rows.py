@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -187,7 +188,10 @@ def table_of(rows: Iterable[Row]) -> pa.Table:
 
 def rows_of(batch: pa.RecordBatch) -> Iterator[Row]:
     """The rows of a part of such a table; columns that were not read leave their defaults."""
-    return (_row(record) for record in batch.to_pylist())
+    if "masks" not in batch.schema.names:
+        return (_row(record) for record in batch.to_pylist())
+    records = batch.drop_columns(["masks"]).to_pylist()
+    return (_row(record, found) for record, found in zip(records, _masks(batch.column("masks")), strict=True))
 
 
 def rle_of(mask: npt.NDArray[np.bool_]) -> str:
@@ -227,21 +231,33 @@ def _record(row: Row) -> dict[str, Any]:
     }
 
 
-_NO_MASK: dict[str, Any] = {"label": 0, "area": 0, "confidence": 0.0, "rle": ""}
+_NO_MASK: dict[str, Any] = {"label": 0, "area": 0, "confidence": 0.0, "rle": "", "embedding": np.empty(0, np.float32)}
 """A mask's facts where only some of their columns are read."""
 
 
-def _row(record: Mapping[str, Any]) -> Row:
+def _masks(column: pa.ListArray) -> Iterator[tuple[Mask, ...]]:
+    """The masks of each row; embeddings do not become Python numbers on the way, of which there would be too many."""
+    flat = column.flatten()
+    facts = {each.name: flat.field(each.name) for each in flat.type}
+    values = [_vectors(each) if name == "embedding" else each.to_pylist() for name, each in facts.items()]
+    masks = (Mask(**_NO_MASK | dict(zip(facts, mask, strict=True))) for mask in zip(*values, strict=True))
+    return (tuple(islice(masks, length or 0)) for length in column.value_lengths().to_pylist())
+
+
+def _vectors(column: pa.ListArray) -> list[npt.NDArray[np.float32]]:
+    values = column.flatten().to_numpy(zero_copy_only=False)
+    ends = np.cumsum(column.value_lengths().to_numpy(zero_copy_only=False))
+    return [vector.copy() for vector in np.split(values, ends[:-1])] if len(ends) else []
+
+
+def _row(record: Mapping[str, Any], masks: tuple[Mask, ...] = ()) -> Row:
     return Row(
         key=record.get("key", ""),
         source=Source(record.get("uri", ""), record.get("offset"), record.get("length")),
         status=record.get("status", DONE),
         error=record.get("error") or "",
         size=(record.get("height") or 0, record.get("width") or 0),
-        masks=tuple(
-            Mask(**_NO_MASK | mask | {"embedding": np.array(mask.get("embedding", ()), dtype=np.float32)})
-            for mask in record.get("masks") or ()
-        ),
+        masks=masks,
         cost=Cost(
             record.get("evaluations") or 0,
             record.get("decodes") or 0,

@@ -5,63 +5,23 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
-import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import genseg
-from family_parts import clip_tokenizer, seeded
+from family_parts import clip_tokenizer
 from genseg import GensegError
 from genseg.naming import name_masks
-
-MEAN, DEVIATION = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
-VISION = {
-    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "image_size": 32,
-    "patch_size": 8,
-}  # fmt: skip
-TEXT = {
-    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "max_position_embeddings": 12,
-}  # fmt: skip
-
-
-def lively(make):
-    """A module whose weights are so large that each part of it matters; norms' and biases' too."""
-    module = seeded(make)
-    generator = torch.Generator().manual_seed(1)
-    for parameter in module.parameters():
-        parameter.data.add_(0.2 * torch.randn(parameter.shape, generator=generator))
-    return module
-
-
-def word_tokenizer() -> transformers.PreTrainedTokenizerFast:
-    """Of words, as SigLIP's in what counts: texts end in </s>, which also pads."""
-    made = Tokenizer(models.WordLevel({"</s>": 0, "<unk>": 1, "a": 2, "cat": 3, "dog": 4}, unk_token="<unk>"))
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
-    made.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 0)])
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=made, pad_token="</s>", unk_token="<unk>")
-
-
-def write(folder, network, tokenizer):
-    network.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps({"image_mean": MEAN, "image_std": DEVIATION}))
-    return folder
+from text_aligned import DEVIATION, MEAN, clip_model, siglip_model, word_tokenizer, write
 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    config = transformers.CLIPConfig(
-        text_config=TEXT | {"vocab_size": 4, "bos_token_id": 2, "eos_token_id": 3}, vision_config=VISION,
-        projection_dim=16,
-    )  # fmt: skip
-    network = lively(lambda: transformers.CLIPModel(config))
+    network = clip_model()
     return network, write(tmp_path_factory.mktemp("clip"), network, clip_tokenizer())
 
 
 @pytest.fixture(scope="module")
 def siglip(tmp_path_factory):
-    config = transformers.SiglipConfig(text_config=TEXT | {"vocab_size": 5}, vision_config=VISION)
-    network = lively(lambda: transformers.SiglipModel(config))
+    network = siglip_model()
     return network, write(tmp_path_factory.mktemp("siglip"), network, word_tokenizer())
 
 

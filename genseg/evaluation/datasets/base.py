@@ -6,8 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from PIL import Image
 
+from genseg.errors import GensegError
 from genseg.evaluation.metrics import Labels
 
 
@@ -76,6 +78,18 @@ class Dataset(ABC):
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def spaced(self, limit: int | None) -> list[str]:
+        """At most ``limit`` of the keys, evenly spaced over the set; all for None.
+
+        Raises:
+            GensegError: For a limit below 1.
+        """
+        if limit is None or limit >= len(self.keys):
+            return list(self.keys)
+        if limit < 1:
+            raise GensegError(f"limit must be at least 1, not {limit}")
+        return [self.keys[i] for i in np.linspace(0, len(self.keys) - 1, limit).round().astype(int)]
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[key] for key in self.keys)

@@ -13,6 +13,9 @@ class Concept(Protocol):
 
     A pixel's embedding is its mask's; a class's concept is the mean over the set's pixels of that class. The truth
     makes the concepts, so this measures how well embeddings tell classes apart.
+
+    Attributes:
+        concepts: float64 [C, D], once the pass is closed; NaN for a class that the set does not have.
     """
 
     name = "concept"
@@ -24,7 +27,7 @@ class Concept(Protocol):
         super().__init__(n_classes, seed)
         self._sums: npt.NDArray[np.float64] | None = None
         self._pixels = np.zeros(n_classes, dtype=np.int64)
-        self._concepts: npt.NDArray[np.float64]
+        self.concepts: npt.NDArray[np.float64]
 
     def fit(self, view: View) -> None:
         """Add an image's pixels to its classes' means."""
@@ -38,8 +41,8 @@ class Concept(Protocol):
         """Divide the sums; a class that the set does not have is no choice."""
         assert self._sums is not None
         with np.errstate(invalid="ignore"):
-            self._concepts = self._sums / self._pixels[:, None]
+            self.concepts = self._sums / self._pixels[:, None]
 
     def classes(self, view: View) -> npt.NDArray[np.int64]:
         """The class of the nearest concept."""
-        return nearest(view.features, self._concepts)
+        return nearest(view.features, self.concepts)

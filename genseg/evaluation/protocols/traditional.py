@@ -9,9 +9,7 @@ from sklearn.cluster import KMeans
 
 from genseg.errors import GensegError
 from genseg.evaluation.protocols.base import Protocol, View, nearest
-
-MOST_VECTORS = 20_000  # that k-means sees
-MOST_BYTES = 32 * 2**20  # that they take
+from genseg.reservoir import Reservoir
 
 
 class Traditional(Protocol):
@@ -19,8 +17,7 @@ class Traditional(Protocol):
 
     The first pass clusters the embeddings of the set's masks, each counting once, into as many clusters as there are
     classes (k-means); the second counts the confusion of clusters and classes, whose one-to-one matching with most
-    pixels right (Hungarian) is that of the set. Above `MOST_VECTORS` masks, or `MOST_BYTES`, k-means sees a uniform
-    sample of them.
+    pixels right (Hungarian) is that of the set. Of more masks than a `Reservoir` holds, k-means sees a uniform sample.
     """
 
     name = "traditional"
@@ -65,28 +62,3 @@ class Traditional(Protocol):
         """The class that each segment's cluster is matched with."""
         assert self._centres is not None
         return self._class_of[nearest(view.features, self._centres)]
-
-
-class Reservoir:
-    """A uniform sample of a stream of vectors (Vitter's algorithm R), the same for the same order of the stream."""
-
-    def __init__(self, seed: int) -> None:
-        self._draws = np.random.default_rng(seed)
-        self._kept: npt.NDArray[np.float32] | None = None
-        self._seen = 0
-
-    def add(self, vectors: npt.NDArray[np.float32]) -> None:
-        """Take in vectors [N, D]."""
-        if self._kept is None:
-            width = vectors.shape[1]
-            self._kept = np.empty((min(MOST_VECTORS, MOST_BYTES // (4 * width)), width), dtype=np.float32)
-        place = np.arange(self._seen, self._seen + len(vectors))
-        late = place >= len(self._kept)
-        place[late] = self._draws.integers(0, place[late] + 1)  # any of those seen so far; the first ones are kept
-        kept = place < len(self._kept)
-        self._kept[place[kept]] = vectors[kept]
-        self._seen += len(vectors)
-
-    def vectors(self) -> npt.NDArray[np.float32]:
-        """The sample: float32 [N, D]."""
-        return np.empty((0, 0), dtype=np.float32) if self._kept is None else self._kept[: self._seen]

@@ -1,0 +1,190 @@
+"""Concepts: classes of a whole run, found by clustering the embeddings of its masks or given by a few examples.
+
+A mask takes the concept whose centre is nearest to its embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from sklearn.cluster import MiniBatchKMeans
+
+from genseg.clock import Progress
+from genseg.cluster import kmeans, knee
+from genseg.errors import GensegError
+from genseg.evaluation.protocols.base import nearest
+from genseg.reservoir import Reservoir
+from genseg.runs.classes import check_name, give_classes
+from genseg.runs.rows import DONE, Row
+from genseg.runs.run import Run
+from genseg.runs.vectors import Vectors, parts, rows_in_chunks
+
+AUTO_RANGE = range(2, 61)  # the numbers of concepts that k="auto" chooses from
+ELBOW_MASKS = 4  # a concept, at least: an inertia falls to 0 as each mask becomes a concept of its own
+CHUNK = 4096  # masks that each step of mini-batch k-means sees, whatever the sizes of shards
+PASSES = 3  # of mini-batch k-means over the run
+
+COLUMNS = ["key", *(f"masks.list.element.{name}" for name in ("label", "area", "embedding"))]
+
+
+@dataclass(frozen=True)
+class Concepts:
+    """Classes that are told apart by the nearest of their centres.
+
+    Attributes:
+        name: What the set of classes is called in a run.
+        names: Of the concepts 0..K-1.
+        centres: float32 (K, C), in the space of the masks' embeddings; NaN for a class that is no choice.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    centres: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Names of the classes that are no choice, as no example showed them."""
+        return tuple(self.names[k] for k in np.flatnonzero(np.isnan(self.centres).any(axis=1)))
+
+    def classes_of(self, row: Row) -> npt.NDArray[np.int32]:
+        """The nearest concept (Euclidean) of each mask of an image.
+
+        Args:
+            row: Of any run of the same backend and recipe, with its masks.
+
+        Returns:
+            int32, one for each label up to the largest; -1 for a label that no pixel has.
+
+        Raises:
+            GensegError: If the embeddings are of another length than the centres.
+        """
+        vectors = np.stack([mask.embedding for mask in row.masks])
+        if vectors.shape[1] != self.centres.shape[1]:
+            raise GensegError(
+                f"the concepts {self.name} have {self.centres.shape[1]} numbers and the embeddings of {row.key} "
+                f"{vectors.shape[1]}; take concepts of a run of the same backend and recipe"
+            )
+        classes = np.full(row.masks[-1].label + 1, -1, dtype=np.int32)
+        classes[[mask.label for mask in row.masks]] = nearest(vectors, self.centres)
+        return classes
+
+    def assign(self, run: Run, progress: Progress | None = None, **about: Any) -> None:
+        """Give every mask of a run its nearest concept, as the set of classes `name`, and keep the centres with it.
+
+        Args:
+            run: The one that the concepts come from, with images added to it or not, or another.
+            progress: Called with ``"classes"``, the images done and how many there are.
+            **about: Further facts for the record.
+
+        Raises:
+            GensegError: As `classes_of`, or if the run cannot be written to.
+        """
+        table = pa.table({"name": list(self.names), "centre": pa.array(list(self.centres), pa.list_(pa.float32()))})
+        run.store.write_table(_centres(self.name), table)
+        give_classes(run, self.name, self.names, self.classes_of, COLUMNS, progress, **about)
+
+    @classmethod
+    def load(cls, run: Run, name: str) -> Concepts:
+        """The concepts that a run's masks were given.
+
+        Raises:
+            GensegError: If there are no such classes, or they are names, which have no centres.
+        """
+        names = run.class_names(name)
+        if not run.store.names(_centres(name)):
+            raise GensegError(f"the classes {name} have no centres; name those of 'genseg concepts' or --examples")
+        centres = [row for batch in run.store.batches(_centres(name)) for row in batch.column("centre").to_pylist()]
+        return cls(name, names, np.array(centres, dtype=np.float32))
+
+
+def find_concepts(
+    run: Run | str | Path,
+    k: int | str = 27,
+    *,
+    name: str | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Concepts:
+    """Find the concepts of a run by k-means over the embeddings of all its masks, and give every mask its nearest.
+
+    It is the first step of the traditional protocol (section 4.2 of the paper): each mask counts once. Up to 20,000
+    masks, or 32 MiB of their embeddings, it is that protocol's own k-means. Above, k-means on a uniform sample of
+    that size gives the first centres, and mini-batch k-means (Sculley, 2010) improves them in three passes over all
+    masks. Memory does not grow with the run. The result depends on the seed and the order of the rows, not on how
+    they are parted into shards.
+
+    Args:
+        run: A run, or the folder or URL of one.
+        k: How many concepts; ``"auto"`` for the elbow of the k-means inertia on the sample, from 2 to 60
+            and at most a quarter of the masks.
+        name: What to call the set of classes; None for ``concepts-K``. One of the name is replaced.
+        seed: Fixes sample and k-means.
+        progress: Called with a stage, what is done of it and how much there is.
+
+    Returns:
+        The concepts, named ``concept 0``, ``concept 1``, ...; `ClassCounts.of(run, concepts.name)` counts them.
+
+    Raises:
+        GensegError: For fewer masks than concepts, or embeddings that are not finite.
+    """
+    run = run if isinstance(run, Run) else Run(str(run))
+    if name is not None:
+        check_name(name)
+    if k != "auto" and (not isinstance(k, int) or k < 1):
+        raise GensegError(f"k must be a number of concepts of at least 1, or 'auto', not {k}")
+    told = progress or (lambda *_: None)
+    total = run.counts()[DONE]
+    reservoir = Reservoir(seed)
+    for vectors in _told(run, "sample", total, 1, told):
+        reservoir.add(vectors)
+    sample = reservoir.vectors()
+    least = ELBOW_MASKS * (AUTO_RANGE[0] + 2) if k == "auto" else int(k)  # an elbow has numbers on either side
+    if len(sample) < least:
+        raise GensegError(f"the run has {len(sample)} masks, fewer than {least}; choose a smaller k or add images")
+    n_concepts = _elbow(sample, seed, told) if k == "auto" else int(k)
+    told("cluster", 0, 1)
+    centres = kmeans(sample, n_concepts, 1, seed).cluster_centers_
+    if not reservoir.is_whole:
+        means = MiniBatchKMeans(
+            n_concepts, init=centres, n_init=1, random_state=seed, batch_size=CHUNK, reassignment_ratio=0
+        )
+        for chunk in rows_in_chunks(_told(run, "centres", total, PASSES, told), CHUNK):
+            means.partial_fit(chunk)
+        centres = means.cluster_centers_
+    names = tuple(f"concept {number}" for number in range(n_concepts))
+    concepts = Concepts(name or f"concepts-{n_concepts}", names, centres.astype(np.float32))
+    concepts.assign(run, progress, kind="k-means", seed=seed)
+    return concepts
+
+
+def _told(run: Run, stage: str, n_images: int, passes: int, told: Progress) -> Iterator[Vectors]:
+    """The embeddings of a run, as often as there are passes."""
+    done = 0
+    for _ in range(passes):
+        for part in parts(run):
+            yield part.vectors
+            done += part.n_images
+            told(stage, done, passes * n_images)
+
+
+def _elbow(sample: Vectors, seed: int, told: Progress) -> int:
+    """The number of concepts at which the inertia of the sample bends most."""
+    candidates = [k for k in AUTO_RANGE if k * ELBOW_MASKS <= len(sample)]
+    inertias = []
+    for done, k in enumerate(candidates):
+        told("elbow", done, len(candidates))
+        inertias.append(kmeans(sample, k, 3, seed).inertia_)
+    return knee(candidates, inertias)
+
+
+def _centres(name: str) -> str:
+    return f"classes/{name}/centres.parquet"

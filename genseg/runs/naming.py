@@ -1,0 +1,149 @@
+"""Names for all masks of a run: by text, or by a few images with labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from genseg.clock import Progress
+from genseg.embedder import Embedder, load_embedder
+from genseg.errors import GensegError
+from genseg.evaluation.datasets import Dataset, Sample
+from genseg.evaluation.metrics import IGNORE, overlaps
+from genseg.evaluation.protocols import View
+from genseg.evaluation.protocols.concept import Concept
+from genseg.naming import called_by, class_embeddings, classes_of, named_classes
+from genseg.recipe import Recipe
+from genseg.registry import load_backend
+from genseg.runs.classes import check_name, give_classes
+from genseg.runs.concepts import Concepts
+from genseg.runs.rows import Row
+from genseg.runs.run import Run
+from genseg.segmenter import Segmenter
+
+
+@dataclass
+class Unnamed:
+    """The images whose masks have no names, as they cannot be read any more.
+
+    Attributes:
+        images: How many.
+        why: What is wrong with the first; empty if there is none.
+    """
+
+    images: int = 0
+    why: str = ""
+
+
+def name_run(
+    run: Run | str | Path,
+    classes: str | Sequence[str],
+    embedder: str | Embedder = "maskclip",
+    *,
+    name: str = "names",
+    progress: Progress | None = None,
+) -> Unnamed:
+    """Name every mask of a run by text, as `genseg.Segmentation.name` does (open vocabulary, section 4.4 of the paper).
+
+    Each image is read from where it lies. One that cannot be read gets class -1 and is counted.
+
+    Args:
+        run: A run, or the folder or URL of one.
+        classes: Names, or one text such as ``"sky,building,tree"``; synonyms as ``"car|automobile"``.
+        embedder: A name from `genseg.list_embedders`, or a loaded `Embedder`.
+        name: What to call the set of classes. One of the name is replaced.
+        progress: Called with ``"classes"``, the images done and how many there are.
+
+    Returns:
+        What was left without names; `ClassCounts.of(run, name)` counts the others.
+
+    Raises:
+        GensegError: For classes that cannot be used, an unknown embedder or missing weights.
+    """
+    run = run if isinstance(run, Run) else Run(str(run))
+    check_name(name)
+    asked = classes_of(classes)
+    model = load_embedder(embedder) if isinstance(embedder, str) else embedder
+    class_embeddings(asked, model)  # here, so that what they fail for is not told of an image
+    unnamed = Unnamed()
+
+    def named(row: Row) -> npt.NDArray[np.int64]:
+        try:
+            picture = row.picture()
+        except GensegError as error:
+            unnamed.images, unnamed.why = unnamed.images + 1, unnamed.why or str(error)
+            return np.full(row.labels.max() + 1, -1)
+        return named_classes(row.labels, picture, asked, model)
+
+    columns = ["key", "uri", "offset", "length", "image", "labels_png"]
+    give_classes(run, name, called_by(asked), named, columns, progress, kind="text", prompts=asked, embedder=model.name)
+    return unnamed
+
+
+def name_run_from_examples(
+    run: Run | str | Path,
+    examples: Dataset,
+    *,
+    name: str = "names",
+    limit: int | None = None,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> Concepts:
+    """Name every mask of a run by the class whose mean embedding over a few labelled images is nearest.
+
+    It is the concept embedding of the paper's modified protocol: the examples are segmented as the run was, with its
+    backend, recipe, seed and dtype, each pixel has its mask's embedding, and a class the mean over its pixels.
+
+    Args:
+        run: A run, or the folder or URL of one.
+        examples: Images with classes, such as ``load_dataset("folder", root)``.
+        name: What to call the set of classes. One of the name is replaced.
+        limit: At most so many of the examples, evenly spaced; None for all.
+        device: A torch device; None for CUDA where there is one, else the CPU.
+        progress: Called with ``"examples"`` or ``"classes"``, the images done and how many there are.
+
+    Returns:
+        The classes with their means. Those that the examples do not show are no choice: `Concepts.absent` names them.
+
+    Raises:
+        GensegError: If the examples have no classes or no labelled pixel, one cannot be read, or the backend cannot
+            be loaded.
+    """
+    run = run if isinstance(run, Run) else Run(str(run))
+    check_name(name)
+    if examples.n_classes is None:
+        raise GensegError(f"{examples.name} has regions without classes; give examples with one class a pixel")
+    keys = examples.spaced(limit)
+    told = progress or (lambda *_: None)
+    told("load", 0, 1)
+    segmenter, means = _segmenter_of(run, device), Concept(examples.n_classes)
+    for done, key in enumerate(keys):
+        told("examples", done, len(keys))
+        means.fit(_view(examples[key], segmenter, examples.n_classes))
+    means.close()
+    concepts = Concepts(name, tuple(examples.classes), means.concepts.astype(np.float32))
+    if len(concepts.absent) == len(concepts):
+        raise GensegError(f"no pixel of the {len(keys)} examples has a class; label some")
+    concepts.assign(run, progress, kind="examples", examples=examples.name, images=len(keys))
+    return concepts
+
+
+def _segmenter_of(run: Run, device: str | None) -> Segmenter:
+    """What segments images as the run did."""
+    settings = run.settings
+    backend = load_backend(
+        settings["backend"], model=settings["model"], device=device, dtype=settings["dtype"], **settings["load"]
+    )
+    return Segmenter(backend, Recipe(**settings["recipe"]), seed=settings["seed"])
+
+
+def _view(sample: Sample, segmenter: Segmenter, n_classes: int) -> View:
+    """An example's pixels by mask and class."""
+    found, (truth,) = segmenter(sample.image), sample.truths
+    measured = truth != IGNORE
+    table = overlaps(found.labels[measured], truth[measured], len(found.embeddings), n_classes)
+    return View(table, found.embeddings)

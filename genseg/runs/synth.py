@@ -1,0 +1,125 @@
+"""A data set that a model makes up: images with their masks, found without inversion, as a run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import genseg
+from genseg.clock import Progress
+from genseg.errors import GensegError
+from genseg.evaluation.models import weights_of
+from genseg.interface import Backend
+from genseg.recipe import RecipeLike, load_recipe
+from genseg.registry import info_of, load_backend
+from genseg.runs.rows import Row, png_of, table_of
+from genseg.runs.run import MANIFEST, Run
+from genseg.runs.running import NO_MATTER
+from genseg.runs.sources import Source
+from genseg.runs.store import Store
+from genseg.segmenter import Segmenter
+
+
+def synth(
+    out: str | Path,
+    n: int,
+    backend: str | Backend = "tiny",
+    recipe: RecipeLike | None = None,
+    *,
+    prompts: str | Sequence[str] = "",
+    seed: int = 0,
+    model: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    load: Mapping[str, Any] | None = None,
+    options: Sequence[str] = (),
+    shard_size: int = 64,
+    pixel_confidence: bool = True,
+    resume: bool = False,
+    progress: Progress | None = None,
+    **overrides: Any,
+) -> Run:
+    """Let a model make images, and segment them exactly, without inversion: `Segmenter.generate` for a whole data set.
+
+    Image i is made from seed + i and the prompt of that number, taking turns, and from nothing else. Its key is
+    ``seed-00000012``, and its row has it as a PNG. A shard is there wholly or not at all; what was killed goes on with
+    the shards that are missing.
+
+    Args:
+        out: A new folder, or an fsspec URL.
+        n: How many images.
+        backend: A name from `genseg.list_backends`, or a loaded `Backend`, that can generate.
+        recipe: As for `Segmenter`.
+        prompts: What images show: one text, or several that take turns; ``""`` for anything.
+        seed: Of the first image.
+        model: A local checkpoint or hub id in place of the backend's own.
+        device: A torch device; None for CUDA where there is one, else the CPU.
+        dtype: ``"float32"`` (the default), ``"float16"`` or ``"bfloat16"``.
+        load: What else the backend's factory takes.
+        options: Recipe keys as ``key=value``.
+        shard_size: Images to a shard: what is lost at most when it is killed.
+        pixel_confidence: Whether to keep confidence by pixel, and not only by mask.
+        resume: Go on with the run that ``out`` holds, of the same settings; there need not be one.
+        progress: Called as ``progress("images", done, n)``.
+        **overrides: Recipe keys.
+
+    Returns:
+        The run.
+
+    Raises:
+        GensegError: If the backend cannot generate, or not from a prompt, a setting cannot be used, or ``out`` holds
+            another run.
+    """
+    if n < 1 or shard_size < 1 or seed < 0:
+        raise GensegError("n and shard_size must be at least 1, and seed at least 0")
+    texts = [prompts] if isinstance(prompts, str) else list(prompts)
+    if not texts:
+        raise GensegError('no prompt given; give one a line, or "" for anything')
+    store, told = Store(str(out)), progress or (lambda *_: None)
+    manifest = store.read_json(MANIFEST)
+    if manifest is not None and not resume:
+        raise GensegError(f"{out} holds a run; go on with it by --resume (resume=True), or choose another folder")
+    told("load", 0, 1)
+    weights: dict[str, Any] = {}
+    if isinstance(backend, str):
+        weights = weights_of("backend", backend, info_of(backend).card, model, load or {})
+        backend = load_backend(backend, model=model, device=device, dtype=dtype, **(load or {}))
+    resolved = load_recipe(recipe or backend.preset, calibration=backend.recipe, options=options, **overrides)
+    settings: dict[str, Any] = {
+        "input": "synth",
+        "backend": backend.name,
+        "weights": weights,
+        "dtype": dtype,
+        "recipe": {key: value for key, value in asdict(resolved).items() if key not in NO_MATTER},
+        "seed": seed,
+        "prompts": texts,
+        "images": n,
+        "shard_size": shard_size,
+        "pixel_confidence": pixel_confidence,
+    }
+    about = json.dumps([genseg.__version__, settings], sort_keys=True)
+    recipe_hash = hashlib.sha256(about.encode()).hexdigest()
+    settings = json.loads(json.dumps(settings)) | {"recipe_hash": recipe_hash}
+    if manifest is None:
+        store.write_json(MANIFEST, settings | {"versions": {"genseg": genseg.__version__}})
+    elif other := [key for key in settings if settings[key] != manifest.get(key)]:
+        raise GensegError(f"{out} holds a run with another {' and '.join(other)}; choose another folder")
+    segmenter = Segmenter(backend, resolved)
+    there = set(store.names("shards/*.parquet"))
+    for first in range(0, n, shard_size):
+        name = f"shards/shard-{first // shard_size:07}.parquet"
+        last = min(first + shard_size, n)
+        if name not in there:
+            rows = []
+            for number in range(seed + first, seed + last):
+                found = segmenter.generate(texts[number % len(texts)], number)
+                key, image = f"seed-{number:08}", png_of(found.image)
+                rows.append(Row.of(found, key, Source(""), recipe_hash, image=image, pixel_confidence=pixel_confidence))
+                told("images", number - seed + 1, n)
+            store.write_table(name, table_of(rows))
+        told("images", last, n)
+    return Run(str(out))

@@ -1,0 +1,1 @@
+"""Students: fast segmenters of transformers, trained on the masks of a run."""

@@ -1,0 +1,137 @@
+"""What students learn from: crops of a run's images with their classes and weights, streamed from its shards."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from genseg.runs.rows import Row
+from genseg.runs.run import Run
+
+BUFFER = 256  # rows among which the next is drawn; they are held as they are on disk, encoded
+SMALLEST = 0.5  # of a crop's side, as a part of the image's shorter side
+
+T = TypeVar("T")
+
+
+class Sample(NamedTuple):
+    """One image as a student sees it.
+
+    Attributes:
+        pixels: uint8 (S, S, 3).
+        classes: int64 (S, S), -1 for none.
+        weights: float32 (S, S) in [0, 1]: what each pixel counts; 0 for one to ignore.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    classes: npt.NDArray[np.int64]
+    weights: npt.NDArray[np.float32]
+
+
+class Samples:
+    """The images of a run, some of them held out.
+
+    Which are held out depends on their keys alone. Memory does not grow with the run.
+
+    Args:
+        run: With images and pixel or mask confidence.
+        classes: Name of a set of classes that the run's masks were given.
+        image_size: S, in pixels.
+        min_confidence: Pixels below it are ignored.
+        confidence_weighting: Whether pixels count as their confidence says, or all the same.
+        val_fraction: Part of the images that is held out.
+        seed: Fixes the order and the crops.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        classes: str,
+        *,
+        image_size: int,
+        min_confidence: float = 0.0,
+        confidence_weighting: bool = True,
+        val_fraction: float = 0.05,
+        seed: int = 0,
+    ) -> None:
+        self._run, self._classes = run, classes
+        self._side, self._min_confidence, self._weighted = image_size, min_confidence, confidence_weighting
+        self._val_fraction, self._seed = val_fraction, seed
+        self.n_training = self.n_validation = 0
+        for row in run.rows(["key"]):
+            if self._held_out(row.key):
+                self.n_validation += 1
+            else:
+                self.n_training += 1
+
+    def training(self, start: int = 0) -> Iterator[Sample]:
+        """Random crops without end: the images epoch after epoch, each epoch in an order of its own.
+
+        Args:
+            start: How many samples to leave out; what comes after them does not depend on whether they were made.
+        """
+        epoch, skip = divmod(start, self.n_training)
+        position = start
+        while True:
+            rows = (row for row in self._shuffled(epoch) if not self._held_out(row.key))
+            for row in islice(rows, skip, None):
+                yield self._sample(row, np.random.default_rng([self._seed, 1, position]))
+                position += 1
+            epoch, skip = epoch + 1, 0
+
+    def validation(self) -> Iterator[Sample]:
+        """The centre squares of the images that are held out."""
+        for row in self._rows(self._run.shards):
+            if self._held_out(row.key):
+                yield self._sample(row, None)
+
+    def _shuffled(self, epoch: int) -> Iterator[Row]:
+        draws = np.random.default_rng([self._seed, 0, epoch])
+        shards = self._run.shards
+        return shuffled(self._rows([shards[i] for i in draws.permutation(len(shards))]), draws, BUFFER)
+
+    def _rows(self, shards: list[str]) -> Iterator[Row]:
+        # Run lengths and embeddings are most of a row and not needed, unless confidence was kept by mask alone.
+        columns = ["key", "uri", "offset", "length", "height", "width", "labels_png", "confidence_png", "image"]
+        first = next(self._run.rows(["confidence_png"]))
+        columns += ["masks"] if first.confidence_png is None else []
+        return self._run.rows(columns, classes=self._classes, shards=shards)
+
+    def _held_out(self, key: str) -> bool:
+        digest = hashlib.sha256(key.encode(errors="surrogateescape")).digest()
+        return int.from_bytes(digest[:8], "big") < self._val_fraction * 2**64
+
+    def _sample(self, row: Row, draws: np.random.Generator | None) -> Sample:
+        """A random crop, flipped or not, or the centre square where there are no draws."""
+        height, width = row.size
+        side, x, y, flip = min(height, width), 0.5, 0.5, False
+        if draws is not None:
+            scale, x, y = draws.uniform((SMALLEST, 0, 0), 1)
+            side, flip = max(round(scale * side), 1), bool(draws.integers(2))
+        left, top = round(x * (width - side)), round(y * (height - side))
+        box, size = (left, top, left + side, top + side), (self._side, self._side)
+        pixels = np.asarray(row.picture().resize(size, Image.Resampling.BILINEAR, box))
+        classes = np.asarray(Image.fromarray(row.class_labels).resize(size, Image.Resampling.NEAREST, box))
+        confidence = np.asarray(Image.fromarray(row.confidence).resize(size, Image.Resampling.NEAREST, box))
+        known = (classes >= 0) & (confidence >= self._min_confidence)
+        weights = np.where(known, confidence if self._weighted else np.float32(1), np.float32(0))
+        if flip:
+            pixels, classes, weights = pixels[:, ::-1], classes[:, ::-1], weights[:, ::-1]
+        return Sample(pixels, classes.astype(np.int64), weights)
+
+
+def shuffled(things: Iterable[T], draws: np.random.Generator, buffer: int) -> Iterator[T]:
+    """Things in an order that is random within a window: each is drawn from the ``buffer`` that are next."""
+    things = iter(things)
+    held = list(islice(things, buffer))
+    for thing in things:
+        place = draws.integers(len(held))
+        yield held[place]
+        held[place] = thing
+    yield from (held[i] for i in draws.permutation(len(held)))

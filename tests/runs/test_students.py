@@ -1,0 +1,315 @@
+"""Students learn what masks say, and training that is killed goes on as if it had not been."""
+
+import json
+import sys
+from itertools import islice
+
+import numpy as np
+import onnxruntime
+import psutil
+import pytest
+import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, SegformerConfig, pipeline
+from typer.testing import CliRunner
+
+import genseg
+from genseg import GensegError
+from genseg._cli_distill import NAMES
+from genseg.cli import app
+from genseg.runs.rows import LEVELS, Row, _levels_png, png_of, table_of
+from genseg.runs.run import MANIFEST, Run
+from genseg.runs.sources import Source
+from genseg.runs.store import Store
+from genseg.students.loss import agreement, weighted_loss
+from genseg.students.models import STUDENTS, new_student
+from genseg.students.samples import Samples, shuffled
+
+SIDE = 32
+COLOURS = np.array([[200, 60, 40], [40, 80, 190]], dtype=np.uint8)
+QUICK = {"image_size": SIDE, "batch_size": 4, "steps": 6, "val_fraction": 0.3, "save_every": 2}
+
+
+def two_colours(index: int) -> tuple[np.ndarray, np.ndarray]:
+    """An image with a rectangle of one colour on the other, noise over both; and the map of classes."""
+    draws = np.random.default_rng(index)
+    labels = np.zeros((SIDE, SIDE + 8), dtype=np.int32)
+    top, left = draws.integers(0, SIDE // 2, 2)
+    labels[top : top + 14, left : left + 18] = 1
+    noise = draws.normal(0, 10, (*labels.shape, 3))
+    return np.clip(COLOURS[labels] + noise, 0, 255).astype(np.uint8), labels
+
+
+def row_of(index: int, confidence: np.ndarray | None = None) -> Row:
+    image, labels = two_colours(index)
+    levels = np.full(labels.shape, LEVELS, np.uint8) if confidence is None else confidence
+    return Row(
+        f"image-{index}",
+        Source(""),
+        size=labels.shape,
+        labels_png=png_of(labels.astype(np.uint8)),
+        confidence_png=_levels_png(levels),
+        image=png_of(image),
+    )
+
+
+def run_of(folder, rows: list[Row], shard: int = 8) -> Run:
+    store = Store(str(folder))
+    for first in range(0, len(rows), shard):
+        store.write_table(f"shards/shard-{first // shard:05}.parquet", table_of(rows[first : first + shard]))
+    store.write_json(MANIFEST, {"recipe_hash": "hash"})
+    run = Run(str(folder))
+    run.assign("colours", ["red", "blue"], lambda _: np.arange(2, dtype=np.int32))
+    return run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Run:
+    return run_of(tmp_path_factory.mktemp("run"), [row_of(i) for i in range(24)])
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> str:
+    """A checkpoint of a very small student, of other classes than those to be learned."""
+    torch.manual_seed(0)
+    config = SegformerConfig(
+        num_labels=5, hidden_sizes=[8, 8, 16, 16], depths=[1] * 4, num_attention_heads=[1] * 4, decoder_hidden_size=16
+    )
+    folder = tmp_path_factory.mktemp("checkpoint")
+    AutoModelForSemanticSegmentation.from_config(config).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def trained(run, tiny, tmp_path_factory):
+    out = tmp_path_factory.mktemp("student")
+    settings = QUICK | {"steps": 60, "batch_size": 8, "lr": 1e-2, "save_every": 30}
+    return genseg.distill(run, "colours", out, checkpoint=tiny, **settings)
+
+
+def weights(folder) -> dict[str, torch.Tensor]:
+    return AutoModelForSemanticSegmentation.from_pretrained(folder).state_dict()
+
+
+def test_two_colours_are_learned(trained):
+    model = AutoModelForSemanticSegmentation.from_pretrained(trained)
+    processor = AutoImageProcessor.from_pretrained(trained)
+    pairs = []
+    for index in range(100, 110):  # none of those it has seen
+        image, labels = two_colours(index)
+        with torch.no_grad():
+            output = model(**processor(Image.fromarray(image), return_tensors="pt"))
+        (found,) = processor.post_process_semantic_segmentation(output, target_sizes=[labels.shape])
+        pairs.append((found, torch.from_numpy(labels).long()))
+    assert agreement(pairs, 2)["miou"] > 0.9
+    assert json.loads((trained / "training.json").read_text())["validation"]["miou"] > 0.9
+
+
+def test_any_program_of_transformers_can_load_it(trained):
+    model = AutoModelForSemanticSegmentation.from_pretrained(trained)
+    assert model.config.id2label == {0: "red", 1: "blue"}
+    assert model.config.label2id == {"red": 0, "blue": 1}
+    found = pipeline("image-segmentation", model=str(trained))(Image.fromarray(two_colours(100)[0]))
+    assert {each["label"] for each in found} == {"red", "blue"}
+    record = json.loads((trained / "training.json").read_text())
+    assert (record["recipe_hash"], record["names"], record["steps"]) == ("hash", ["red", "blue"], 60)
+    assert not (trained / "state").exists()
+
+
+def test_curves_are_those_of_the_training(trained):
+    curves = EventAccumulator(str(trained / "curves")).Reload()
+    assert len(curves.Scalars("loss")) == len(curves.Scalars("learning rate")) == 60
+    assert curves.Scalars("loss")[-1].value < 0.5 * curves.Scalars("loss")[0].value
+    assert [event.step for event in curves.Scalars("validation miou")] == [30, 60]
+    rates = [event.value for event in curves.Scalars("learning rate")]
+    assert max(rates) == pytest.approx(1e-2)
+    assert rates[0] < rates[2] > rates[-1]
+
+
+@pytest.mark.parametrize("name", ["trained", "mobilenet-v2"])
+def test_onnx_gives_what_torch_gives(name, trained, run, tmp_path):
+    out = trained
+    if name != "trained":
+        out = genseg.distill(run, "colours", tmp_path / "out", student=name, **QUICK | {"steps": 2})
+    model = AutoModelForSemanticSegmentation.from_pretrained(out).eval()
+    session = onnxruntime.InferenceSession(str(out / "model.onnx"), providers=["CPUExecutionProvider"])
+    for shape in ((1, 3, 32, 32), (2, 3, 64, 40), (3, 3, 50, 70)):
+        pixels = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            expected = model(pixels).logits.numpy()
+        (found,) = session.run(None, {"pixel_values": pixels.numpy()})
+        assert found.shape == expected.shape
+        assert np.abs(found - expected).max() < 1e-3
+
+
+class Killed(Exception):  # noqa: N818 - it stands for a signal
+    pass
+
+
+@pytest.mark.parametrize("step", [1, 3, 4, 6])
+def test_killed_training_goes_on_as_if_it_had_not_been(step, run, tiny, uninterrupted, tmp_path):
+    def kill(_stage, done, _total):
+        if done == step:
+            raise Killed
+
+    with pytest.raises(Killed):
+        genseg.distill(run, "colours", tmp_path, checkpoint=tiny, progress=kill, **QUICK)
+    seen = []
+    genseg.distill(
+        run, "colours", tmp_path, checkpoint=tiny, resume=True, progress=lambda *of: seen.append(of), **QUICK
+    )
+    assert seen[0] == ("train", step // 2 * 2, 6)  # a state is saved every second step
+    expected, found = weights(uninterrupted), weights(tmp_path)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    again = (tmp_path / "model.safetensors").stat().st_mtime_ns
+    genseg.distill(run, "colours", tmp_path, checkpoint=tiny, resume=True, **QUICK)  # nothing is left to do
+    assert (tmp_path / "model.safetensors").stat().st_mtime_ns == again
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(run, tiny, tmp_path_factory):
+    return genseg.distill(run, "colours", tmp_path_factory.mktemp("whole"), checkpoint=tiny, **QUICK)
+
+
+def test_another_seed_gives_another_student(run, tiny, uninterrupted, tmp_path):
+    other = weights(genseg.distill(run, "colours", tmp_path, checkpoint=tiny, seed=1, **QUICK))
+    assert not all(torch.equal(other[name], tensor) for name, tensor in weights(uninterrupted).items())
+
+
+def test_pixels_count_as_their_weights_say():
+    draws = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 4, 4, generator=draws, dtype=torch.float64, requires_grad=True)
+    classes = torch.randint(0, 3, (2, 4, 4), generator=draws)
+    w = torch.rand(2, 4, 4, generator=draws)
+    w[0, 0, 0] = 0
+    weighted_loss(logits, classes, w).backward()
+    one_hot = torch.nn.functional.one_hot(classes, 3).permute(0, 3, 1, 2)
+    expected = (w / w.sum())[:, None] * (logits.softmax(dim=1) - one_hot)  # of Σ w·ce / Σ w
+    assert torch.allclose(logits.grad, expected.detach(), atol=1e-6)
+    assert not logits.grad[0, :, 0, 0].any()
+    assert weighted_loss(logits, classes, torch.zeros_like(w)) == 0
+
+
+def test_weights_are_confidence_and_0_where_it_is_low_or_no_class_is(tmp_path):
+    levels = np.full((SIDE, SIDE + 8), 9, np.uint8)
+    levels[:, : SIDE // 2] = 3
+    run = run_of(tmp_path, [row_of(0, levels)])
+    run.assign("one", ["red"], lambda _: np.array([0, -1], dtype=np.int32))
+    of = {"image_size": SIDE, "val_fraction": 1 - 1e-12}
+    (sample,) = Samples(run, "one", min_confidence=0.4, **of).validation()
+    expected = np.where((sample.classes == 0) & (np.arange(SIDE) >= SIDE // 2 - 4), 9 / LEVELS, 0)
+    assert np.allclose(sample.weights, expected)
+    assert (sample.classes == -1).any()
+    (plain,) = Samples(run, "one", min_confidence=0.4, confidence_weighting=False, **of).validation()
+    assert np.array_equal(plain.weights, expected > 0)
+
+
+def test_crops_keep_pixels_and_classes_together(run):
+    for sample in islice(Samples(run, "colours", image_size=SIDE, val_fraction=0).training(), 40):
+        nearest = np.square(sample.pixels[:, :, None].astype(int) - COLOURS.astype(int)).sum(axis=3).argmin(axis=2)
+        assert (nearest == sample.classes).mean() > 0.97  # all but pixels on an edge
+
+
+def test_an_epoch_has_every_image_once_in_an_order_of_its_own(run):
+    samples = Samples(run, "colours", image_size=8, val_fraction=0.3)
+    assert samples.n_training + samples.n_validation == 24
+    assert samples.n_validation == len(list(samples.validation())) > 0
+    first, second = ([row.key for row in samples._shuffled(epoch)] for epoch in (0, 1))
+    assert sorted(first) == sorted(second)
+    assert first != second
+    assert sorted(shuffled(range(100), np.random.default_rng(0), 10)) == list(range(100))
+
+
+def test_what_comes_after_a_start_is_the_same(run):
+    samples = Samples(run, "colours", image_size=16, val_fraction=0.3)
+    whole = list(islice(samples.training(), 40))  # more than two epochs
+    for start in (3, samples.n_training, 25):
+        for sample, expected in zip(islice(samples.training(start), 5), whole[start:], strict=False):
+            assert all(np.array_equal(a, b) for a, b in zip(sample, expected, strict=True))
+
+
+def test_memory_does_not_grow_with_the_run(tmp_path):
+    def largest(n: int) -> int:
+        row = row_of(0)
+        big = png_of(np.random.default_rng(0).integers(0, 255, (128, 128, 3), dtype=np.uint8))  # 48 kB
+        store = Store(str(tmp_path / str(n)))
+        for shard in range(n // 100):
+            rows = [Row(f"{shard}-{i}", row.source, size=(128, 128), image=big, labels_png=row.labels_png,
+                        confidence_png=row.confidence_png) for i in range(100)]  # fmt: skip
+            store.write_table(f"shards/shard-{shard:05}.parquet", table_of(rows))
+        store.write_json(MANIFEST, {})
+        run = Run(str(tmp_path / str(n)))
+        run.assign("colours", ["red", "blue"], lambda _: np.arange(2, dtype=np.int32), ["key"])
+        samples, process, most = Samples(run, "colours", image_size=8), psutil.Process(), 0
+        for count, _row in enumerate(samples._shuffled(0)):
+            most = max(most, process.memory_info().rss) if count % 50 == 0 else most
+        return most
+
+    assert largest(4000) - largest(1000) < 40 * 2**20  # 150 MB more on disk
+
+
+@pytest.mark.parametrize("student", sorted(STUDENTS))
+def test_students_are_of_their_published_sizes(student):
+    millions = {
+        "segformer-b0": 3.7,
+        "segformer-b1": 13.7,
+        "segformer-b2": 27.4,
+    }  # table 6 of the paper: 3.8, 13.7, 27.5
+    with torch.device("meta"):
+        model = new_student(student, None, [str(i) for i in range(19)])
+    count = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    assert count == pytest.approx(millions.get(student, count), abs=0.06)
+    assert model.config.num_labels == 19
+
+
+def test_what_cannot_be_is_a_sentence(run, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(GensegError, match="unknown set of classes 'colour': did you mean colours"):
+        genseg.distill(run, "colour", out)
+    with pytest.raises(GensegError, match=r"unknown student 'segformer-b9'.*segformer-b0"):
+        genseg.distill(run, "colours", out, student="segformer-b9", **QUICK)
+    with pytest.raises(GensegError, match="holds no run"):
+        genseg.distill(tmp_path, "colours", out)
+    with pytest.raises(GensegError, match="nowhere cannot be loaded as a model for semantic segmentation"):
+        genseg.distill(run, "colours", out, checkpoint=str(tmp_path / "nowhere"), **QUICK)
+    with pytest.raises(GensegError, match="dtype must be one of float32"):
+        genseg.distill(run, "colours", out, dtype="double")
+    with pytest.raises(GensegError, match="lr must be above 0"):
+        genseg.distill(run, "colours", out, lr=0)
+    with pytest.raises(GensegError, match="no device cuda here"):
+        genseg.distill(run, "colours", out, device="cuda", **QUICK)
+    assert not out.exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(run, tiny, trained, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(GensegError, match="is not empty; choose another folder"):
+        genseg.distill(run, "colours", tmp_path, **QUICK)
+    with pytest.raises(GensegError, match="holds no training to go on with"):
+        genseg.distill(run, "colours", tmp_path, resume=True, **QUICK)
+    settings = QUICK | {"steps": 60, "lr": 1e-2, "save_every": 30, "image_size": 64}
+    with pytest.raises(GensegError, match="another image_size and batch_size"):
+        genseg.distill(run, "colours", trained, checkpoint=tiny, resume=True, **settings)
+
+
+def test_a_missing_package_is_a_sentence(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(GensegError, match=r"needs the package 'onnx'; run: pip install 'genseg\[distill\]'"):
+        genseg.distill(run, "colours", tmp_path)
+
+
+def test_the_command_knows_all_students():
+    assert sorted(NAMES) == sorted(STUDENTS)
+
+
+def test_the_command_trains_and_says_how_well(run, tiny, tmp_path):
+    given = ["distill", run.store.url, "--classes", "colours", "--out", str(tmp_path / "out"), "--checkpoint", tiny]
+    given += ["--image-size", "32", "--steps", "2", "--batch-size", "4", "--val-fraction", "0.3"]
+    done = CliRunner().invoke(app, given)
+    assert done.exit_code == 0, done.output
+    assert "mIoU" in done.output
+    assert (tmp_path / "out" / "model.onnx").exists()
+    again = CliRunner().invoke(app, given)
+    assert again.exit_code == 2
+    assert "is not empty" in again.output
