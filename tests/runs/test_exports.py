@@ -165,26 +165,16 @@ def test_arrays_of_json_are_joined_at_the_end(tmp_path):
 
 
 def test_the_command_exports(run, tmp_path):
-    out = tmp_path / "out"
-    options = [
-        "--classes",
-        "streets",
-        "--min-confidence",
-        "0.5",
-        "--min-area",
-        "50",
-        "--images",
-        "none",
-        "--limit",
-        "2",
-    ]
-    arguments = ["export", str(run.store.url), "coco-instances", "--out", str(out), *options]
+    out, options = tmp_path / "out", {"classes": "streets", "min_confidence": 0.6, "min_area": 500, "images": "none"}
+    given = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    arguments = ["export", str(run.store.url), "coco-instances", "--out", str(out), *given, "--limit", "2"]
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert (result.exit_code, result.stdout) == (0, f"2 images in {out}\n")
     found = instances(out)
-    assert len(found["images"]) == 2
-    assert [category["name"] for category in found["categories"]] == ["road", "sky", "car"]
-    assert min(entry["area"] for entry in found["annotations"]) >= 50
+    for left_out in [None, *options]:
+        some = {name: value for name, value in options.items() if name != left_out}
+        genseg.export_run(run, "coco-instances", tmp_path / f"without {left_out}", limit=2, **some)
+        assert (instances(tmp_path / f"without {left_out}") == found) == (left_out is None)
     again = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert again.exit_code == 2
     assert again.stderr == f"genseg: {out} is there already; remove it or name another folder\n"
