@@ -115,6 +115,7 @@ class Run:
             columns: That ``choose`` needs; None for all.
             **about: Further facts for the record: how they were chosen.
         """
+        self.store.remove(f"classes/{classes}/classes.json")  # until all shards have theirs, there are no such classes
         for shard in self.shards:
             rows = (row for batch in self.store.batches(shard, _with_status(columns)) for row in rows_of(batch))
             chosen = [choose(row).tolist() if row.status == DONE else [] for row in rows]
@@ -123,7 +124,10 @@ class Run:
         self.store.write_json(f"classes/{classes}/classes.json", {"names": list(names)} | about)
 
     def _given(self, shard: str, classes: str) -> Iterator[npt.NDArray[np.int32]]:
-        for batch in self.store.batches(f"classes/{classes}/{shard.rpartition('/')[2]}"):
+        name = f"classes/{classes}/{shard.rpartition('/')[2]}"
+        if not self.store.names(name):
+            raise GensegError(f"the run has images that came after its classes {classes}; give the classes again")
+        for batch in self.store.batches(name):
             for given in batch.column("classes").to_pylist():
                 yield np.array(given, dtype=np.int32)
 

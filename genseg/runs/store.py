@@ -60,6 +60,11 @@ class Store:
         except OSError as error:
             raise GensegError(f"cannot write {path}: {error}; choose another output folder") from error
 
+    def remove(self, name: str) -> None:
+        """Remove a file, if there is one of the name."""
+        if self._fs.exists(self.path(name)):
+            self._fs.rm_file(self.path(name))
+
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write an object as JSON."""
         self.write(name, (json.dumps(content, indent=2) + "\n").encode())

@@ -136,7 +136,7 @@ def test_what_is_not_there_is_a_sentence(run, tmp_path):
 
 def test_thresholds_ignore_pixels_and_small_segments(run, tmp_path):
     counts = []
-    for least in (0.0, 0.5, 0.9):
+    for least in (0.0, 0.6, 0.9):  # 0.6 is one of the levels of confidence
         genseg.export_run(run, "coco-instances", tmp_path / str(least), min_confidence=least)
         entries = instances(tmp_path / str(least))["annotations"]
         for image, row in enumerate(run.rows(), start=1):
@@ -145,9 +145,11 @@ def test_thresholds_ignore_pixels_and_small_segments(run, tmp_path):
         assert all(entry["score"] >= least for entry in entries)
         counts.append(len(entries))
     assert counts[0] > counts[2] > 0
-    genseg.export_run(run, "coco-instances", tmp_path / "large", min_area=1000, min_confidence=0.5)
+    areas = [entry["area"] for entry in instances(tmp_path / "0.6")["annotations"]]
+    least = sorted(areas)[len(areas) // 2]
+    genseg.export_run(run, "coco-instances", tmp_path / "large", min_area=least, min_confidence=0.6)
     large = [entry["area"] for entry in instances(tmp_path / "large")["annotations"]]
-    assert large == [entry["area"] for entry in instances(tmp_path / "0.5")["annotations"] if entry["area"] >= 1000]
+    assert large == [area for area in areas if area >= least] != areas
 
 
 def test_arrays_of_json_are_joined_at_the_end(tmp_path):
@@ -163,26 +165,16 @@ def test_arrays_of_json_are_joined_at_the_end(tmp_path):
 
 
 def test_the_command_exports(run, tmp_path):
-    out = tmp_path / "out"
-    options = [
-        "--classes",
-        "streets",
-        "--min-confidence",
-        "0.5",
-        "--min-area",
-        "50",
-        "--images",
-        "none",
-        "--limit",
-        "2",
-    ]
-    arguments = ["export", str(run.store.url), "coco-instances", "--out", str(out), *options]
+    out, options = tmp_path / "out", {"classes": "streets", "min_confidence": 0.6, "min_area": 500, "images": "none"}
+    given = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    arguments = ["export", str(run.store.url), "coco-instances", "--out", str(out), *given, "--limit", "2"]
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert (result.exit_code, result.stdout) == (0, f"2 images in {out}\n")
     found = instances(out)
-    assert len(found["images"]) == 2
-    assert [category["name"] for category in found["categories"]] == ["road", "sky", "car"]
-    assert min(entry["area"] for entry in found["annotations"]) >= 50
+    for left_out in [None, *options]:
+        some = {name: value for name, value in options.items() if name != left_out}
+        genseg.export_run(run, "coco-instances", tmp_path / f"without {left_out}", limit=2, **some)
+        assert (instances(tmp_path / f"without {left_out}") == found) == (left_out is None)
     again = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert again.exit_code == 2
     assert again.stderr == f"genseg: {out} is there already; remove it or name another folder\n"

@@ -125,19 +125,28 @@ def test_examples_give_the_class_of_the_nearest_mean(run, found):
     assert set(told) == {"load", "examples", "classes"}
 
 
-def test_examples_are_segmented_as_the_run_was(run, found, segmenter):
-    """Each image's own two-class truth, and seed and recipe of the run: its embeddings come again exactly."""
+@pytest.mark.parametrize("changed", [{"seed": 7}, {"recipe": {"n_clusters": 3}}])
+def test_examples_are_segmented_as_the_run_was(run, found, segmenter, changed):
+    """With its seed and its recipe, and not with those of another run."""
     one = name_run_from_examples(run, examples(found[:1]), device="cpu")
-    settings = dict(run.settings) | {"seed": 7, "recipe": asdict(replace(segmenter.recipe, n_clusters=3))}
+    settings = dict(run.settings) | changed
+    settings["recipe"] = asdict(segmenter.recipe) | changed.get("recipe", {})
     run.store.write_json(MANIFEST, settings)
-    other = name_run_from_examples(str(run.store.url), examples(found[:1]), device="cpu")
+    other = name_run_from_examples(run.store.url, examples(found[:1]), device="cpu")
+    again = replace(segmenter.recipe, **changed.get("recipe", {}))
+    seg = genseg.segment(found[0].image, segmenter.backend, again, seed=settings["seed"])
+    left = found[0].labels[:, 1::2] < 2
+    means = seg.embeddings[seg.labels][:, 1::2].astype(np.float64)
+    assert np.allclose(other.centres[1:], [means[left].mean(axis=0), means[~left].mean(axis=0)], rtol=1e-5, atol=1e-5)
     assert not np.allclose(one.centres[1:], other.centres[1:], atol=1e-3)
 
 
 def test_examples_are_taken_evenly_spaced(run, found):
     two = name_run_from_examples(run, examples(found), limit=2, device="cpu")
     ends = name_run_from_examples(run, examples([found[0], found[2]]), device="cpu", name="ends")
+    first = name_run_from_examples(run, examples(found[:1]), device="cpu", name="first")
     assert np.array_equal(two.centres, ends.centres, equal_nan=True)
+    assert not np.allclose(two.centres, first.centres, equal_nan=True)
 
 
 def test_examples_that_cannot_be_used_are_one_sentence(run, found, tmp_path):

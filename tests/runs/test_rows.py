@@ -96,6 +96,25 @@ def test_classes_are_those_that_were_assigned(found, tmp_path):
         run.class_names("mime")
 
 
+def test_classes_that_were_given_to_a_part_alone_are_none(found, tmp_path):
+    rows = [Row.of(found, key, Source(f"{key}.png"), "hash") for key in "ab"]
+    run = written(tmp_path, [rows[0]])
+    of = np.zeros(4, dtype=np.int32)
+    run.assign("mine", ["sky"], lambda _: of)
+    run.store.write_table("shards/shard-00001.parquet", table_of([rows[1]]))
+    with pytest.raises(GensegError, match="came after its classes mine"):
+        list(run.rows(classes="mine"))
+
+    def killed(row: Row) -> np.ndarray:
+        if row.key == "b":
+            raise KeyboardInterrupt
+        return of
+
+    with pytest.raises(KeyboardInterrupt):
+        run.assign("mine", ["tree"], killed)
+    assert run.class_sets == [], "not the old names for some of the new classes"
+
+
 def test_a_folder_without_a_run_is_a_sentence(tmp_path):
     with pytest.raises(GensegError, match="holds no run"):
         Run(str(tmp_path))
