@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import transformers
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
@@ -76,8 +77,7 @@ def train(
         _write(out, record)
         training = _Training(accelerator, model, processor, samples, steps, settings, out)
         measured = training.run(progress or (lambda *_: None))
-    finished = accelerator.unwrap_model(training.model).to("cpu", torch.float32)
-    write_student(finished, processor, out, settings.image_size)
+    write_student(accelerator.unwrap_model(training.model), processor, out, settings.image_size)
     _write(out, record | {"versions": _versions(), "run": run.store.url, "validation": measured, "done": True})
     shutil.rmtree(out / STATE, ignore_errors=True)
 
@@ -211,6 +211,9 @@ def _begun(out: Path, record: Mapping[str, Any], resume: bool) -> bool:
 
 
 def _accelerator(device: str | None, dtype: str) -> Accelerator:
+    AcceleratorState._reset_state(
+        reset_partial_state=True
+    )  # else all trainings of a process have the first's precision
     accelerator = Accelerator(cpu=device == "cpu", mixed_precision=PRECISIONS[dtype])
     if device is not None and torch.device(device).type != accelerator.device.type:
         raise GensegError(f"there is no device {device} here; leave it out for {accelerator.device}")

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import AutoModelForSemanticSegmentation, PreTrainedModel
 
 from genseg.files import write_whole
 
@@ -32,7 +32,8 @@ def write_student(model: PreTrainedModel, processor: Any, out: Path, image_size:
     """Write ``model.safetensors``, ``config.json``, ``preprocessor_config.json`` and ``model.onnx``."""
     model.save_pretrained(out)
     processor.save_pretrained(out)
-    write_onnx(model, out / ONNX, image_size)
+    written = AutoModelForSemanticSegmentation.from_pretrained(out)  # without what mixed precision wraps it in
+    write_onnx(written, out / ONNX, image_size)
 
 
 def write_onnx(model: PreTrainedModel, path: Path, image_size: int) -> None:
