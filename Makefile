@@ -18,7 +18,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(READY) ## segment the example photos with the embedded model
-	$(BIN)/genseg segment examples/images --out demo-output --save overlay,labels,npz --clusters 15 --overwrite
+	$(BIN)/genseg segment examples/images --recipe plus --clusters 15 --out demo-output --save overlay,labels,npz --overwrite
 	@echo "The pictures are in demo-output/: NAME.overlay.png beside NAME.labels.png and NAME.npz."
 
 test: $(READY) ## run the whole test suite with coverage

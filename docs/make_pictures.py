@@ -1,11 +1,11 @@
-"""Make docs/images/method-*.jpg, the pictures of docs/method.md: ``python docs/make_pictures.py [PHOTO]``.
+"""Make docs/images/method-*.jpg of docs/method.md, and examples.jpg of the README: ``python docs/make_pictures.py``.
 
-Every picture is what the code computes on the way from a photo to its segments, with the embedded model and its recipe.
+Every picture is what the code computes: on the way from a photo to its segments with the embedded model and its recipe,
+and the segments of the example photos by the recipe plus.
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import matplotlib
@@ -19,11 +19,28 @@ from genseg.modulate import differences, labels_at, masks_for, perturbed
 from genseg.segmentation import palette
 
 HERE = Path(__file__).parent
-PHOTO = HERE.parent / "examples" / "images" / "astronaut.jpg"
+PHOTOS = HERE.parent / "examples" / "images"
+OUT = HERE / "images"
 WIDTH, GAP = 250, 6
 
 
-def main(photo: Path = PHOTO, out: Path = HERE / "images") -> None:
+def examples() -> None:
+    """The example photos, a column each: the photo, its 15 segments, and the same merged into 6."""
+    segmenter = genseg.Segmenter("tiny", "plus", n_clusters=15)
+    columns = []
+    for found in segmenter.map(sorted(PHOTOS.glob("*.jpg"))):
+        pictures = [Image.fromarray(found.image), found.overlay(), found.merge(6).overlay()]
+        size = (WIDTH, round(WIDTH * pictures[0].height / pictures[0].width))
+        columns.append([picture.resize(size, Image.Resampling.LANCZOS) for picture in pictures])
+    height = max(column[0].height for column in columns)
+    sheet = Image.new("RGB", (len(columns) * (WIDTH + GAP) - GAP, 3 * (height + GAP) - GAP), "white")
+    for x, column in enumerate(columns):
+        for y, picture in enumerate(column):
+            sheet.paste(picture, (x * (WIDTH + GAP), y * (height + GAP) + (height - picture.height) // 2))
+    sheet.save(OUT / "examples.jpg", quality=85)
+
+
+def method(photo: Path = PHOTOS / "astronaut.jpg", out: Path = OUT) -> None:
     """Segment the photo, and write what comes in between."""
     segmenter = genseg.Segmenter("tiny")
     backend, recipe, point = segmenter.backend, segmenter.recipe, segmenter.point
@@ -80,4 +97,5 @@ def write(path: Path, *pictures: Image.Image) -> None:
 
 
 if __name__ == "__main__":
-    main(*(Path(argument) for argument in sys.argv[1:]))
+    examples()
+    method()
