@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -44,6 +44,16 @@ def pictures(shown: Iterable[Image.Image], facts: str) -> str:
     """Pictures side by side, and a line below."""
     images = "".join(f'<img src="{embedded(picture)}" style="margin-right: 4px">' for picture in shown)
     return f'<div style="display: flex; flex-wrap: wrap">{images}</div><small>{escape(facts)}</small>'
+
+
+def rendered(template: str, **values: Any) -> str:
+    """A page of ``genseg/templates``; every text in it escaped."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("genseg"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template(template).render(**values)
 
 
 def table(rows: Sequence[Mapping[str, str]], caption: str) -> str:

@@ -19,7 +19,7 @@ import genseg
 from genseg.comparison import Comparison
 from genseg.evaluation.metrics import overlaps
 from genseg.figures import FIGURES, TRUE, meaning
-from genseg.markup import data_uri, embedded, small
+from genseg.markup import data_uri, embedded, rendered, small
 from genseg.segmentation import palette
 
 if TYPE_CHECKING:
@@ -50,16 +50,12 @@ class Cell(NamedTuple):
 
 def page(comparison: Comparison) -> str:
     """The whole page as HTML; every text in it escaped."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("genseg"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
     figures = {name: comparison.figures(name) for name in comparison.recipes}
     shared, own = _recipes({name: asdict(recipe) for name, recipe in comparison.recipes.items()})
     names = list(comparison.images["image"].unique())
     true = {"Ground truth": [f"{protocol}_{figure}" for protocol in comparison.protocols for figure in TRUE]}
-    return environment.get_template("report.html").render(
+    return rendered(
+        "report.html",
         backends=list(comparison.recipes),
         images=names,
         versions={"genseg": genseg.__version__, "torch": version("torch"), "Python": platform.python_version()},

@@ -11,12 +11,12 @@ import numpy as np
 from PIL import Image
 
 from genseg.errors import GensegError
-from genseg.markup import embedded, small
+from genseg.markup import embedded, rendered, small
 from genseg.progress import minutes
 from genseg.recipe import Recipe
 from genseg.runs.rows import FAILED, Row
 from genseg.runs.run import Run
-from genseg.segmentation import Segmentation, palette
+from genseg.segmentation import Cost, Segmentation, palette
 
 NAME = "report.html"
 FAILURES = 100  # that are listed
@@ -73,15 +73,9 @@ def write_report(run: Run) -> None:
     Raises:
         GensegError: If it cannot be written.
     """
-    import jinja2
-
-    summary, environment = (
-        Summary.of(run),
-        jinja2.Environment(
-            loader=jinja2.PackageLoader("genseg"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-        ),
-    )
-    page = environment.get_template("run.html").render(
+    summary = Summary.of(run)
+    page = rendered(
+        "run.html",
         settings=run.settings,
         facts=list(facts(run, summary)),
         failures=summary.failures,
@@ -126,8 +120,6 @@ def _gallery(run: Run) -> Iterator[tuple[str, str]]:
 
 
 def _overlay(row: Row, picture: Any) -> Image.Image:
-    from genseg.segmentation import Cost
-
     colors = palette(int(row.labels.max()) + 1)
     nothing = np.zeros((len(colors), 0), dtype=np.float32)
     found = Segmentation(row.labels, row.labels, nothing, colors, picture, None, Cost(), Recipe(), "", 0)
