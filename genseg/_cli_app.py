@@ -8,7 +8,7 @@ import typer
 
 from genseg import _cli_options as opt
 from genseg._cli_start import OFFLINE, go_offline, in_one_sentence
-from genseg.errors import GensegError
+from genseg.errors import needing
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
@@ -52,12 +52,10 @@ def app(
         user, _, password = auth.partition(":")
         pair = user, password or typer.prompt(f"Password for {user}", hide_input=True)
     models = opt.pairs_in("--model", model or [])
-    try:
-        import gradio  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise GensegError(f"the app needs the package {error.name!r}; run: pip install 'genseg[app]'") from error
+    with needing("app", "the app needs"):
+        import gradio  # noqa: F401  # before what comes with it
 
-    from genseg.app.server import App, Limits
+        from genseg.app.server import App, Limits
 
     served = App(Limits(max_upload_mb, max_pixels, queue), models=models, device=device, dtype=dtype)
     address = served.launch(host, port, share=share, auth=pair)

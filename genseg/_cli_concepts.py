@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
 from genseg._cli_bars import Bars
-from genseg.errors import GensegError
+from genseg.errors import GensegError, needing
 
 if TYPE_CHECKING:
     from genseg.runs.run import Run
@@ -35,22 +33,13 @@ def concepts(
     """
     if k != "auto" and not k.isdecimal():
         raise GensegError(f"--k must be a number or auto, not {k}")
-    with run_packages():
+    with needing("ray", "runs need"):
         from genseg.runs.concepts import find_concepts
         from genseg.runs.run import Run
     opened = Run(run)
     with Bars(1) as bars:
         found = find_concepts(opened, k if k == "auto" else int(k), name=name, seed=seed, progress=bars.stage)
     show(opened, found.name)
-
-
-@contextmanager
-def run_packages() -> Iterator[None]:
-    """Name the cure where a package is missing that runs are read with."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise GensegError(f"runs need the package {error.name!r}; run: pip install 'genseg[ray]'") from error
 
 
 def show(run: Run, classes: str) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from genseg import _cli_complete as complete
 from genseg import _cli_options as opt
-from genseg.errors import GensegError
+from genseg.errors import needing
 from genseg.exports.formats import EXPORTS
 
 FORMATS = tuple(EXPORTS)
@@ -50,7 +50,7 @@ def export(
 
     with Progress(transient=True, disable=not sys.stdout.isatty()) as bar:
         task = bar.add_task("images")
-        try:
+        with needing("export", "exporting needs"):
             from genseg.exports.exporting import export_run
 
             count = export_run(
@@ -64,8 +64,4 @@ def export(
                 limit=limit,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
-        except ModuleNotFoundError as error:
-            raise GensegError(
-                f"exporting needs the package {error.name!r}; run: pip install 'genseg[export]'"
-            ) from error
     typer.echo(f"{count} images in {out}")

@@ -10,9 +10,9 @@ import typer
 from genseg import _cli_complete as complete
 from genseg import _cli_options as opt
 from genseg._cli_bars import Bars
-from genseg._cli_concepts import RunFolder, run_packages, show
+from genseg._cli_concepts import RunFolder, show
 from genseg._cli_start import OFFLINE, go_offline
-from genseg.errors import GensegError
+from genseg.errors import GensegError, needing
 
 if TYPE_CHECKING:
     from genseg.runs.run import Run
@@ -59,7 +59,7 @@ def name(
         raise GensegError("--embedder compares masks and texts; give --classes in place of --examples")
     if examples is None and (split or limit):
         raise GensegError("--split and --limit choose examples; give --examples in place of --classes")
-    with run_packages():
+    with needing("ray", "runs need"):
         from genseg.runs.run import Run
     opened = Run(run)
     if classes is None:

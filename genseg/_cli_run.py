@@ -10,6 +10,7 @@ import typer
 from genseg import _cli_options as opt
 from genseg._cli_bars import RunBar
 from genseg._cli_start import OFFLINE, go_offline, load_options
+from genseg.errors import needing
 
 
 def run(
@@ -66,9 +67,10 @@ def run(
 
     A run that was killed goes on with --resume. A broken image becomes a row with an error; the exit code is then 1.
     """
-    from genseg.runs.estimate import estimate_run
-    from genseg.runs.report import NAME, Summary, facts
-    from genseg.runs.running import run_dataset
+    with needing("ray", "runs need"):
+        from genseg.runs.estimate import estimate_run
+        from genseg.runs.report import NAME, Summary, facts
+        from genseg.runs.running import run_dataset
 
     keys = [*(options or []), *([] if clusters is None else [f"n_clusters={clusters}"])]
     shared: dict[str, Any] = {

@@ -10,7 +10,7 @@ import typer
 from genseg import _cli_options as opt
 from genseg._cli_bars import Bars
 from genseg._cli_start import OFFLINE, go_offline, load_options
-from genseg.errors import GensegError
+from genseg.errors import GensegError, needing
 
 
 def synth(
@@ -36,10 +36,8 @@ def synth(
     if prompt and prompts:
         raise GensegError("give --prompt or --prompts, not both")
     texts = [prompt] if prompts is None else _lines(prompts)
-    try:
+    with needing("ray", "runs need"):
         from genseg.runs.synth import synth as make
-    except ModuleNotFoundError as error:
-        raise GensegError(f"runs need the package {error.name!r}; run: pip install 'genseg[ray]'") from error
 
     with Bars(1) as bars:
         make(
@@ -58,7 +56,7 @@ def synth(
             resume=resume,
             progress=bars.stage,
         )
-    typer.echo(f"{number} images in {out}: shards/, run.json")
+    typer.echo(f"{number} images in {out}: shards/, run.json, report.html")
 
 
 def _lines(file: Path) -> list[str]:

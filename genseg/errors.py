@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class GensegError(ValueError):
@@ -20,3 +21,20 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> GensegError:
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return GensegError(f"unknown {kind} {name!r}: {hint}available: {', '.join(names) or 'none'}")
+
+
+@contextmanager
+def needing(extra: str, what: str) -> Iterator[None]:
+    """Name the cure where a package is missing.
+
+    Args:
+        extra: Of genseg, which brings the package.
+        what: Who needs it, such as ``"runs need"``.
+
+    Raises:
+        GensegError: In place of ModuleNotFoundError.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise GensegError(f"{what} the package {error.name!r}; run: pip install 'genseg[{extra}]'") from error

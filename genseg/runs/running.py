@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
-import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import genseg
 from genseg.clock import Progress
-from genseg.errors import GensegError
+from genseg.errors import GensegError, needing
 from genseg.evaluation.models import weights_of
 from genseg.progress import Bar
 from genseg.recipe import RecipeLike, load_recipe, read_recipe
 from genseg.registry import info_of
+from genseg.runs.manifest import begin, check_same, earlier
 from genseg.runs.planning import make_plan
 from genseg.runs.report import write_report
-from genseg.runs.run import MANIFEST, Run
+from genseg.runs.run import Run
 from genseg.runs.store import Store
 from genseg.runs.worker import Job, Worker, resolved, shards_left
 
-NO_MATTER = ("keep_scores", "max_pixels", "batch_size")  # recipe keys that labels do not depend on
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 MOST_BLOCKS = 10_000  # of Ray Data; a block has one shard, or several of a very large run
 
 
@@ -100,9 +95,7 @@ def run_dataset(
     card, store = info_of(backend).card, Store(str(out))
     if store.inside(str(given)):
         raise GensegError(f"{out} lies in {given}, whose files are the input; choose a folder outside of it")
-    manifest = store.read_json(MANIFEST)
-    if manifest is not None and not resume:
-        raise GensegError(f"{out} holds a run; go on with it by --resume (resume=True), or choose another folder")
+    manifest = earlier(store, resume)
     job = Job(
         out=str(Path(out).absolute()) if store.local else str(out),
         backend=backend,
@@ -136,29 +129,18 @@ def run_dataset(
             "keep_images": keep_images,
             "pixel_confidence": pixel_confidence,
         }
-        recipe_hash = digest(settings)
         if manifest is None:
             tell("plan", 0, 1)
             images, shards = make_plan(store, str(given), shard_size)
-            manifest = {"images": images, "shards": shards, "shard_size": shard_size, "recipe_hash": recipe_hash}
-            versions = {name: version(name) for name in ("torch", "ray", "diffusers")}
-            manifest |= settings | {"versions": versions | {"genseg": genseg.__version__, **_python()}}
-            store.write_json(MANIFEST, manifest)
-        _check_same(str(out), manifest, settings, recipe_hash)
+            manifest = begin(store, settings, images=images, shards=shards, shard_size=shard_size)
+        check_same(store, manifest, settings)
         left = list(shards_left(store, manifest["shards"]))
-        job = replace(job, recipe=found, recipe_hash=recipe_hash)
+        job = replace(job, recipe=found, recipe_hash=manifest["recipe_hash"])
         told = _done(ray, job, left, min(workers or most, len(left)), needs)
         follow(told, manifest, len(left), max_errors, tell)
     run = Run(str(out))
     write_report(run)
     return run
-
-
-def digest(settings: Mapping[str, Any]) -> str:
-    """The hash of all that a run's labels depend on."""
-    recipe = {key: value for key, value in settings["recipe"].items() if key not in NO_MATTER}
-    what = [genseg.__version__, settings["weights"], settings["dtype"], settings["seed"], recipe]
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _done(ray: Any, job: Job, left: Sequence[int], workers: int, needs: Mapping[str, int]) -> Iterator[dict[str, Any]]:
@@ -197,25 +179,14 @@ def follow(
             )
 
 
-def _check_same(out: str, manifest: Mapping[str, Any], settings: Mapping[str, Any], recipe_hash: str) -> None:
-    """Refuse to go on with a run of other settings."""
-    other = [key for key in settings if json.loads(json.dumps(settings[key])) != manifest.get(key)]
-    if manifest["recipe_hash"] != recipe_hash and not other:
-        other = ["version of genseg"]
-    if other:
-        raise GensegError(f"{out} holds a run with another {' and '.join(other)}; choose another output folder")
-
-
 @contextmanager
 def _ray(address: str | None) -> Iterator[Any]:
     """Ray: the caller's, a cluster's, or one of our own for as long as the run takes."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    try:
+    with needing("ray", "runs need"):
         import ray
         import ray.data
-    except ImportError as error:
-        raise GensegError("runs need Ray; install it by: pip install 'genseg[ray]'") from error
     theirs = ray.is_initialized()
     if not theirs:
         where = address or os.environ.get("RAY_ADDRESS") or "local"
@@ -255,7 +226,3 @@ def _accelerators(ray: Any, device: str | None, cpus_per_worker: int) -> tuple[b
     if cpus < cpus_per_worker:
         raise GensegError(f"a worker wants {cpus_per_worker} CPUs of {cpus}; choose a smaller --cpus-per-worker")
     return False, cpus // cpus_per_worker
-
-
-def _python() -> dict[str, str]:
-    return {"python": platform.python_version()}

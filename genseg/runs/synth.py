@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import genseg
 from genseg.clock import Progress
 from genseg.errors import GensegError
 from genseg.evaluation.models import weights_of
 from genseg.interface import Backend
 from genseg.recipe import RecipeLike, load_recipe
 from genseg.registry import info_of, load_backend
+from genseg.runs.manifest import begin, check_same, earlier
+from genseg.runs.planning import shard_name
+from genseg.runs.report import write_report
 from genseg.runs.rows import Row, png_of, table_of
-from genseg.runs.run import MANIFEST, Run
-from genseg.runs.running import NO_MATTER
+from genseg.runs.run import SHARDS, Run
 from genseg.runs.sources import Source
 from genseg.runs.store import Store
 from genseg.segmenter import Segmenter
@@ -80,38 +79,33 @@ def synth(
     if not texts:
         raise GensegError('no prompt given; give one a line, or "" for anything')
     store, told = Store(str(out)), progress or (lambda *_: None)
-    manifest = store.read_json(MANIFEST)
-    if manifest is not None and not resume:
-        raise GensegError(f"{out} holds a run; go on with it by --resume (resume=True), or choose another folder")
+    manifest, load = earlier(store, resume), {key: value for key, value in (load or {}).items() if value is not None}
     told("load", 0, 1)
     weights: dict[str, Any] = {}
     if isinstance(backend, str):
-        weights = weights_of("backend", backend, info_of(backend).card, model, load or {})
-        backend = load_backend(backend, model=model, device=device, dtype=dtype, **(load or {}))
+        weights = weights_of("backend", backend, info_of(backend).card, model, load)
+        backend = load_backend(backend, model=model, device=device, dtype=dtype, **load)
     resolved = load_recipe(recipe or backend.preset, calibration=backend.recipe, options=options, **overrides)
-    settings: dict[str, Any] = {
+    settings = {
         "input": "synth",
         "backend": backend.name,
-        "weights": weights,
+        "model": model,
         "dtype": dtype,
-        "recipe": {key: value for key, value in asdict(resolved).items() if key not in NO_MATTER},
+        "load": load,
+        "weights": weights,
+        "recipe": asdict(resolved),
         "seed": seed,
         "prompts": texts,
         "images": n,
         "shard_size": shard_size,
         "pixel_confidence": pixel_confidence,
     }
-    about = json.dumps([genseg.__version__, settings], sort_keys=True)
-    recipe_hash = hashlib.sha256(about.encode()).hexdigest()
-    settings = json.loads(json.dumps(settings)) | {"recipe_hash": recipe_hash}
-    if manifest is None:
-        store.write_json(MANIFEST, settings | {"versions": {"genseg": genseg.__version__}})
-    elif other := [key for key in settings if settings[key] != manifest.get(key)]:
-        raise GensegError(f"{out} holds a run with another {' and '.join(other)}; choose another folder")
-    segmenter = Segmenter(backend, resolved)
-    there = set(store.names("shards/*.parquet"))
+    manifest = begin(store, settings) if manifest is None else manifest
+    check_same(store, manifest, settings)
+    recipe_hash, segmenter = manifest["recipe_hash"], Segmenter(backend, resolved)
+    there = set(store.names(SHARDS))
     for first in range(0, n, shard_size):
-        name = f"shards/shard-{first // shard_size:07}.parquet"
+        name = shard_name(first // shard_size)
         last = min(first + shard_size, n)
         if name not in there:
             rows = []
@@ -122,4 +116,6 @@ def synth(
                 told("images", number - seed + 1, n)
             store.write_table(name, table_of(rows))
         told("images", last, n)
-    return Run(str(out))
+    run = Run(str(out))
+    write_report(run)
+    return run

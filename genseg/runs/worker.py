@@ -19,6 +19,7 @@ from genseg.recipe import Recipe, RecipeLike, load_recipe
 from genseg.registry import load_backend
 from genseg.runs.planning import Item, items_in, shard_name
 from genseg.runs.rows import FAILED, Row, table_of
+from genseg.runs.run import SHARDS
 from genseg.runs.sources import Source
 from genseg.runs.store import Store
 from genseg.segmenter import Segmenter
@@ -149,6 +150,6 @@ def segmenter_of(
 def shards_left(store: Store, shards: int) -> Iterator[int]:
     """The shards of a plan that have no file yet."""
     there = np.zeros(shards, dtype=bool)
-    for name in store.names("shards/*.parquet"):
+    for name in store.names(SHARDS):
         there[int(name.rpartition("-")[2].removesuffix(".parquet"))] = True
     return iter(np.flatnonzero(~there).tolist())

@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 import genseg
 from genseg import GensegError, Run
 from genseg.cli import app
+from genseg.runs.manifest import digest
 from genseg.runs.report import Summary
 from genseg.runs.rows import FAILED, Row
-from genseg.runs.running import digest, follow, run_dataset
+from genseg.runs.running import follow, run_dataset
 from genseg.runs.worker import Job, Worker
 
 FAST = {"n_clusters": 4, "draws": 1, "size": 64, "n_init": 1}
