@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import colorsys
 import io
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,6 @@ from sklearn.cluster import AgglomerativeClustering
 
 from genseg.captions import captioned
 from genseg.errors import GensegError
-from genseg.files import write_whole
 from genseg.markup import pictures, small
 from genseg.recipe import Recipe
 
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
 
     from genseg.embedder import Embedder
 
-FORMAT = 1  # of .npz files
 SHOWN = 400  # pixels: width of a picture in a notebook, at most
 
 
@@ -227,59 +224,21 @@ class Segmentation:
         Raises:
             GensegError: For another suffix, more than 256 labels in a ``.png``, or an unwritable file.
         """
-        path = Path(path)
-        if path.suffix == ".png":
-            if len(self.colors) > 256:
-                raise GensegError(
-                    f"an indexed PNG holds 256 labels, not {len(self.colors)}; save as .npz or merge first"
-                )
-            picture = Image.fromarray(self.labels.astype(np.uint8))
-            picture.putpalette(self.colors.tobytes())
-            write_whole(path, lambda file: picture.save(file, format="PNG"))
-        elif path.suffix == ".npz":
-            meta = {"format": FORMAT, "backend": self.backend, "seed": self.seed, "names": self.names}
-            meta |= {"recipe": asdict(self.recipe), "cost": asdict(self.cost)}
-            arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
-            write_whole(
-                path, lambda file: np.savez_compressed(file, allow_pickle=False, meta=json.dumps(meta), **arrays)
-            )
-        else:
-            raise GensegError(
-                f"cannot save as {path.suffix or 'a file without suffix'}; use .png (labels) or .npz (everything)"
-            )
-        return path
+        from genseg.saving import save
 
-    @classmethod
-    def load(cls, path: str | Path) -> Segmentation:
+        save(self, Path(path))
+        return Path(path)
+
+    @staticmethod
+    def load(path: str | Path) -> Segmentation:
         """Read what `save` wrote as ``.npz``.
 
         Raises:
             GensegError: If the file is missing, damaged, or of another kind.
         """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                meta: dict[str, Any] = json.loads(str(file["meta"]))
-                arrays: dict[str, Any] = {name: file.get(name) for name in _ARRAYS}
-            if meta["format"] != FORMAT:
-                raise GensegError(
-                    f"{path} was saved by another version of genseg (format {meta['format']}); upgrade genseg"
-                )
-            recipe, cost = Recipe(**meta["recipe"]), Cost(**meta["cost"])
-            names = meta.get("names")  # files from before there were names have none
-            return cls(
-                **arrays,
-                recipe=recipe,
-                cost=cost,
-                backend=meta["backend"],
-                seed=meta["seed"],
-                names=None if names is None else tuple(names),
-            )
-        except GensegError:
-            raise
-        except FileNotFoundError as error:
-            raise GensegError(f"{path} does not exist; check the path") from error
-        except Exception as error:  # zipfile, json, numpy: any of them on a file that is not ours
-            raise GensegError(f"{path} is not a segmentation saved by genseg as .npz; save it again") from error
+        from genseg.saving import load
+
+        return load(Path(path))
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
@@ -291,9 +250,6 @@ class Segmentation:
         facts = f"{self.backend}, {self.n_segments} segments, {width}×{height} pixels, seed {self.seed}"
         spent = f"{sum(self.cost.seconds.values()):.1f} s, {self.cost.evaluations} model evaluations"
         return pictures([Image.fromarray(shown.image), shown.overlay()], f"{facts}; {spent}")
-
-
-_ARRAYS = ("labels", "grid_labels", "embeddings", "colors", "image", "scores", "confidence")
 
 
 def palette(n: int) -> npt.NDArray[np.uint8]:

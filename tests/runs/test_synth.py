@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 import genseg
 from genseg import GensegError
 from genseg.cli import app
+from genseg.evaluation.datasets import from_rows
 from genseg.runs.run import Run
 
 QUICK = {"n_clusters": 3, "draws": 1, "n_init": 1, "num_inference_steps": 2, "replay_steps": 1, "size": 32}
@@ -75,6 +76,15 @@ def test_what_is_made_up_can_be_learned_from(whole):
     samples = Samples(whole, "labels", image_size=16, val_fraction=0)
     assert samples.n_training == 3
     assert next(samples.training()).pixels.shape == (16, 16, 3)
+
+
+def test_its_masks_are_named_by_examples(whole):
+    first = next(whole.rows())
+    truth = np.where(first.labels == first.masks[0].label, 0, 1)
+    examples = from_rows([{"image": first.picture(), "label": truth}], classes=["first", "others"])
+    genseg.name_run_from_examples(whole, examples, name="few", device="cpu")
+    named = next(whole.rows(classes="few"))
+    assert named.classes[first.masks[0].label] == 0, "its own embedding is the mean"
 
 
 def test_prompts_take_turns(sd_checkpoint, tmp_path):
