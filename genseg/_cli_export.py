@@ -44,7 +44,7 @@ def export(
 ) -> None:
     """Write a run's masks in a format that other tools read; DIR is there wholly or not at all.
 
-    Images that failed in the run are left out.
+    Images that failed in the run are left out. Those that cannot be read any more are too; the exit code is then 1.
     """
     from rich.progress import Progress
 
@@ -53,7 +53,7 @@ def export(
         with needing("export", "exporting needs"):
             from genseg.exports.exporting import export_run
 
-            count = export_run(
+            found = export_run(
                 run,
                 format,
                 out,
@@ -64,4 +64,7 @@ def export(
                 limit=limit,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
-    typer.echo(f"{count} images in {out}")
+    typer.echo(f"{found.images} images in {out}")
+    if found.unreadable:
+        typer.echo(f"genseg: {found.unreadable} images are left out; the first: {found.why}", err=True)
+        raise typer.Exit(1)

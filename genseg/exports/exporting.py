@@ -5,16 +5,32 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from genseg.errors import GensegError, unknown
+from genseg.errors import GensegError, NothingLeftError, unknown
 from genseg.exports.formats import EXPORTS
 from genseg.exports.items import Item, Target
 from genseg.exports.names import Names
-from genseg.exports.pictures import IMAGES
+from genseg.exports.pictures import IMAGES, settled
 from genseg.files import whole_folder
 from genseg.runs.run import Run
+
+
+@dataclass
+class Exported:
+    """What an export came to.
+
+    Attributes:
+        images: How many were written.
+        unreadable: How many were left out, as they cannot be read any more or have another size.
+        why: What is wrong with the first of these; empty if there is none.
+    """
+
+    images: int = 0
+    unreadable: int = 0
+    why: str = ""
 
 
 def export_run(
@@ -28,10 +44,10 @@ def export_run(
     images: str = "link",
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> int:
+) -> Exported:
     """Write a run's masks for other tools: a folder that is there wholly or not at all.
 
-    Images that failed are left out. A few images are in memory at a time.
+    Images that failed are left out, and those that cannot be read any more. A few images are in memory at a time.
 
     Args:
         run: The folder or URL of a run, or one that is open.
@@ -48,11 +64,11 @@ def export_run(
         progress: Told how many images are written, of how many.
 
     Returns:
-        How many images were written.
+        How many images were written, and how many could not be read.
 
     Raises:
-        GensegError: If the run, the format or the classes are not there, the format cannot hold them, an image cannot
-            be read, or ``out`` cannot be written.
+        GensegError: If the run, the format or the classes are not there, the format cannot hold them, no image
+            can be read, or ``out`` cannot be written.
     """
     if format not in EXPORTS:
         raise unknown("format", format, EXPORTS)
@@ -62,10 +78,9 @@ def export_run(
         raise GensegError(f"min_confidence must lie in [0, 1], not be {min_confidence}")
     run = run if isinstance(run, Run) else Run(str(run))
     names = None if classes is None else run.class_names(classes)
-    chosen, total, count = EXPORTS[format], min(len(run), limit or len(run)), 0
+    chosen, total, found = EXPORTS[format], min(len(run), limit or len(run)), Exported()
 
     def items(target: Target) -> Iterator[Item]:
-        nonlocal count
         free = Names(chosen.layout)
         with ExitStack() as opened:
             if not chosen.keys:
@@ -73,16 +88,23 @@ def export_run(
                 lines = csv.writer(table)
                 lines.writerow(["name", "key"])
             for row in islice(run.rows(classes=classes), limit):
-                item = Item(count + 1, free.of(row.key), row, target)
+                try:
+                    row = settled(row, images)
+                except GensegError as error:
+                    found.unreadable, found.why = found.unreadable + 1, found.why or str(error)
+                    continue
+                item = Item(found.images + 1, free.of(row.key), row, target)
                 if not chosen.keys:
                     lines.writerow([item.name, row.key])
                 yield item
-                count += 1
+                found.images += 1
                 if progress:
-                    progress(count, total)
+                    progress(found.images, total)
+        if found.unreadable and not found.images:
+            raise NothingLeftError(found.why)
 
     with whole_folder(Path(out)) as folder:
         described = f"masks by genseg, backend {run.settings.get('backend', 'unknown')}"
         target = Target(folder, names, images, min_confidence, min_area, described)
         chosen.write(items(target), target)
-    return count
+    return found

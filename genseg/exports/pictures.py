@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
@@ -59,12 +60,38 @@ def encoded(row: Row, suffix: str | None = None) -> tuple[bytes, str]:
     found = stored_suffix(io.BytesIO(content), row.size, suffix)
     if found:
         return content, found
+    buffer = io.BytesIO()
+    decoded(content, row).save(buffer, FORMATS[suffix or ".png"], quality=QUALITY)
+    return buffer.getvalue(), suffix or ".png"
+
+
+def settled(row: Row, images: str) -> Row:
+    """A row whose image can be placed: it is there, is the one that was segmented, and in memory unless it is linked.
+
+    Raises:
+        GensegError: If it cannot be read, or has another size.
+    """
+    if images == "none":
+        return row
+    file = local_file(row.source) if images == "link" and row.image is None else None
+    if file and stored_suffix(file, row.size):
+        return row
+    content = row.source.read() if row.image is None else row.image
+    if not stored_suffix(io.BytesIO(content), row.size):
+        decoded(content, row)
+    return replace(row, image=content)
+
+
+def decoded(content: bytes, row: Row) -> Image.Image:
+    """The image of a row, upright and in RGB.
+
+    Raises:
+        GensegError: If it is no image, or has another size than when it was segmented.
+    """
     picture = load_image(content, Recipe.max_pixels)
     if picture.size != row.size[::-1]:
         raise GensegError(f"{row.key} has another size than when it was segmented; bring back the image of the run")
-    buffer = io.BytesIO()
-    picture.save(buffer, FORMATS[suffix or ".png"], quality=QUALITY)
-    return buffer.getvalue(), suffix or ".png"
+    return picture
 
 
 def local_file(source: Source) -> Path | None:

@@ -31,10 +31,10 @@ def instances(folder: Path) -> dict:
 def test_every_format_writes_every_image_that_is_done(run, tmp_path):
     for name in EXPORTS:
         told = []
-        count = genseg.export_run(
+        found = genseg.export_run(
             run, name, tmp_path / name, classes="streets", progress=lambda *at, told=told: told.append(at)
         )
-        assert count == 5
+        assert (found.images, found.unreadable, found.why) == (5, 0, "")
         assert told == [(number, 6) for number in range(1, 6)]
         assert not list(tmp_path.glob(".*"))
 
@@ -92,17 +92,29 @@ def test_images_are_copied_or_left_out(run, tmp_path):
     assert instances(tmp_path / "none")["images"][0]["file_name"] == source
 
 
-def test_an_export_that_fails_leaves_nothing(tmp_path):
+def test_images_that_cannot_be_read_are_left_out_and_told(tmp_path):
     moved = made(tmp_path)
     (tmp_path / "images/c.tar").unlink()
-    for name in EXPORTS:
-        with pytest.raises(GensegError, match=r"c\.tar does not exist"):
-            genseg.export_run(moved, name, tmp_path / "out", classes="streets")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "run"]
     Image.new("RGB", (40, 40)).save(tmp_path / "images/a.jpg")
-    with pytest.raises(GensegError, match="another size"):
-        genseg.export_run(moved, "coco-instances", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    for name in EXPORTS:
+        found = genseg.export_run(moved, name, tmp_path / name, classes="streets")
+        assert (found.images, found.unreadable) == (3, 2)
+        assert "street/a photo.jpg has another size" in found.why
+    kept = [entry["key"] for entry in instances(tmp_path / "coco-instances")["images"]]
+    assert kept == ["street/b.png", "street/B.jpg", "inside"]
+    told = CliRunner().invoke(app, ["export", str(tmp_path / "run"), "voc", "-o", str(tmp_path / "told")])
+    assert told.exit_code == 1
+    assert told.stdout.strip().endswith("told")
+    assert "2 images are left out; the first: street/a photo.jpg has another size" in told.stderr
+
+
+def test_an_export_that_fails_leaves_nothing(tmp_path):
+    moved = made(tmp_path)
+    (tmp_path / "images/a.jpg").unlink()
+    for name in EXPORTS:
+        with pytest.raises(GensegError, match=r"a\.jpg does not exist"):
+            genseg.export_run(moved, name, tmp_path / "out", classes="streets", limit=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "run"]
 
 
 def test_a_folder_that_is_there_is_left_alone(run, tmp_path):
