@@ -72,3 +72,25 @@ def astronaut() -> Image.Image:
     import skimage.data
 
     return Image.fromarray(skimage.data.astronaut())
+
+
+@pytest.fixture(scope="session")
+def photo_folder(photo, tmp_path_factory):
+    """Two photos of 96×64 and 64×64 pixels, what an earlier run wrote, and what is no image."""
+    folder = tmp_path_factory.mktemp("photos")
+    photo.save(folder / "b.png")
+    photo.crop((0, 0, 64, 64)).save(folder / "a.JPG")
+    for other in ("notes.txt", ".hidden.png", "b.overlay.png", "b.labels.png"):
+        (folder / other).write_text("no image")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def segmented_folder(photo_folder, tmp_path_factory):
+    """One run over the folder, and where its files are."""
+    from commands import QUICK, run
+
+    out = tmp_path_factory.mktemp("done") / "new" / "out"
+    result = run("segment", photo_folder, *QUICK, "-k", "4", "--seed", "3", "-o", out, "--save", "npz,overlay,labels")
+    assert result.exit_code == 0, result.stderr
+    return result, out

@@ -2,67 +2,26 @@
 
 import json
 import sys
-from dataclasses import replace
-from itertools import islice
 
 import numpy as np
 import onnxruntime
-import psutil
 import pytest
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, SegformerConfig, pipeline
+from two_colours import SIDE, row_of, run_of, two_colours
 from typer.testing import CliRunner
 
 import genseg
 from genseg import GensegError
 from genseg._cli_distill import NAMES
 from genseg.cli import app
-from genseg.runs.rows import LEVELS, Row, _levels_png, png_of, table_of
-from genseg.runs.run import MANIFEST, Run
-from genseg.runs.sources import Source
-from genseg.runs.store import Store
-from genseg.students.loss import agreement, weighted_loss
+from genseg.runs.run import Run
+from genseg.students.loss import agreement
 from genseg.students.models import STUDENTS, new_student
-from genseg.students.samples import Samples, shuffled
 
-SIDE = 32
-COLOURS = np.array([[200, 60, 40], [40, 80, 190]], dtype=np.uint8)
 QUICK = {"image_size": SIDE, "batch_size": 4, "steps": 6, "val_fraction": 0.3, "save_every": 2}
-
-
-def two_colours(index: int) -> tuple[np.ndarray, np.ndarray]:
-    """An image with a rectangle of one colour on the other, noise over both; and the map of classes."""
-    draws = np.random.default_rng(index)
-    labels = np.zeros((SIDE, SIDE + 8), dtype=np.int32)
-    top, left = draws.integers(0, SIDE // 2, 2)
-    labels[top : top + 14, left : left + 18] = 1
-    noise = draws.normal(0, 10, (*labels.shape, 3))
-    return np.clip(COLOURS[labels] + noise, 0, 255).astype(np.uint8), labels
-
-
-def row_of(index: int, confidence: np.ndarray | None = None) -> Row:
-    image, labels = two_colours(index)
-    levels = np.full(labels.shape, LEVELS, np.uint8) if confidence is None else confidence
-    return Row(
-        f"image-{index}",
-        Source(""),
-        size=labels.shape,
-        labels_png=png_of(labels.astype(np.uint8)),
-        confidence_png=_levels_png(levels),
-        image=png_of(image),
-    )
-
-
-def run_of(folder, rows: list[Row], shard: int = 8) -> Run:
-    store = Store(str(folder))
-    for first in range(0, len(rows), shard):
-        store.write_table(f"shards/shard-{first // shard:05}.parquet", table_of(rows[first : first + shard]))
-    store.write_json(MANIFEST, {"recipe_hash": "hash"})
-    run = Run(str(folder))
-    run.assign("colours", ["red", "blue"], lambda _: np.arange(2, dtype=np.int32))
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -177,84 +136,6 @@ def uninterrupted(run, tiny, tmp_path_factory):
 def test_another_seed_gives_another_student(run, tiny, uninterrupted, tmp_path):
     other = weights(genseg.distill(run, "colours", tmp_path, checkpoint=tiny, seed=1, **QUICK))
     assert not all(torch.equal(other[name], tensor) for name, tensor in weights(uninterrupted).items())
-
-
-def test_pixels_count_as_their_weights_say():
-    draws = torch.Generator().manual_seed(0)
-    logits = torch.randn(2, 3, 4, 4, generator=draws, dtype=torch.float64, requires_grad=True)
-    classes = torch.randint(0, 3, (2, 4, 4), generator=draws)
-    w = torch.rand(2, 4, 4, generator=draws)
-    w[0, 0, 0] = 0
-    weighted_loss(logits, classes, w).backward()
-    one_hot = torch.nn.functional.one_hot(classes, 3).permute(0, 3, 1, 2)
-    expected = (w / w.sum())[:, None] * (logits.softmax(dim=1) - one_hot)  # of Σ w·ce / Σ w
-    assert torch.allclose(logits.grad, expected.detach(), atol=1e-6)
-    assert not logits.grad[0, :, 0, 0].any()
-    assert weighted_loss(logits, classes, torch.zeros_like(w)) == 0
-
-
-def test_weights_are_confidence_and_0_where_it_is_low_or_no_class_is(tmp_path):
-    levels = np.full((SIDE, SIDE + 8), 9, np.uint8)
-    levels[:, : SIDE // 2] = 3
-    run = run_of(tmp_path, [row_of(0, levels)])
-    run.assign("one", ["red"], lambda _: np.array([0, -1], dtype=np.int32))
-    of = {"image_size": SIDE, "val_fraction": 1 - 1e-12}
-    (sample,) = Samples(run, "one", min_confidence=0.4, **of).validation()
-    expected = np.where((sample.classes == 0) & (np.arange(SIDE) >= SIDE // 2 - 4), 9 / LEVELS, 0)
-    assert np.allclose(sample.weights, expected)
-    assert (sample.classes == -1).any()
-    (plain,) = Samples(run, "one", min_confidence=0.4, confidence_weighting=False, **of).validation()
-    assert np.array_equal(plain.weights, expected > 0)
-
-
-def test_crops_keep_pixels_and_classes_together(run):
-    for sample in islice(Samples(run, "colours", image_size=SIDE, val_fraction=0).training(), 40):
-        nearest = np.square(sample.pixels[:, :, None].astype(int) - COLOURS.astype(int)).sum(axis=3).argmin(axis=2)
-        assert (nearest == sample.classes).mean() > 0.97  # all but pixels on an edge
-
-
-def test_each_crop_is_one_of_its_own(tmp_path):
-    run = run_of(tmp_path, [row_of(0), replace(row_of(0), key="again")])
-    crops = [sample.pixels.tobytes() for sample in islice(Samples(run, "colours", image_size=16).training(), 6)]
-    assert len(set(crops)) == 6
-
-
-def test_an_epoch_has_every_image_once_in_an_order_of_its_own(run):
-    samples = Samples(run, "colours", image_size=8, val_fraction=0.3)
-    assert samples.n_training + samples.n_validation == 24
-    assert samples.n_validation == len(list(samples.validation())) > 0
-    first, second = ([row.key for row in samples._shuffled(epoch)] for epoch in (0, 1))
-    assert sorted(first) == sorted(second)
-    assert first != second
-    assert sorted(shuffled(range(100), np.random.default_rng(0), 10)) == list(range(100))
-
-
-def test_what_comes_after_a_start_is_the_same(run):
-    samples = Samples(run, "colours", image_size=16, val_fraction=0.3)
-    whole = list(islice(samples.training(), 40))  # more than two epochs
-    for start in (3, samples.n_training, 25):
-        for sample, expected in zip(islice(samples.training(start), 5), whole[start:], strict=False):
-            assert all(np.array_equal(a, b) for a, b in zip(sample, expected, strict=True))
-
-
-def test_memory_does_not_grow_with_the_run(tmp_path):
-    def largest(n: int) -> int:
-        row = row_of(0)
-        big = png_of(np.random.default_rng(0).integers(0, 255, (128, 128, 3), dtype=np.uint8))  # 48 kB
-        store = Store(str(tmp_path / str(n)))
-        for shard in range(n // 100):
-            rows = [Row(f"{shard}-{i}", row.source, size=(128, 128), image=big, labels_png=row.labels_png,
-                        confidence_png=row.confidence_png) for i in range(100)]  # fmt: skip
-            store.write_table(f"shards/shard-{shard:05}.parquet", table_of(rows))
-        store.write_json(MANIFEST, {})
-        run = Run(str(tmp_path / str(n)))
-        run.assign("colours", ["red", "blue"], lambda _: np.arange(2, dtype=np.int32), ["key"])
-        samples, process, most = Samples(run, "colours", image_size=8), psutil.Process(), 0
-        for count, _row in enumerate(samples._shuffled(0)):
-            most = max(most, process.memory_info().rss) if count % 50 == 0 else most
-        return most
-
-    assert largest(4000) - largest(1000) < 40 * 2**20  # 150 MB more on disk
 
 
 @pytest.mark.parametrize("student", sorted(STUDENTS))

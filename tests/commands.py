@@ -1,0 +1,20 @@
+"""genseg's command line, run within the tests."""
+
+from typer.testing import CliRunner
+
+from genseg.cli import app
+
+QUICK = ("size=64", "draws=1", "replay_steps=1", "n_init=1")
+MAIN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from genseg.cli import main; main()"
+
+
+def run(*arguments: object, given: bytes | None = None):
+    """One command line and its standard input; an exception that is no exit is raised, as a traceback would be."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], given, catch_exceptions=False)
+
+
+def refused(result, *parts: str, code: int = 2) -> None:
+    assert result.exit_code == code
+    assert result.stderr.startswith("genseg: ")
+    assert result.stderr.count("\n") == 1
+    assert all(part in result.stderr for part in parts), result.stderr
