@@ -27,7 +27,7 @@ from genseg.interface import FeatureTap, pick
 from genseg.modulate import blurred, labels_at, masks_for, normalised
 from genseg.recipe import Recipe
 from genseg.sites import tokens_to_map
-from genseg_backends.diffusion import _generator
+from genseg_backends.noise import noise_generator
 from genseg_backends.stable_diffusion import StableDiffusion
 from tape import Tape, TapedAttention
 
@@ -130,7 +130,7 @@ class Published:
         found: list[Tensor] = []
         handle = self.unet.get_submodule(self.tap.module).register_forward_hook(lambda *call: found.append(call[2]))
         total = torch.zeros((), device=self.device)
-        noise = torch.randn((self.recipe.draws, *clean.shape[1:]), generator=_generator(self.seed, "features"))
+        noise = torch.randn((self.recipe.draws, *clean.shape[1:]), generator=noise_generator(self.seed, "features"))
         try:
             for draw in noise.to(self.device):
                 self.evaluate(self.noised(clean, draw, self.recipe.t_f), self.recipe.t_f)
@@ -147,7 +147,7 @@ class Published:
             x_{t_m}, and z_t by timestep; the steps above t_m are run as the notebook runs them, and never used.
         """
         shape = clean.shape[1:]
-        shared = torch.randn((len(self.steps), *shape), generator=_generator(self.seed, "inversion"))
+        shared = torch.randn((len(self.steps), *shape), generator=noise_generator(self.seed, "inversion"))
         above = torch.Generator().manual_seed(self.seed)
         extra = torch.randn((len(self.every) - len(self.steps), *shape), generator=above)
         draws = torch.cat([extra, shared]).to(self.device)

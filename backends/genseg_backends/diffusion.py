@@ -6,12 +6,11 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,40 +22,12 @@ from genseg.sites import Prefix, as_map, offset, prefix_recorded, prefix_replaye
 from genseg_backends.attention import SharedQueriesAndKeys
 from genseg_backends.codecs import Codec
 from genseg_backends.derivatives import derivatives
+from genseg_backends.noise import DiffusionState, noise_generator
 from genseg_backends.schedule import Schedule
 
 NETWORK_DEPTH = 40  # tensors of a network's widest level that a pass holds at once, for the estimate of memory
 DECODER_WIDTH = 1024  # numbers for each pixel that a decoder holds at once
 FASTEST, FASTEST_ON_CPU = 64, 10  # rows beyond which a pass gets no faster by the row
-
-
-@dataclass(frozen=True)
-class DiffusionState:
-    """An image as its own noise: what replaying the sampler from x_{t_m} needs to give the image back exactly.
-
-    Attributes:
-        timesteps: [S], descending from t_m; int64, or float64 where the sampler's are no whole numbers.
-        latents: float32 [S + 1, C, h, w]: x at each timestep, then x_0.
-        step: The sampler's step without noise, x_{t-1} = step(x_t) + residual: of x [N, C, h, w] and timesteps [N],
-            from and to.
-        seed: What the noise was drawn from.
-    """
-
-    timesteps: Tensor
-    latents: Tensor
-    step: Callable[[Tensor, Tensor, Tensor], Tensor]
-    seed: int
-
-    @property
-    def previous(self) -> Tensor:
-        """The timestep after each one, 0 at the end: int64 [S]."""
-        return torch.cat([self.timesteps[1:], self.timesteps.new_zeros(1)])
-
-    @cached_property
-    def residuals(self) -> Tensor:
-        """float32 [S, C, h, w], computed when first asked for: `DiffusionBackend.regenerate` finds them on its way."""
-        steps = zip(self.latents[:-1].split(1), self.timesteps.split(1), self.previous.split(1), strict=True)
-        return self.latents[1:] - torch.cat([self.step(x, t, before) for x, t, before in steps])
 
 
 class DiffusionBackend(Backend):
@@ -163,7 +134,7 @@ class DiffusionBackend(Backend):
         clean = self.codec.encode(image.to(self.device)).float()
         steps = self.schedule.timesteps(replace(recipe, replay_steps=None))
         kept = self.schedule.timesteps(recipe)
-        noise = torch.randn((len(steps), *clean.shape[1:]), generator=_generator(seed, "inversion"))
+        noise = torch.randn((len(steps), *clean.shape[1:]), generator=noise_generator(seed, "inversion"))
         noise = noise[torch.isin(steps, kept)].to(clean.device)
         noisy = self.schedule.noised(clean.expand(len(kept), -1, -1, -1), noise, kept)
         return DiffusionState(kept, torch.cat([noisy, clean]), torch.inference_mode()(self.step), seed)
@@ -176,7 +147,7 @@ class DiffusionBackend(Backend):
         """
         clean, reader = state.latents[-1:], self.network if self.reader is None else self.reader
         dtype = next(reader.parameters()).dtype
-        noise = torch.randn((recipe.draws, *clean.shape[1:]), generator=_generator(state.seed, "features"))
+        noise = torch.randn((recipe.draws, *clean.shape[1:]), generator=noise_generator(state.seed, "features"))
 
         def total(draws: Tensor) -> Tensor:
             timesteps = torch.full((len(draws),), recipe.t_f)
@@ -262,7 +233,7 @@ class DiffusionBackend(Backend):
         Raises:
             GensegError: If there is a prompt and no text encoder.
         """
-        conditioning, draw = self.described(prompt), _generator(seed, "generation")
+        conditioning, draw = self.described(prompt), noise_generator(seed, "generation")
         blank = torch.zeros(1, 3, self.image_size, self.image_size, device=self.device)
         shape = self.codec.encode(blank).shape
         x = torch.randn(shape, generator=draw).to(self.device)
@@ -304,10 +275,3 @@ class DiffusionBackend(Backend):
         """How many rows of ``row`` numbers seem to fit in half the memory there is; no more than are fast."""
         most = min(self.capabilities.max_batch or FASTEST, FASTEST if self.device.type == "cuda" else FASTEST_ON_CPU)
         return max(1, min(most, free_memory(self.device) // (2 * row * self.dtype.itemsize)))
-
-
-def _generator(seed: int, purpose: str) -> torch.Generator:
-    """Independent noise for each purpose, on the CPU so that every device draws the same."""
-    stream = {"inversion": 0, "features": 1, "generation": 2}[purpose]
-    state = np.random.SeedSequence(seed, spawn_key=(stream,)).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state) % 2**63)

@@ -13,7 +13,7 @@ import genseg
 import genseg_backends.tiny
 import transcription
 from genseg.sites import recorded
-from genseg_backends.diffusion import _generator
+from genseg_backends.noise import noise_generator
 from genseg_backends.stable_diffusion import StableDiffusion
 from models import sd_parts
 
@@ -138,7 +138,7 @@ def test_features_are_the_transcriptions_averaged_over_the_same_noise(case, t_f)
     tap = next(iter(case.backend.taps.values()))
     found = case.backend.features(case.state, tap, genseg.load_recipe(case.recipe, t_f=t_f, batch_size=2))
     clean, abar = case.state.latents[-1], case.scheduler.alphas_cumprod[t_f]
-    noise = torch.randn((3, *clean.shape), generator=_generator(0, "features"))
+    noise = torch.randn((3, *clean.shape), generator=noise_generator(0, "features"))
     attention = "up_blocks.1.attentions.0.transformer_blocks.0.attn2"
     draws = [
         transcription.features(

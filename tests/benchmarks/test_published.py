@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 import genseg
 import transcription
-from genseg_backends.diffusion import _generator
+from genseg_backends.noise import noise_generator
 from genseg_backends.stable_diffusion import StableDiffusion
 from models import sd_parts as make_sd_parts
 from published import Published
@@ -44,7 +44,7 @@ def test_difference_maps_are_the_transcriptions(prediction_type, recipe, pixels)
     found = published.differences(published.perturbed(start, noise, published.record(start, noise), masks))
 
     abar, times = parts["scheduler"].alphas_cumprod, torch.tensor([401, 201, 1])
-    drawn = torch.randn((BELOW, *clean.shape[1:]), generator=_generator(0, "inversion"))
+    drawn = torch.randn((BELOW, *clean.shape[1:]), generator=noise_generator(0, "inversion"))
     scale = abar[times].view(-1, 1, 1, 1)
     latents = torch.cat([scale.sqrt() * clean + (1 - scale).sqrt() * drawn, clean])
     expected = transcription.difference_maps(
