@@ -17,6 +17,7 @@ from genseg.batches import sentence_of
 from genseg.errors import GensegError
 from genseg.recipe import Recipe, RecipeLike, load_recipe
 from genseg.registry import load_backend
+from genseg.runs.deaths import Deaths
 from genseg.runs.planning import Item, items_in, shard_name
 from genseg.runs.rows import FAILED, Row, table_of
 from genseg.runs.run import SHARDS
@@ -25,6 +26,7 @@ from genseg.runs.store import Store
 from genseg.segmenter import Segmenter
 
 AHEAD = 4  # images that are being fetched while the model works
+KILLER = "workers died on this image again and again, perhaps of too little memory; try it alone, with a smaller size"
 
 
 @dataclass(frozen=True)
@@ -83,13 +85,15 @@ class Worker:
 
     def _told(self, shard: int) -> tuple[int, int, str]:
         try:
-            rows = list(self.rows(items_in(self._store, shard)))
+            deaths = Deaths(self._store, shard)
+            rows = list(self.rows(items_in(self._store, shard), deaths))
             self._store.write_table(shard_name(shard), table_of(rows))
+            deaths.over()
         except GensegError as error:  # nothing of an image: the folder cannot be read or written
             return 0, 0, str(error)
         return len(rows), sum(row.status == FAILED for row in rows), ""
 
-    def rows(self, items: Sequence[Item]) -> Iterator[Row]:
+    def rows(self, items: Sequence[Item], deaths: Deaths | None = None) -> Iterator[Row]:
         """The rows of images, failed ones among them, in order; the next few are fetched while the model works."""
         with ThreadPoolExecutor(max_workers=AHEAD, thread_name_prefix="genseg-read") as reader:
             waiting: deque[Future[bytes]] = deque()
@@ -97,7 +101,11 @@ class Worker:
             for item in items:
                 while len(waiting) < AHEAD and (coming := next(ahead, None)) is not None:
                     waiting.append(reader.submit(coming[1].read))
-                yield self._row(*item, waiting.popleft())
+                content = waiting.popleft()
+                if deaths is not None and deaths.kills(item[0]):
+                    yield Row(*item, FAILED, KILLER, recipe_hash=self._job.recipe_hash)
+                else:
+                    yield self._row(*item, content)
 
     def _row(self, key: str, source: Source, content: Future[bytes]) -> Row:
         job = self._job

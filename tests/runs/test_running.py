@@ -1,5 +1,6 @@
 """Runs on a local Ray cluster of two workers: every image once, whatever is killed."""
 
+import contextlib
 import json
 import signal
 
@@ -13,9 +14,12 @@ import genseg
 from genseg import GensegError, Run
 from genseg.cli import app
 from genseg.runs.manifest import digest
+from genseg.runs.planning import make_plan
 from genseg.runs.report import Summary
-from genseg.runs.rows import FAILED, Row
+from genseg.runs.rows import FAILED, Row, rows_of
+from genseg.runs.run import SHARDS
 from genseg.runs.running import follow, run_dataset
+from genseg.runs.store import Store
 from genseg.runs.worker import Job, Worker
 
 FAST = {"n_clusters": 4, "draws": 1, "size": 64, "n_init": 1}
@@ -95,6 +99,33 @@ def test_a_worker_that_is_killed_loses_and_repeats_nothing(photos, alone, tmp_pa
     # What labels depend on cannot change on the way.
     with pytest.raises(GensegError, match="another recipe and seed"):
         run_dataset(photos, tmp_path / "run", recipe="fast", seed=1, resume=True, **FAST | {"draws": 2})
+
+
+def test_an_image_that_kills_its_workers_is_given_up_and_the_others_are_not(photos, tmp_path):
+    store = Store(str(tmp_path))
+    assert make_plan(store, str(photos), 4) == (10, 3)
+    segmenter = genseg.Segmenter("tiny", "fast", **FAST)
+    killer, attempts = (photos / "2.png").read_bytes(), 0
+
+    class Dead(BaseException):
+        """Nothing that a worker could catch."""
+
+    def deadly(image: bytes) -> genseg.Segmentation:
+        if image == killer:
+            raise Dead
+        return segmenter(image)
+
+    while not store.names(SHARDS):
+        attempts += 1
+        with contextlib.suppress(Dead):
+            Worker(Job(str(tmp_path), "tiny", {}, 0, ""), deadly)({"shard": np.array([0])})
+    assert attempts == 5, "one without notes, three that note the image, and one without it"
+    rows = [row for batch in store.batches("shards/shard-0000000.parquet") for row in rows_of(batch)]
+    assert [(row.key, row.status) for row in rows] == [
+        ("0.png", "done"), ("1.png", "done"), ("2.png", FAILED), ("3.png", "done")
+    ]  # fmt: skip
+    assert "died on this image" in rows[2].error
+    assert not store.names("begun/*"), "nothing is left of it"
 
 
 @pytest.mark.usefixtures("ray")
