@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -136,14 +136,14 @@ def run_dataset(
         check_same(store, manifest, settings)
         left = list(shards_left(store, manifest["shards"]))
         job = replace(job, recipe=found, recipe_hash=manifest["recipe_hash"])
-        told = _done(ray, job, left, min(workers or most, len(left)), needs)
-        follow(told, manifest, len(left), max_errors, tell)
+        with closing(_done(ray, job, left, min(workers or most, len(left)), needs)) as told:
+            follow(told, manifest, len(left), max_errors, tell)
     run = Run(str(out))
     write_report(run)
     return run
 
 
-def _done(ray: Any, job: Job, left: Sequence[int], workers: int, needs: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+def _done(ray: Any, job: Job, left: Sequence[int], workers: int, needs: Mapping[str, int]) -> Generator[dict[str, Any]]:
     """What came of each shard, as soon as it is there. Only numbers pass through Ray and the driver."""
     if not left:
         return
