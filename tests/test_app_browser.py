@@ -108,6 +108,7 @@ def test_upload_segment_click_merge_download(served, browser, tmp_path):
     bad.write_text("no image")
     until(lambda: len(app.sessions) == 1, "the session")
     page.wait_for_function("!document.querySelector('#first').hidden")
+    page.wait_for_selector(".gs-drop[data-ready]")
     (session,) = app.sessions._open.values()
     for event in ("paste", "drop"):
         give(page, event, f"{event}.png")

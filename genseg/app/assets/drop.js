@@ -56,7 +56,9 @@ for (const button of element.querySelectorAll(".gs-examples button")) {
 
 // Nothing can be taken before the server has said where it goes.
 function ready() {
-  if (props.value.token) for (const button of element.querySelectorAll("button")) button.disabled = false;
+  if (!props.value.token) return;
+  zone.dataset.ready = "true";
+  for (const button of element.querySelectorAll("button")) button.disabled = false;
 }
 watch("value", ready);
 ready();
