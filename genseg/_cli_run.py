@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import nullcontext, redirect_stdout
 from typing import Annotated, Any
 
 import typer
@@ -89,7 +91,8 @@ def run(
         found = estimate_run(given, backend, recipe, **shared)
         typer.echo(json.dumps(found.as_dict()) if as_json else found.in_words())
         return
-    with RunBar(quiet=as_json) as bar:
+    # Ray says on standard output that a worker died, where nothing but JSON may be.
+    with redirect_stdout(sys.stderr) if as_json else nullcontext(), RunBar(quiet=as_json) as bar:
         done = run_dataset(
             given,
             out,
