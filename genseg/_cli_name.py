@@ -43,13 +43,16 @@ def name(
         str | None, typer.Option(metavar="MODEL", help="A local checkpoint or hub id in place of the embedder's.")
     ] = None,
     called: Annotated[str, typer.Option("--name", metavar="NAME", help="What to call the set of classes.")] = "names",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with names by the same texts, such as after a kill.")
+    ] = False,
     device: opt.Device = None,
     offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
 ) -> None:
     """Name the masks of a run, by texts or by a few labelled images.
 
-    Writes RUN/classes/NAME, in place of one that is there. Masks of an image that cannot be read any more get no
-    name; the exit code is then 1.
+    Writes RUN/classes/NAME, in place of one that is there unless --resume says to go on with it. Masks of an image
+    that cannot be read any more get no name; the exit code is then 1.
     """
     if (classes is None) == (examples is None):
         raise GensegError(
@@ -57,6 +60,8 @@ def name(
         )
     if classes is None and (embedder or embedder_model):
         raise GensegError("--embedder compares masks and texts; give --classes in place of --examples")
+    if classes is None and resume:
+        raise GensegError("--resume goes on with names by texts; leave it out with --examples, which takes little")
     if examples is None and (split or limit):
         raise GensegError("--split and --limit choose examples; give --examples in place of --classes")
     with needing("ray", "runs need"):
@@ -66,10 +71,12 @@ def name(
         assert examples is not None
         _by_examples(opened, examples, dataset, split, limit, called, device)
     else:
-        _by_text(opened, classes, embedder or "maskclip", embedder_model, called, device)
+        _by_text(opened, classes, embedder or "maskclip", embedder_model, called, resume, device)
 
 
-def _by_text(run: Run, classes: str, embedder: str, model: str | None, name: str, device: str | None) -> None:
+def _by_text(
+    run: Run, classes: str, embedder: str, model: str | None, name: str, resume: bool, device: str | None
+) -> None:
     from genseg.embedder import load_embedder
     from genseg.naming import classes_of
     from genseg.runs.naming import name_run
@@ -78,7 +85,7 @@ def _by_text(run: Run, classes: str, embedder: str, model: str | None, name: str
     with Bars(1) as bars:
         bars.stage("load", 0, 1)
         loaded = load_embedder(embedder, model=model, device=device)
-        unnamed = name_run(run, asked, loaded, name=name, progress=bars.stage)
+        unnamed = name_run(run, asked, loaded, name=name, resume=resume, progress=bars.stage)
     show(run, name)
     if unnamed.images:
         typer.echo(f"genseg: {unnamed.images} images have no names; the first: {unnamed.why}", err=True)

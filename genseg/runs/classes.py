@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,9 @@ from genseg.clock import Progress
 from genseg.errors import GensegError
 from genseg.runs.rows import DONE, Row
 from genseg.runs.run import Run
+
+CENTRES = "centres.parquet"
+"""What a set of classes keeps beside its shards' classes: `genseg.runs.concepts` writes it."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ def give_classes(
     choose: Callable[[Row], npt.NDArray[np.integer]],
     columns: Sequence[str],
     progress: Progress | None = None,
+    *,
+    resume: bool = False,
     **about: Any,
 ) -> None:
     """Give every mask of a run a class by `Run.assign`, and count.
@@ -75,15 +81,23 @@ def give_classes(
         choose: The class of each label of a row, -1 for none.
         columns: That ``choose`` needs: at least ``masks`` or ``labels_png``.
         progress: Called with ``"classes"``, the images done and how many there are.
-        **about: Further facts for the record.
+        resume: Whether images whose masks were given some of these classes before, in the same way, keep them.
+        **about: Further facts for the record, which say in what way.
+
+    Raises:
+        GensegError: If ``resume`` is asked for and the classes of the name were given in another way.
     """
+    asked = {"names": list(names)} | about
+    _go_on(run, classes, asked, resume)
     total, done = run.counts()[DONE], 0
     masks, pixels = [0] * len(names), [0] * len(names)
 
     def counted(row: Row) -> npt.NDArray[np.int32]:
         nonlocal done
-        given = choose(row).astype(np.int32)
-        for number, area in zip(given.tolist(), _areas(row).tolist(), strict=True):
+        areas, given = _areas(row), row.classes
+        if given is None or len(given) != len(areas) or given.max() < 0:
+            given = choose(row).astype(np.int32)
+        for number, area in zip(given.tolist(), areas.tolist(), strict=True):
             if number >= 0:
                 masks[number] += 1
                 pixels[number] += area
@@ -93,7 +107,23 @@ def give_classes(
         return given
 
     # The record is written after the last row has been counted.
-    run.assign(classes, names, counted, columns, masks=masks, pixels=pixels, **about)
+    run.assign(classes, names, counted, columns, resume=resume, masks=masks, pixels=pixels, **about)
+
+
+def _go_on(run: Run, classes: str, asked: Mapping[str, Any], resume: bool) -> None:
+    """Refuse to go on where classes of the name were given in another way; else write down in which."""
+    file = f"classes/{classes}/asked.json"
+    before = run.store.read_json(file)
+    if not resume:
+        # Those of before, so that none of them is taken for one of these if this is killed and gone on with.
+        for name in run.store.names(f"classes/{classes}/*"):
+            if not name.endswith(CENTRES):
+                run.store.remove(name)
+    elif before is not None and before != json.loads(json.dumps(asked)):
+        raise GensegError(
+            f"the classes {classes} were given in another way; choose another name, or replace them without --resume"
+        )
+    run.store.write_json(file, asked)
 
 
 def _areas(row: Row) -> npt.NDArray[np.int64]:

@@ -45,6 +45,7 @@ def name_run(
     embedder: str | Embedder = "maskclip",
     *,
     name: str = "names",
+    resume: bool = False,
     progress: Progress | None = None,
 ) -> Unnamed:
     """Name every mask of a run by text, as `genseg.Segmentation.name` does (open vocabulary, section 4.4 of the paper).
@@ -56,13 +57,16 @@ def name_run(
         classes: Names, or one text such as ``"sky,building,tree"``; synonyms as ``"car|automobile"``.
         embedder: A name from `genseg.list_embedders`, or a loaded `Embedder`.
         name: What to call the set of classes. One of the name is replaced.
+        resume: Whether to go on with names of the same classes and embedder instead, after a kill or for images that
+            were added: shards that have theirs keep them, but images without names are tried again.
         progress: Called with ``"classes"``, the images done and how many there are.
 
     Returns:
         What was left without names; `ClassCounts.of(run, name)` counts the others.
 
     Raises:
-        GensegError: For classes that cannot be used, an unknown embedder or missing weights.
+        GensegError: For classes that cannot be used, an unknown embedder or missing weights, or names to go on with
+            that are of other classes or of another embedder.
     """
     run = run if isinstance(run, Run) else Run(str(run))
     check_name(name)
@@ -80,7 +84,8 @@ def name_run(
         return named_classes(row.labels, picture, asked, model)
 
     columns = ["key", "uri", "offset", "length", "image", "labels_png"]
-    give_classes(run, name, called_by(asked), named, columns, progress, kind="text", prompts=asked, embedder=model.name)
+    about = {"kind": "text", "prompts": asked, "embedder": model.name}
+    give_classes(run, name, called_by(asked), named, columns, progress, resume=resume, **about)
     return unnamed
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,8 @@ class Run:
         names: Sequence[str],
         choose: Callable[[Row], npt.NDArray[np.int32]],
         columns: Sequence[str] | None = None,
+        *,
+        resume: bool = False,
         **about: Any,
     ) -> None:
         """Give every mask a class, shard by shard.
@@ -113,23 +116,34 @@ class Run:
             names: Of the classes 0..N-1.
             choose: The class of each label of a row, -1 for none: int32, as long as the largest label asks for.
             columns: That ``choose`` needs; None for all.
+            resume: Whether shards that have such classes keep them: ``choose`` then sees them as the row's `classes`.
             **about: Further facts for the record: how they were chosen.
         """
         self.store.remove(f"classes/{classes}/classes.json")  # until all shards have theirs, there are no such classes
         for shard in self.shards:
+            given = self._given(shard, classes) if resume and self._has(shard, classes) else ()
             rows = (row for batch in self.store.batches(shard, _with_status(columns)) for row in rows_of(batch))
-            chosen = [choose(row).tolist() if row.status == DONE else [] for row in rows]
+            chosen = [
+                choose(replace(row, classes=before)).tolist() if row.status == DONE else []
+                for row, before in zip(rows, chain(given, repeat(None)), strict=False)
+            ]
             table = pa.table({"classes": pa.array(chosen, pa.list_(pa.int32()))})
-            self.store.write_table(f"classes/{classes}/{shard.rpartition('/')[2]}", table)
+            self.store.write_table(_of_shard(shard, classes), table)
         self.store.write_json(f"classes/{classes}/classes.json", {"names": list(names)} | about)
 
+    def _has(self, shard: str, classes: str) -> bool:
+        return bool(self.store.names(_of_shard(shard, classes)))
+
     def _given(self, shard: str, classes: str) -> Iterator[npt.NDArray[np.int32]]:
-        name = f"classes/{classes}/{shard.rpartition('/')[2]}"
-        if not self.store.names(name):
+        if not self._has(shard, classes):
             raise GensegError(f"the run has images that came after its classes {classes}; give the classes again")
-        for batch in self.store.batches(name):
+        for batch in self.store.batches(_of_shard(shard, classes)):
             for given in batch.column("classes").to_pylist():
                 yield np.array(given, dtype=np.int32)
+
+
+def _of_shard(shard: str, classes: str) -> str:
+    return f"classes/{classes}/{shard.rpartition('/')[2]}"
 
 
 def _with_status(columns: Sequence[str] | None) -> list[str] | None:

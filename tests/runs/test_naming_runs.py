@@ -98,6 +98,59 @@ def test_an_image_that_is_gone_is_left_without_names(run, found, tmp_path):
     assert ClassCounts.of(run, "names").masks == tuple(sum(row.count(name) for row in (first, last)) for name in NAMES)
 
 
+class Killed(Exception):  # noqa: N818 - it stands for a signal
+    """What stops a naming."""
+
+
+class Counting(Colours):
+    """Counts the images it sees, and can be killed by one."""
+
+    def __init__(self, last: int = 99):
+        super().__init__()
+        self.seen, self.last = 0, last
+
+    def pixels(self, image):
+        if self.seen == self.last:
+            raise Killed
+        self.seen += 1
+        return super().pixels(image)
+
+
+def test_names_go_on_after_a_kill(run, found):
+    """The shard that was done keeps its names; they and the counts are those of a naming that was left alone."""
+    with pytest.raises(Killed):
+        name_run(run, CLASSES, Counting(last=2))
+    assert run.class_sets == []
+    again = Counting()
+    name_run(run, CLASSES, again, resume=True)
+    assert again.seen == 1
+    assert names_in(run) == expected(found, Colours(), CLASSES)
+    name_run(run, CLASSES, Colours(), name="whole")
+    assert ClassCounts.of(run, "names") == ClassCounts.of(run, "whole")
+
+
+def test_names_are_not_mixed_with_those_of_other_classes(run, found):
+    """Neither by going on with them nor by going on with what replaced them and was killed."""
+    name_run(run, CLASSES, Colours())
+    with pytest.raises(GensegError, match="the classes names were given in another way"):
+        name_run(run, "grey,blue", Colours(), resume=True)
+    assert run.class_names("names") == NAMES
+    with pytest.raises(Killed):
+        name_run(run, "grey,blue", Counting(last=1))
+    name_run(run, "grey,blue", Colours(), resume=True)
+    assert names_in(run) == expected(found, Colours(), "grey,blue")
+
+
+def test_images_without_names_are_tried_again(run, found, tmp_path):
+    (tmp_path / "1.png").rename(tmp_path / "away.png")
+    assert name_run(run, CLASSES, Colours()).images == 1
+    (tmp_path / "away.png").rename(tmp_path / "1.png")
+    again = Counting()
+    assert name_run(run, CLASSES, again, resume=True).images == 0
+    assert again.seen == 1
+    assert names_in(run) == expected(found, Colours(), CLASSES)
+
+
 def examples(found, classes=("none", "left", "right")):
     """The images, whose first two labels are called left and the others right; half of the pixels are unlabelled."""
     rows = []
@@ -203,6 +256,7 @@ def test_the_command_names_by_examples(run, found, tmp_path):
         (("--classes", "a", "--examples", "few"), "give either --classes"),
         (("--examples", "few", "--embedder", "maskclip"), "--embedder compares masks and texts"),
         (("--classes", "a", "--limit", "3"), "--split and --limit choose examples"),
+        (("--examples", "few", "--resume"), "--resume goes on with names by texts"),
         (("--examples", "few"), "few is no folder"),
         (("--classes", "a,,b"), "a class has no name"),
         (("--classes", "a", "--embedder", "maskklip"), "unknown embedder 'maskklip': did you mean maskclip"),
