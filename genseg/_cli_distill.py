@@ -50,7 +50,8 @@ def distill(
 ) -> None:
     """Train a small, fast segmentation model of transformers on the masks of a run.
 
-    Writes model.safetensors with its configuration, model.onnx, training.json and curves/ for TensorBoard.
+    Writes model.safetensors with its configuration, model.onnx, training.json and curves/ for TensorBoard. An image
+    that cannot be read any more is left out; the exit code is then 1.
     """
     from genseg.students.distill import distill as train
 
@@ -84,3 +85,6 @@ def distill(
             f"mIoU {measured['miou']:.3f}, accuracy {measured['accuracy']:.3f}"
         )
     typer.echo(f"files in {out}: model.safetensors, model.onnx, training.json, curves/")
+    if left_out := record["unreadable"]["images"]:
+        typer.echo(f"genseg: {left_out} images are left out; the first: {record['unreadable']['why']}", err=True)
+        raise typer.Exit(1)

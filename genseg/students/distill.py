@@ -41,13 +41,13 @@ def distill(
     """Train a segmentation model of transformers on the masks of a run.
 
     The loss is cross-entropy, each pixel counting as its confidence says. Images pass by as a stream: memory does not
-    grow with the run. Training that was killed goes on from the last state that it saved, and its weights are those
-    of one that was not.
+    grow with the run. An image that cannot be read any more is left out. Training that was killed goes on from the
+    last state that it saved, and its weights are those of one that was not.
 
     Written into ``out``: ``model.safetensors``, ``config.json`` and ``preprocessor_config.json``, as
     ``from_pretrained`` reads them; ``model.onnx``, of any batch, height and width; ``training.json``, all settings
-    with what was measured; ``curves/``, loss, learning rate and agreement with the masks for TensorBoard. While it
-    trains, ``state/``.
+    with what was measured and how many images could not be read; ``curves/``, loss, learning rate and agreement with
+    the masks for TensorBoard. While it trains, ``state/``.
 
     Args:
         run: What ``genseg run`` or ``genseg synth`` has written, or its folder.
@@ -74,8 +74,8 @@ def distill(
         ``out``.
 
     Raises:
-        GensegError: If packages are missing, the run has no such classes or no images, a setting cannot be used, or
-            ``out`` holds something else.
+        GensegError: If packages are missing, the run has no such classes or no images, most images cannot be read, a
+            setting cannot be used, or ``out`` holds something else.
     """
     for package in PACKAGES:
         if find_spec(package) is None:

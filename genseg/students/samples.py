@@ -11,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from genseg.errors import GensegError
 from genseg.runs.rows import Row
 from genseg.runs.run import Run
 
 BUFFER = 256  # rows among which the next is drawn; they are held as they are on disk, encoded
 SMALLEST = 0.5  # of a crop's side, as a part of the image's shorter side
+SPARE = 8  # images that may be unreadable before any is read
 
 T = TypeVar("T")
 
@@ -37,7 +39,12 @@ class Sample(NamedTuple):
 class Samples:
     """The images of a run, some of them held out.
 
-    Which are held out depends on their keys alone. Memory does not grow with the run.
+    Which are held out depends on their keys alone. Memory does not grow with the run. An image that cannot be read any
+    more takes its turn with pixels that all are ignored, so that it changes nothing of the others' order or crops.
+
+    Attributes:
+        unreadable: Keys of the images that could not be read so far.
+        why: What is wrong with the first of them; empty if there is none.
 
     Args:
         run: With images and pixel or mask confidence.
@@ -64,6 +71,8 @@ class Samples:
         self._side, self._min_confidence, self._weighted = image_size, min_confidence, confidence_weighting
         self._val_fraction, self._seed = val_fraction, seed
         self.n_training = self.n_validation = 0
+        self.unreadable: set[str] = set()
+        self.why, self._read = "", 0
         for row in run.rows(["key"]):
             if self._held_out(row.key):
                 self.n_validation += 1
@@ -75,6 +84,9 @@ class Samples:
 
         Args:
             start: How many samples to leave out; what comes after them does not depend on whether they were made.
+
+        Raises:
+            GensegError: If more images are unreadable than not.
         """
         epoch, skip = divmod(start, self.n_training)
         position = start
@@ -107,6 +119,18 @@ class Samples:
         digest = hashlib.sha256(key.encode(errors="surrogateescape")).digest()
         return int.from_bytes(digest[:8], "big") < self._val_fraction * 2**64
 
+    def _picture(self, row: Row) -> Image.Image | None:
+        try:
+            picture = row.picture()
+        except GensegError as error:
+            self.unreadable.add(row.key)
+            self.why = self.why or str(error)
+            if len(self.unreadable) > SPARE + self._read:
+                raise GensegError(f"more images of the run cannot be read than can; the first: {self.why}") from error
+            return None
+        self._read += 1
+        return picture
+
     def _sample(self, row: Row, draws: np.random.Generator | None) -> Sample:
         """A random crop, flipped or not, or the centre square where there are no draws."""
         height, width = row.size
@@ -116,7 +140,10 @@ class Samples:
             side, flip = max(round(scale * side), 1), bool(draws.integers(2))
         left, top = round(x * (width - side)), round(y * (height - side))
         box, size = (left, top, left + side, top + side), (self._side, self._side)
-        pixels = np.asarray(row.picture().resize(size, Image.Resampling.BILINEAR, box))
+        if (picture := self._picture(row)) is None:
+            square = np.zeros(size, dtype=np.uint8)
+            return Sample(np.dstack([square] * 3), square.astype(np.int64) - 1, square.astype(np.float32))
+        pixels = np.asarray(picture.resize(size, Image.Resampling.BILINEAR, box))
         classes = np.asarray(Image.fromarray(row.class_labels).resize(size, Image.Resampling.NEAREST, box))
         confidence = np.asarray(Image.fromarray(row.confidence).resize(size, Image.Resampling.NEAREST, box))
         known = (classes >= 0) & (confidence >= self._min_confidence)

@@ -9,8 +9,10 @@ import pytest
 import torch
 from two_colours import COLOURS, SIDE, row_of, run_of
 
+from genseg.errors import GensegError
 from genseg.runs.rows import LEVELS, Row, png_of, table_of
 from genseg.runs.run import MANIFEST, Run
+from genseg.runs.sources import Source
 from genseg.runs.store import Store
 from genseg.students.loss import weighted_loss
 from genseg.students.samples import Samples, shuffled
@@ -77,6 +79,34 @@ def test_what_comes_after_a_start_is_the_same(run):
     for start in (3, samples.n_training, 25):
         for sample, expected in zip(islice(samples.training(start), 5), whole[start:], strict=False):
             assert all(np.array_equal(a, b) for a, b in zip(sample, expected, strict=True))
+
+
+def gone(index: int) -> Row:
+    """An image that cannot be read any more."""
+    return replace(row_of(index), image=None, source=Source("gone.png"))
+
+
+def test_an_image_that_is_gone_changes_nothing_of_the_others(tmp_path):
+    rows, of = [row_of(i) for i in range(12)], {"image_size": 16, "val_fraction": 0}
+    whole = Samples(run_of(tmp_path / "whole", rows), "colours", **of)
+    less = Samples(run_of(tmp_path / "less", [*rows[:5], gone(5), *rows[6:]]), "colours", **of)
+    kept = 0
+    for sample, expected in zip(islice(less.training(), 24), whole.training(), strict=False):
+        if sample.weights.any():
+            assert all(np.array_equal(a, b) for a, b in zip(sample, expected, strict=True))
+            kept += 1
+    assert kept == 22
+    assert less.unreadable == {"image-5"}
+    assert "gone.png does not exist" in less.why
+    assert not whole.unreadable
+
+
+def test_a_run_whose_images_are_gone_is_a_sentence(tmp_path):
+    samples = Samples(run_of(tmp_path, [gone(i) for i in range(12)]), "colours", image_size=16, val_fraction=0)
+    with pytest.raises(
+        GensegError, match=r"more images of the run cannot be read than can; .* gone.png does not exist"
+    ):
+        list(islice(samples.training(), 12))
 
 
 def test_memory_does_not_grow_with_the_run(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import onnxruntime
@@ -18,6 +19,7 @@ from genseg import GensegError
 from genseg._cli_distill import NAMES
 from genseg.cli import app
 from genseg.runs.run import Run
+from genseg.runs.sources import Source
 from genseg.students.loss import agreement
 from genseg.students.models import STUDENTS, new_student
 
@@ -212,6 +214,19 @@ def test_the_command_trains_and_says_how_well(run, tiny, tmp_path):
     assert {key: record[key] for key in asked} == asked
     assert record["confidence_weighting"] is False
     assert (out / "model.onnx").exists()
+    assert record["unreadable"] == {"images": 0, "why": ""}
     again = CliRunner().invoke(app, given)
     assert again.exit_code == 2
     assert "is not empty" in again.output
+
+
+def test_the_command_tells_of_images_that_are_gone(tiny, tmp_path):
+    rows = [row_of(0), replace(row_of(1), image=None, source=Source("gone.png")), row_of(2)]
+    run = run_of(tmp_path / "run", rows)
+    settings = ["--image-size", "32", "--batch-size", "3", "--steps", "1", "--val-fraction", "0", "--checkpoint", tiny]
+    done = CliRunner().invoke(
+        app, ["distill", run.store.url, "--classes", "colours", "-o", str(tmp_path / "out"), *settings]
+    )
+    assert done.exit_code == 1
+    assert "genseg: 1 images are left out; the first: gone.png does not exist" in done.stderr
+    assert (tmp_path / "out" / "model.onnx").exists()
