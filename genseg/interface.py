@@ -130,7 +130,8 @@ class Backend(ABC):
         points: Modulation points by name, likewise.
         image_size: Side of the square image that the model was made for, in pixels.
         size_multiple: Both sides of an image must be multiples of this, in pixels.
-        recipe: The backend's own calibration: recipe keys and values laid over the preset.
+        recipe: The backend's own calibration: recipe keys and values laid over the preset; under a preset's name, a
+            mapping of those for that preset alone.
         preset: The preset used when the caller names none.
         capabilities: What the backend can do.
         meter: Running count of model evaluations and decodes.

@@ -132,7 +132,8 @@ def load_recipe(
     Args:
         source: A preset's name, a YAML file (which may name the preset it starts from under ``preset``), a
             mapping like such a file, or a resolved `Recipe`, which no calibration is laid over.
-        calibration: A backend's own values, laid over the preset and below the file's.
+        calibration: A backend's own values, laid over the preset and below the file's; under a preset's name, those
+            for that preset alone.
         options: Overrides as ``key=value`` strings, as on the command line.
         **overrides: Overrides as keywords; None means "not given".
 
@@ -146,8 +147,8 @@ def load_recipe(
         layers = [OmegaConf.structured(source)]
     else:
         values = dict(source) if isinstance(source, Mapping) else read_recipe(source)
-        preset = _preset(values.pop("preset", "paper"))
-        layers = [OmegaConf.structured(Recipe), preset, _checked(calibration or {}), _checked(values)]
+        name = values.pop("preset", "paper")
+        layers = [OmegaConf.structured(Recipe), _preset(name), *_calibrated(calibration or {}, name), _checked(values)]
     try:
         given = _given(options)
         layers += [_checked(given), _checked({k: v for k, v in overrides.items() if v is not None})]
@@ -158,6 +159,13 @@ def load_recipe(
         raise GensegError(f"recipe value{where} refused: {str(error).splitlines()[0]}") from error
     assert isinstance(recipe, Recipe)
     return recipe
+
+
+def _calibrated(calibration: Mapping[str, Any], preset: str) -> list[dict[str, Any]]:
+    """A backend's own values for all presets, and those for one of them."""
+    presets = list_presets()
+    always = {key: value for key, value in calibration.items() if key not in presets}
+    return [_checked(always), _checked(calibration.get(preset, {}))]
 
 
 def _given(options: Sequence[str]) -> dict[str, Any]:

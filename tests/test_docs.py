@@ -58,7 +58,7 @@ def workplace(materials, tmp_path, monkeypatch) -> Path:
     shutil.copytree(materials, folder)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # some commands set it
-    monkeypatch.setattr(genseg_backends.tiny, "RECIPE", genseg_backends.tiny.RECIPE | CHEAP)
+    monkeypatch.setattr(genseg_backends.tiny, "RECIPE", genseg_backends.tiny.RECIPE | CHEAP | {"plus": {}})
     return folder
 
 

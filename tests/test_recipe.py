@@ -27,6 +27,16 @@ def test_layers_win_in_order(tmp_path: Path):
     assert (recipe.strength, recipe.blur) == (4.0, 0.0), "then options and keywords"
 
 
+def test_a_calibration_can_be_for_one_preset():
+    calibration = {"size": 160, "position": 0.1, "plus": {"size": 320, "position": 1.2}}
+    plus, fast = (load_recipe(preset, calibration=calibration) for preset in ("plus", "fast"))
+    assert (plus.size, plus.position) == (320, 1.2)
+    assert (fast.size, fast.position) == (160, 0.1)
+    assert load_recipe("plus", calibration=calibration, size=96).size == 96
+    with pytest.raises(GensegError, match="did you mean position"):
+        load_recipe("plus", calibration={"plus": {"positon": 1}})
+
+
 def test_none_keyword_means_not_given():
     assert load_recipe("paper", n_clusters=None).n_clusters == 25
 

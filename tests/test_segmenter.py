@@ -132,6 +132,9 @@ def test_calibration_lies_between_preset_and_caller(tiny):
     assert Segmenter(tiny).recipe == load_recipe(tiny.preset, calibration=tiny.recipe)
     assert Segmenter(tiny, recipe="paper").recipe.t_f == tiny.recipe["t_f"]
     assert Segmenter(tiny, t_f=5).recipe.t_f == 5
+    plus = Segmenter(tiny, "plus").recipe
+    assert (plus.size, plus.position, plus.t_f) == (320, 1.2, tiny.recipe["t_f"])
+    assert Segmenter(tiny, "plus", size=96).recipe.size == 96
 
 
 def test_a_generated_image_is_segmented_without_inversion(tiny):
