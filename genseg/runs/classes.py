@@ -16,9 +16,6 @@ from genseg.errors import GensegError
 from genseg.runs.rows import DONE, Row
 from genseg.runs.run import Run
 
-CENTRES = "centres.parquet"
-"""What a set of classes keeps beside its shards' classes: `genseg.runs.concepts` writes it."""
-
 
 @dataclass(frozen=True)
 class ClassCounts:
@@ -107,19 +104,19 @@ def give_classes(
         return given
 
     # The record is written after the last row has been counted.
-    run.assign(classes, names, counted, columns, resume=resume, masks=masks, pixels=pixels, **about)
+    run.assign(classes, names, counted, columns, resume=True, masks=masks, pixels=pixels, **about)
 
 
 def _go_on(run: Run, classes: str, asked: Mapping[str, Any], resume: bool) -> None:
-    """Refuse to go on where classes of the name were given in another way; else write down in which."""
+    """Keep the classes that were given in the same way, or forget those of before; then write down in which way.
+
+    In this order, so that none of before is taken for one of these if this is killed and gone on with.
+    """
     file = f"classes/{classes}/asked.json"
     before = run.store.read_json(file)
-    if not resume:
-        # Those of before, so that none of them is taken for one of these if this is killed and gone on with.
-        for name in run.store.names(f"classes/{classes}/*"):
-            if not name.endswith(CENTRES):
-                run.store.remove(name)
-    elif before is not None and before != json.loads(json.dumps(asked)):
+    if not resume or before is None:
+        run.forget(classes)
+    elif before != json.loads(json.dumps(asked)):
         raise GensegError(
             f"the classes {classes} were given in another way; choose another name, or replace them without --resume"
         )

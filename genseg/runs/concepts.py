@@ -20,7 +20,7 @@ from genseg.cluster import kmeans, knee
 from genseg.errors import GensegError
 from genseg.evaluation.protocols.base import nearest
 from genseg.reservoir import Reservoir
-from genseg.runs.classes import CENTRES, check_name, give_classes
+from genseg.runs.classes import check_name, give_classes
 from genseg.runs.rows import DONE, Row
 from genseg.runs.run import Run
 from genseg.runs.vectors import Vectors, parts, rows_in_chunks
@@ -187,4 +187,4 @@ def _elbow(sample: Vectors, seed: int, told: Progress) -> int:
 
 
 def _centres(name: str) -> str:
-    return f"classes/{name}/{CENTRES}"
+    return f"classes/{name}/centres.parquet"

@@ -89,7 +89,7 @@ class Run:
         Raises:
             GensegError: If there are none.
         """
-        about = self.store.read_json(f"classes/{classes}/classes.json")
+        about = self.store.read_json(_record(classes))
         if about is None:
             raise unknown("set of classes", classes, self.class_sets)
         return tuple(about["names"])
@@ -119,9 +119,11 @@ class Run:
             resume: Whether shards that have such classes keep them: ``choose`` then sees them as the row's `classes`.
             **about: Further facts for the record: how they were chosen.
         """
-        self.store.remove(f"classes/{classes}/classes.json")  # until all shards have theirs, there are no such classes
+        if not resume:
+            self.forget(classes)
+        self.store.remove(_record(classes))  # until all shards have theirs, there are no such classes
         for shard in self.shards:
-            given = self._given(shard, classes) if resume and self._has(shard, classes) else ()
+            given = self._given(shard, classes) if self._has(shard, classes) else ()
             rows = (row for batch in self.store.batches(shard, _with_status(columns)) for row in rows_of(batch))
             chosen = [
                 choose(replace(row, classes=before)).tolist() if row.status == DONE else []
@@ -129,7 +131,13 @@ class Run:
             ]
             table = pa.table({"classes": pa.array(chosen, pa.list_(pa.int32()))})
             self.store.write_table(_of_shard(shard, classes), table)
-        self.store.write_json(f"classes/{classes}/classes.json", {"names": list(names)} | about)
+        self.store.write_json(_record(classes), {"names": list(names)} | about)
+
+    def forget(self, classes: str) -> None:
+        """Remove the classes that masks were given under a name, all of them or as many as there are."""
+        self.store.remove(_record(classes))
+        for shard in self.shards:
+            self.store.remove(_of_shard(shard, classes))
 
     def _has(self, shard: str, classes: str) -> bool:
         return bool(self.store.names(_of_shard(shard, classes)))
@@ -140,6 +148,10 @@ class Run:
         for batch in self.store.batches(_of_shard(shard, classes)):
             for given in batch.column("classes").to_pylist():
                 yield np.array(given, dtype=np.int32)
+
+
+def _record(classes: str) -> str:
+    return f"classes/{classes}/classes.json"
 
 
 def _of_shard(shard: str, classes: str) -> str:

@@ -141,6 +141,12 @@ def test_names_are_not_mixed_with_those_of_other_classes(run, found):
     assert names_in(run) == expected(found, Colours(), "grey,blue")
 
 
+def test_classes_that_nobody_says_how_they_were_given_are_given_anew(run, found):
+    run.assign("names", NAMES, lambda row: np.zeros(row.labels.max() + 1, dtype=np.int32))
+    name_run(run, CLASSES, Colours(), resume=True)
+    assert names_in(run) == expected(found, Colours(), CLASSES)
+
+
 def test_images_without_names_are_tried_again(run, found, tmp_path):
     (tmp_path / "1.png").rename(tmp_path / "away.png")
     assert name_run(run, CLASSES, Colours()).images == 1
