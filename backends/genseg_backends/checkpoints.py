@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import diffusers
@@ -169,18 +172,29 @@ def load_network(
         raise GensegError(f"a {kind.__name__} is not read from single files; give a diffusers folder or a hub id")
     source = str(local_path(config or "", revision) or config)
     check_memory(kind, load_config(kind, source, part, revision), dtype, room)
-    try:
+    with fitting(path, part, source):
         network = kind.from_single_file(str(path), config=source, subfolder=part, dtype=dtype, revision=revision)
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # diffusers raises ValueError, KeyError, OSError, NotImplementedError and its own
-        raise GensegError(
-            f"{path} does not fit the {part} of {source} ({first_line(error)}); "
-            "give the folder that belongs to it as config=..., or another file"
-        ) from error
     if any(parameter.is_meta for parameter in network.parameters()):
         raise GensegError(f"{path} lacks weights of a {kind.__name__}; get the file again, or another one")
     return network
+
+
+@contextmanager
+def fitting(file: Path, part: str, config: str) -> Iterator[None]:
+    """Tell of a single file that diffusers cannot read as a part of a model; a lack of memory is told elsewhere.
+
+    Raises:
+        GensegError: For whatever it raises: ValueError, KeyError, OSError, NotImplementedError and its own.
+    """
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise GensegError(
+            f"{file} does not fit the {part} of {config} ({first_line(error)}); "
+            "give the folder that belongs to it as config=..., or another file"
+        ) from error
 
 
 def load_text(kind: Any, model: str, dtype: torch.dtype, revision: str | None = None) -> Any:

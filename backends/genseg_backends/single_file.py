@@ -7,7 +7,7 @@ configurations, by default one of those in ``configs/``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from genseg.errors import GensegError
-from genseg_backends.checkpoints import Parts, encoded, load_config, load_scheduler
+from genseg_backends.checkpoints import Parts, encoded, fitting, load_config, load_scheduler
 from genseg_backends.hub import extra, first_line, local_path
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -64,18 +64,10 @@ def load_single_file(file: Path, dtype: torch.dtype, config: str) -> Parts:
 
 def _part(file: Path, name: str, read: Callable[..., Any], weights: dict[str, Tensor], **source: Any) -> Any:
     """One part, read by diffusers; parameters that the file lacks would stay on the device "meta", without values."""
-    try:
-        with _warnings_off():
-            module = read(weights, subfolder=name, **source)
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
-    except NotImplementedError:  # torch's, of moving a parameter without values
-        module = None
-    except Exception as error:  # diffusers raises ValueError, KeyError, OSError and its own
-        raise GensegError(
-            f"{file} does not fit the {name} of {source['config']} ({first_line(error)}); "
-            "give the folder that belongs to it as config=..., or another file"
-        ) from error
+    module = None
+    # What torch raises of moving a parameter without values is told as what it is: weights are lacking.
+    with fitting(file, name, source["config"]), suppress(NotImplementedError), _warnings_off():
+        module = read(weights, subfolder=name, **source)
     if module is None or any(parameter.is_meta for parameter in module.parameters()):
         raise GensegError(f"the {name} of {file} lacks weights; get the file again, or another one")
     return module
