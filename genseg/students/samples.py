@@ -86,7 +86,7 @@ class Samples:
             start: How many samples to leave out; what comes after them does not depend on whether they were made.
 
         Raises:
-            GensegError: If more images are unreadable than not.
+            GensegError: If images turn out unreadable, `SPARE` more of them than samples were made.
         """
         epoch, skip = divmod(start, self.n_training)
         position = start
