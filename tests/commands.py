@@ -13,7 +13,8 @@ def run(*arguments: object, given: bytes | None = None):
     return CliRunner().invoke(app, [str(argument) for argument in arguments], given, catch_exceptions=False)
 
 
-def refused(result, *parts: str, code: int = 2) -> None:
+def assert_refused(result, *parts: str, code: int = 2) -> None:
+    """That a command ended with one sentence, which has all of the parts."""
     assert result.exit_code == code
     assert result.stderr.startswith("genseg: ")
     assert result.stderr.count("\n") == 1

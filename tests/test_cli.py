@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import genseg
-from commands import MAIN, QUICK, refused, run
+from commands import MAIN, QUICK, assert_refused, run
 from genseg import Cost, GensegError
 from genseg._cli_result import spent
 
@@ -122,12 +122,12 @@ def test_mistakes_are_found_before_a_model_is_loaded(arguments, parts, photo, tm
         Path(other).mkdir()
     photo.save("other/b.webp")
     Path("file").write_text("no folder")
-    refused(run("segment", "b.png", "--model", "missing", *arguments), *parts)
+    assert_refused(run("segment", "b.png", "--model", "missing", *arguments), *parts)
     assert not Path("genseg-output").exists()
 
 
 def test_options_alone_are_no_input():
-    refused(run("segment", "size=64"), "no image given")
+    assert_refused(run("segment", "size=64"), "no image given")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of a process")
@@ -140,7 +140,7 @@ def test_out_of_memory_names_the_way_out(photo, tmp_path):
         result = run("segment", tmp_path / "a.png", "draws=1", "size=4096", "-o", tmp_path / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)
-    refused(result, "a.png: out of memory", "halved", "smaller size", "--load offload=true", code=1)
+    assert_refused(result, "a.png: out of memory", "halved", "smaller size", "--load offload=true", code=1)
     assert not (tmp_path / "out").exists()
 
 
@@ -165,7 +165,7 @@ def test_options_of_the_backend_reach_its_factory_as_yaml_scalars(photo, tmp_pat
     monkeypatch.setattr("genseg.registry.load_backend", factory)
     load = ("tiling=true", "offload=no", "level=2", "tiny_vae=a/b=c", "config=null")
     options = [part for option in load for part in ("--load", option)]
-    refused(run("segment", tmp_path / "a.png", "-b", "sd15", "--revision", "v1", *options), "seen")
+    assert_refused(run("segment", tmp_path / "a.png", "-b", "sd15", "--revision", "v1", *options), "seen")
     assert given == {
         "name": "sd15",
         "model": None,
@@ -183,7 +183,7 @@ def test_options_of_the_backend_reach_its_factory_as_yaml_scalars(photo, tmp_pat
 def test_an_option_that_the_backend_does_not_take_is_refused(photo, tmp_path):
     photo.save(tmp_path / "a.png")
     for option, name in (("--load", "tiling=true"), "'tiling'"), (("--revision", "main"), "'revision'"):
-        refused(run("segment", tmp_path / "a.png", *option, "-o", tmp_path / "out"), "backend 'tiny'", name)
+        assert_refused(run("segment", tmp_path / "a.png", *option, "-o", tmp_path / "out"), "backend 'tiny'", name)
 
 
 def test_ctrl_c_keeps_finished_files_and_nothing_else_is_said(photo_folder, tmp_path):
@@ -222,7 +222,7 @@ def test_recipes_are_listed_and_printed_so_that_they_can_be_read_again(tmp_path)
     file.write_text(run("recipes", "fast").stdout)
     assert "replay_steps: 1\n" in file.read_text()
     assert genseg.load_recipe(str(file)) == genseg.load_recipe("fast")
-    refused(run("recipes", "fats"), "did you mean fast?")
+    assert_refused(run("recipes", "fats"), "did you mean fast?")
 
 
 def test_version():
@@ -250,8 +250,8 @@ def test_generated_images_are_written_with_their_segments(tmp_path):
 
 
 def test_a_prompt_that_cannot_be_is_refused(tmp_path):
-    refused(run("generate", "a cat", "-o", tmp_path), "no text encoder", "generate without a prompt")
-    refused(run("generate", "size=64", "-o", tmp_path), 'give "" before size=64')
+    assert_refused(run("generate", "a cat", "-o", tmp_path), "no text encoder", "generate without a prompt")
+    assert_refused(run("generate", "size=64", "-o", tmp_path), 'give "" before size=64')
 
 
 def test_offline_nothing_is_asked_of_the_hub(photo, tmp_path, monkeypatch):

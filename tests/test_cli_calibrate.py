@@ -4,25 +4,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
+import commands
 import genseg
+from commands import assert_refused
 from genseg._cli_calibrate import _spaced
-from genseg.cli import app
 
 QUICK = ("size=64", "draws=1", "replay_steps=1", "n_init=1", "n_clusters=3", "margin=0")
 GRID = [f"--grid={each}" for each in ("tap=up1.2.query", "t_f=201", "point=up1.1.cross", "t_m=", "strength=0,50")]
 
 
 def run(*arguments: object):
-    return CliRunner().invoke(app, ["calibrate", *map(str, arguments)], catch_exceptions=False)
-
-
-def refused(result, *parts: str) -> None:
-    assert result.exit_code == 2
-    assert result.stderr.startswith("genseg: ")
-    assert result.stderr.count("\n") == 1
-    assert all(part in result.stderr for part in parts), result.stderr
+    return commands.run("calibrate", *arguments)
 
 
 @pytest.fixture
@@ -45,8 +38,8 @@ def test_a_recipe_a_plot_and_the_trials_are_written_and_segment_takes_the_recipe
     assert sum(row[-1] == "chosen" for row in rows) == 1
     assert result.stdout.splitlines()[-1] == f"genseg segment IMAGE -b tiny -r {out / 'tiny.yaml'}"
 
-    segment = ["segment", str(image), "-b", "tiny", "-r", str(out / "tiny.yaml"), "-o", str(out), "--save", "npz"]
-    assert CliRunner().invoke(app, segment, catch_exceptions=False).exit_code == 0
+    segment = ["segment", image, "-b", "tiny", "-r", out / "tiny.yaml", "-o", out, "--save", "npz"]
+    assert commands.run(*segment).exit_code == 0
     recipe = genseg.Segmentation.load(out / "a.npz").recipe
     chosen = next(float(row[1]) for row in rows if row[-1] == "chosen")
     assert (recipe.strength, recipe.size, recipe.n_clusters) == (chosen, 64, 3)
@@ -100,11 +93,11 @@ def test_the_protocol_is_named_in_table_and_trials(image, tmp_path):
     ],
 )
 def test_wrong_arguments_end_in_one_sentence(image, arguments, parts, tmp_path):
-    refused(run("tiny", image, *arguments, "-o", tmp_path / "out"), *parts)
+    assert_refused(run("tiny", image, *arguments, "-o", tmp_path / "out"), *parts)
 
 
 def test_labels_in_colour_are_refused(image, tmp_path):
-    refused(run("tiny", image, "--labels", image.parent, "-o", tmp_path / "out"), "colours, not labels")
+    assert_refused(run("tiny", image, "--labels", image.parent, "-o", tmp_path / "out"), "colours, not labels")
 
 
 def test_images_are_taken_evenly_spaced():

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import genseg
-from commands import QUICK, refused, run
+from commands import QUICK, assert_refused, run
 
 KEYS = ["image", "status", "error", "files", "width", "height", "segments", "sizes", "names", "seconds", "evaluations"]
 
@@ -33,7 +33,7 @@ def test_a_list_of_paths_is_read_and_bad_lines_are_told_at_the_end(segmented_fol
 
 
 def test_an_empty_list_is_no_input():
-    refused(run("segment", "-", given=b"\n"), "no image given")
+    assert_refused(run("segment", "-", given=b"\n"), "no image given")
 
 
 def test_json_has_a_line_for_each_image_and_nothing_else(photo_folder, tmp_path):
