@@ -22,7 +22,7 @@ demo: $(READY) ## segment the example photos with the embedded model
 	@echo "The pictures are in demo-output/: NAME.overlay.png beside NAME.labels.png and NAME.npz."
 
 test: $(READY) ## run the whole test suite with coverage
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --cov --cov-report=term --cov-fail-under=90
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --cov --cov-report=term --cov-fail-under=90
 
 check: $(READY) ## linters and types
 	$(BIN)/ruff format --check .
