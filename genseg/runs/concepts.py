@@ -89,8 +89,8 @@ class Concepts:
             GensegError: As `classes_of`, or if the run cannot be written to.
         """
         table = pa.table({"name": list(self.names), "centre": pa.array(list(self.centres), pa.list_(pa.float32()))})
-        run.store.write_table(_centres(self.name), table)
         give_classes(run, self.name, self.names, self.classes_of, COLUMNS, progress, **about)
+        run.store.write_table(_centres(self.name), table)
 
     @classmethod
     def load(cls, run: Run, name: str) -> Concepts:

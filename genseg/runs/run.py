@@ -134,10 +134,10 @@ class Run:
         self.store.write_json(_record(classes), {"names": list(names)} | about)
 
     def forget(self, classes: str) -> None:
-        """Remove the classes that masks were given under a name, all of them or as many as there are."""
+        """Remove all that is kept under a name of classes: first their record, so that none are left in part."""
         self.store.remove(_record(classes))
-        for shard in self.shards:
-            self.store.remove(_of_shard(shard, classes))
+        for name in self.store.names(f"classes/{classes}/*"):
+            self.store.remove(name)
 
     def _has(self, shard: str, classes: str) -> bool:
         return bool(self.store.names(_of_shard(shard, classes)))

@@ -141,10 +141,25 @@ def test_names_are_not_mixed_with_those_of_other_classes(run, found):
     assert names_in(run) == expected(found, Colours(), "grey,blue")
 
 
-def test_classes_that_nobody_says_how_they_were_given_are_given_anew(run, found):
+@pytest.mark.parametrize("named", [False, True], ids=["never named", "named before"])
+def test_classes_that_were_given_by_hand_are_not_taken_for_names(run, found, named):
+    if named:
+        name_run(run, CLASSES, Colours())
     run.assign("names", NAMES, lambda row: np.zeros(row.labels.max() + 1, dtype=np.int32))
     name_run(run, CLASSES, Colours(), resume=True)
     assert names_in(run) == expected(found, Colours(), CLASSES)
+
+
+def test_names_in_the_place_of_concepts_have_no_centres(run):
+    Concepts("set", NAMES, np.zeros((3, run_width(run)), dtype=np.float32)).assign(run)
+    assert Concepts.load(run, "set").names == NAMES
+    name_run(run, CLASSES, Colours(), name="set")
+    with pytest.raises(GensegError, match="have no centres"):
+        Concepts.load(run, "set")
+
+
+def run_width(run: Run) -> int:
+    return len(next(run.rows()).masks[0].embedding)
 
 
 def test_images_without_names_are_tried_again(run, found, tmp_path):
