@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -172,29 +172,37 @@ def load_network(
         raise GensegError(f"a {kind.__name__} is not read from single files; give a diffusers folder or a hub id")
     source = str(local_path(config or "", revision) or config)
     check_memory(kind, load_config(kind, source, part, revision), dtype, room)
-    with fitting(path, part, source):
-        network = kind.from_single_file(str(path), config=source, subfolder=part, dtype=dtype, revision=revision)
-    if any(parameter.is_meta for parameter in network.parameters()):
-        raise GensegError(f"{path} lacks weights of a {kind.__name__}; get the file again, or another one")
-    return network
+    read = partial(kind.from_single_file, str(path), dtype=dtype, revision=revision)
+    return read_single_file(read, path, part, source)
 
 
-@contextmanager
-def fitting(file: Path, part: str, config: str) -> Iterator[None]:
-    """Tell of a single file that diffusers cannot read as a part of a model; a lack of memory is told elsewhere.
+def read_single_file(read: Callable[..., Any], file: Path, part: str, config: str) -> Any:
+    """One part of a single file, by diffusers, which raises whatever comes up where a file does not fit.
+
+    Args:
+        read: diffusers' reader of the file, which takes ``config`` and ``subfolder``.
+        file: The file, for messages.
+        part: The part's folder in a checkpoint.
+        config: The diffusers folder or hub id whose configurations belong to the file.
 
     Raises:
-        GensegError: For whatever it raises: ValueError, KeyError, OSError, NotImplementedError and its own.
+        GensegError: If the file lacks weights of the part, or does not fit it in another way.
     """
+    lacking = f"the {part} of {file} lacks weights; get the file again, or another one"
     try:
-        yield
+        network = read(config=config, subfolder=part)
     except (MemoryError, torch.OutOfMemoryError):
-        raise
+        raise  # told elsewhere
+    except NotImplementedError as error:  # torch's, of moving a parameter without values
+        raise GensegError(lacking) from error
     except Exception as error:
         raise GensegError(
             f"{file} does not fit the {part} of {config} ({first_line(error)}); "
             "give the folder that belongs to it as config=..., or another file"
         ) from error
+    if any(parameter.is_meta for parameter in network.parameters()):
+        raise GensegError(lacking)
+    return network
 
 
 def load_text(kind: Any, model: str, dtype: torch.dtype, revision: str | None = None) -> Any:

@@ -6,8 +6,8 @@ configurations, by default one of those in ``configs/``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from genseg.errors import GensegError
-from genseg_backends.checkpoints import Parts, encoded, fitting, load_config, load_scheduler
+from genseg_backends.checkpoints import Parts, encoded, load_config, load_scheduler, read_single_file
 from genseg_backends.hub import extra, first_line, local_path
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -51,26 +51,18 @@ def load_single_file(file: Path, dtype: torch.dtype, config: str) -> Parts:
     weights = _weights(file)
     _check_shape(file, weights, load_config(UNet2DConditionModel, config, "unet"))
     scheduler = load_scheduler(config)
-    source = {"config": str(local_path(config) or config)}
+    source = str(local_path(config) or config)
+    text_model = extra("transformers").CLIPTextModel
     # Where a file also holds the averaged weights, diffusers folders are made of those.
-    read_unet = partial(UNet2DConditionModel.from_single_file, extract_ema=True)
-    read_text = partial(create_diffusers_clip_model_from_ldm, extra("transformers").CLIPTextModel)
-    unet = _part(file, "unet", read_unet, weights, torch_dtype=dtype, **source)
-    vae = _part(file, "vae", AutoencoderKL.from_single_file, weights, torch_dtype=dtype, **source)
-    encoder = _part(file, "text_encoder", read_text, weights, torch_dtype=torch.float32, **source)
+    read_unet = partial(UNet2DConditionModel.from_single_file, weights, extract_ema=True, torch_dtype=dtype)
+    read_vae = partial(AutoencoderKL.from_single_file, weights, torch_dtype=dtype)
+    read_text = partial(create_diffusers_clip_model_from_ldm, text_model, weights, torch_dtype=torch.float32)
+    with _warnings_off():
+        unet = read_single_file(read_unet, file, "unet", source)
+        vae = read_single_file(read_vae, file, "vae", source)
+        encoder = read_single_file(read_text, file, "text_encoder", source)
     prompt_embeds = encoded(encoder, empty_prompt_ids(encoder.config, open_clip=OPEN_CLIP in weights))
     return Parts(unet, vae, scheduler, prompt_embeds)
-
-
-def _part(file: Path, name: str, read: Callable[..., Any], weights: dict[str, Tensor], **source: Any) -> Any:
-    """One part, read by diffusers; parameters that the file lacks would stay on the device "meta", without values."""
-    module = None
-    # What torch raises of moving a parameter without values is told as what it is: weights are lacking.
-    with fitting(file, name, source["config"]), suppress(NotImplementedError), _warnings_off():
-        module = read(weights, subfolder=name, **source)
-    if module is None or any(parameter.is_meta for parameter in module.parameters()):
-        raise GensegError(f"the {name} of {file} lacks weights; get the file again, or another one")
-    return module
 
 
 @contextmanager
