@@ -144,3 +144,8 @@ def test_the_shape_is_that_of_stable_diffusion_15():
 def test_what_is_no_procedure_is_refused(text):
     with pytest.raises(genseg.GensegError, match="no procedure"):
         Procedure.of(text)
+
+
+def test_without_its_reference_there_are_no_shares(small, image):
+    with pytest.raises(genseg.GensegError, match=f"shares of {flops.REFERENCE}"):
+        flops.measure(small, [], image, [], Console(quiet=True))
