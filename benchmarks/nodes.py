@@ -19,7 +19,7 @@ from ray.cluster_utils import Cluster
 
 import genseg
 from command import run
-from runs import command, contents, linked
+from runs import command, contents, images_done, linked
 
 NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
 
@@ -53,7 +53,7 @@ def lose_a_node(cluster: Cluster, line: list[str], images: int) -> None:
     start, lost = time.perf_counter(), False
     process = subprocess.Popen([*line, "--address", cluster.address], stdout=subprocess.PIPE, text=True)
     for told in process.stdout or ():
-        done = int(told.split()[1].split("/")[0]) if told.startswith("images: ") and "/" in told else 0
+        done = images_done(told) or 0
         if done >= images / 4 and not lost:
             lost = True
             cluster.remove_node(nodes[0], allow_graceful=False)
@@ -61,6 +61,8 @@ def lose_a_node(cluster: Cluster, line: list[str], images: int) -> None:
             cluster.add_node(**NODE)
     code = process.wait()
     print(f"exit code {code} after {time.perf_counter() - start:.0f} s")
+    if not lost:
+        print("no node was killed: the run was over too soon; raise --limit")
     if code or not lost:
         raise SystemExit(1)
 

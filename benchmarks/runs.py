@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -139,8 +140,7 @@ def memory(args: argparse.Namespace, scratch: Path) -> None:
     assert process.stdout is not None
     start = time.perf_counter()
     for line in process.stdout:
-        if line.startswith("images: ") and "/" in line:
-            done = int(line.split()[1].split("/")[0])
+        if (done := images_done(line)) is not None:
             sizes.append((done, psutil.Process(process.pid).memory_info().rss / 2**20))
     seconds = time.perf_counter() - start
     if process.wait():
@@ -163,9 +163,9 @@ def workers(args: argparse.Namespace, scratch: Path) -> None:
     for number in (1, 2):
         line = [*command(photos, scratch / f"run{number}", args), "--workers", str(number)]
         process = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
-        lines = [(time.perf_counter(), line) for line in process.stdout or () if line.startswith("images: ")]
+        lines = [(time.perf_counter(), images_done(line)) for line in process.stdout or ()]
         # From the first shards to the last ones: loading is left out.
-        counts = [(at, int(line.split()[1].split("/")[0])) for at, line in lines]
+        counts = [(at, done) for at, done in lines if done is not None]
         (begun, first), (ended, last) = counts[number], counts[-1]
         pace = (last - first) / (ended - begun)
         alone = alone or pace
@@ -176,6 +176,12 @@ def command(photos: Path, out: Path, args: argparse.Namespace) -> list[str]:
     """`genseg run` in a process of its own."""
     start = [sys.executable, "-c", "from genseg.cli import main; main()", "run", str(photos), *args.options]
     return [*start, "-r", "fast", "-o", str(out), "--resume", "--shard-size", str(args.shard_size)]
+
+
+def images_done(told: str) -> int | None:
+    """How many images a line of progress says are done; None for other lines."""
+    found = re.match(r"images: (\d+)/", told)
+    return int(found[1]) if found else None
 
 
 def linked(args: argparse.Namespace, scratch: Path) -> Path:
