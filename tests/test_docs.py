@@ -69,11 +69,11 @@ def test_the_code_on_a_page_runs(page):
     with torch.random.fork_rng(devices=[]):
         for block in CODE:
             if block.page == page and block.reason is None:
-                run(block, names)
+                assert_runs(block, names)
 
 
-def run(block, names) -> None:
-    """One block, in what the blocks before it left behind."""
+def assert_runs(block, names) -> None:
+    """That one block runs, in what the blocks before it left behind."""
     if block.language == "python":
         exec(compile("\n" * (block.line - 1) + block.text, str(block.page), "exec"), names)
     elif block.language == "bash":
