@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from genseg_backends.attention import attend
+from genseg_backends.engine.attention import attend
 
 SHAPES = {  # heads, tokens, channels a head
     "tiny, 24×24": (4, 576, 32),

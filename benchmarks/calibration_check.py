@@ -24,12 +24,12 @@ from skimage.filters import sobel
 import genseg
 from calibrate_tiny import lines_of
 from command import run
+from genseg.calibration.criterion import Found, Unlabelled
+from genseg.calibration.trials import Bench
 from genseg.cluster import masks_of
-from genseg.criterion import Found, Unlabelled
 from genseg.evaluation.metrics import boundaries
 from genseg.evaluation.protocols import Record
 from genseg.modulate import labels_at
-from genseg.trials import Bench
 from quality import (
     SIDE,
     Sample,

@@ -31,7 +31,7 @@ from command import run
 from genseg.files import write_whole
 from genseg.interface import Backend, pick
 from genseg.modulate import masks_for
-from genseg_backends.stable_diffusion import StableDiffusion
+from genseg_backends.families.stable_diffusion import StableDiffusion
 from procedures import Procedure, flop_counter, random_sd15, with_overrides
 from published import Published
 

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import genseg
 from genseg.recipe import list_presets
-from genseg_backends.stable_diffusion import StableDiffusion
+from genseg_backends.families.stable_diffusion import StableDiffusion
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 

@@ -27,8 +27,8 @@ from genseg.interface import FeatureTap, pick
 from genseg.modulate import blurred, labels_at, masks_for, normalised
 from genseg.recipe import Recipe
 from genseg.sites import tokens_to_map
-from genseg_backends.noise import noise_generator
-from genseg_backends.stable_diffusion import StableDiffusion
+from genseg_backends.engine.noise import noise_generator
+from genseg_backends.families.stable_diffusion import StableDiffusion
 from tape import Tape, TapedAttention
 
 

@@ -31,7 +31,8 @@ from skimage.segmentation import slic
 
 import genseg
 from command import run
-from genseg.evaluation import baselines, scene
+from genseg.evaluation import baselines
+from genseg.evaluation import method as scene
 from genseg.evaluation.baselines.upsampling import modulated
 from genseg.evaluation.metrics import IGNORE, Labels
 from genseg.evaluation.protocols import Record, Score, Seen, Truth, measured, paired_interval, protocol_named

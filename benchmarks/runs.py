@@ -31,7 +31,7 @@ from PIL import Image
 
 import genseg
 from command import run
-from genseg.runs.planning import items_of
+from genseg.runs.plan import items_of
 from genseg.runs.rows import Row
 
 SMALL = ["n_clusters=4", "draws=1", "n_init=1", "size=32"]  # of `memory`: cheap, and all the code paths

@@ -32,7 +32,7 @@ from command import run
 from genseg.files import write_whole
 from genseg.images import inner, load_image, mirrored, model_size, to_tensor
 from genseg.modulate import labels_at, masks_for, normalised
-from genseg_backends.stable_diffusion import StableDiffusion
+from genseg_backends.families.stable_diffusion import StableDiffusion
 from procedures import DTYPES, Procedure, flop_counter, random_sd15, with_overrides
 from published import Published
 from quality import provenance, wide_console
@@ -195,7 +195,7 @@ def alone(function: Callable[..., Any], *arguments: Any) -> Any:
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if "forkserver" in methods:
-        context.set_forkserver_preload(["genseg.segmenter", "genseg_backends.stable_diffusion", "quality"])
+        context.set_forkserver_preload(["genseg.segmenter", "genseg_backends.families.stable_diffusion", "quality"])
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(function, *arguments).result()
 

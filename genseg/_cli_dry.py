@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from genseg._cli_files import files_of, write
-from genseg._cli_result import cost_in_words
+from genseg.cli.files import files_of, write
+from genseg.cli.segment_report import cost_in_words
 from genseg.files import in_bytes
 from genseg.progress import minutes
 
@@ -27,7 +27,7 @@ def foretell(
     Raises:
         GensegError: If the image or the recipe cannot be used.
     """
-    from genseg.forecast import forecast
+    from genseg.cli.dry_run import forecast
 
     one = forecast(segmenter, image, lambda found, folder: write(found, files_of(image, folder, kinds)))
     each = sum(one.seconds.values())

@@ -17,7 +17,7 @@ Register: TypeAlias = Callable[[str, str], None]
 def register_backends(register: Register) -> None:
     """Register backends by name.
 
-    Call ``register("sd15", "genseg_backends.stable_diffusion:sd15")`` for each: the second argument names a
+    Call ``register("sd15", "genseg_backends.families.stable_diffusion:sd15")`` for each: the second argument names a
     factory as ``"module:callable"``, imported only when the backend is used. The factory takes ``model=``,
     ``device=`` and ``dtype=`` (each may be None) and returns a `genseg.interface.Backend`; the first line of its
     docstring describes it in listings.

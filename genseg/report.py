@@ -16,10 +16,10 @@ from PIL import Image
 from scipy.optimize import linear_sum_assignment
 
 import genseg
-from genseg.comparison import Comparison
+from genseg.comparison.metrics import FIGURES, TRUE, meaning
+from genseg.comparison.result import Comparison
+from genseg.display.html import data_uri, embedded, rendered, small
 from genseg.evaluation.metrics import overlaps
-from genseg.figures import FIGURES, TRUE, meaning
-from genseg.markup import data_uri, embedded, rendered, small
 from genseg.segmentation import palette
 
 if TYPE_CHECKING:

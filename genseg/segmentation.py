@@ -15,9 +15,9 @@ from PIL import Image
 from skimage.segmentation import find_boundaries
 from sklearn.cluster import AgglomerativeClustering
 
-from genseg.captions import captioned
+from genseg.display.captions import captioned
+from genseg.display.html import pictures, small
 from genseg.errors import GensegError
-from genseg.markup import pictures, small
 from genseg.recipe import Recipe
 
 if TYPE_CHECKING:

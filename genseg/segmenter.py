@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from genseg.clock import Clock, Progress
 from genseg.cluster import cluster
+from genseg.cost import Clock, Progress
 from genseg.errors import GensegError
 from genseg.images import ImageLike, inner, load_image, mirrored, model_size, to_image, to_tensor
 from genseg.interface import Backend, pick

@@ -20,13 +20,13 @@ from typing import Any, ClassVar
 
 import pytest
 
-from genseg.contract import CHECKS
+from genseg.contract.checks import CHECKS
+from genseg.contract.context import NotAsked, Subject
 from genseg.interface import Backend
-from genseg.subject import NotAsked, Subject
 
 
 class BackendContract:
-    """Every promise of `genseg.contract`, a test each. Subclass it and give a fixture ``backend``.
+    """Every promise of `genseg.contract.checks`, a test each. Subclass it and give a fixture ``backend``.
 
     Attributes:
         overrides: Recipe keys to check with, beside those of a quick recipe of the backend's own.

@@ -47,7 +47,7 @@ def sd_parts():
 @pytest.fixture(scope="session")
 def sd(sd_parts):
     """A backend over `sd_parts`; its images are 128×128 pixels."""
-    from genseg_backends.stable_diffusion import StableDiffusion
+    from genseg_backends.families.stable_diffusion import StableDiffusion
 
     return StableDiffusion(**sd_parts)
 

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import torch
 import typer
+from documents import LANGUAGES, PAGES, ROOT, anchors, blocks, prose
+from models import write_sd_checkpoint
 from omegaconf import OmegaConf
 from PIL import Image
 from typer.testing import CliRunner
 
 import genseg
 import genseg_backends.tiny
-from documents import LANGUAGES, PAGES, ROOT, anchors, blocks, prose
 from genseg.cli import app
 from genseg.recipe import load_recipe
-from models import write_sd_checkpoint
 
 CHEAP = {"size": 64, "margin": 0, "draws": 1, "n_init": 1}
 """Laid over the recipe of `tiny`, so that a page takes a second where it would take a minute."""

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from genseg import Calibration, Comparison, Cost, Recipe, Segmentation
-from genseg.comparison import Failure
+from genseg.calibration.trials import Trial
+from genseg.comparison.result import Failure
 from genseg.evaluation.results import Evaluation
 from genseg.segmentation import palette
-from genseg.trials import Trial
 
 NAME = "<b>me & mine</b>"
 ESCAPED = "&lt;b&gt;me &amp; mine&lt;/b&gt;"

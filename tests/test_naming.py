@@ -9,10 +9,10 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
+from colours import COLOURS, Colours, registry
 from PIL import Image
 
 import genseg
-from colours import COLOURS, Colours, registry
 from genseg import Cost, GensegError, Recipe, Segmentation
 from genseg.naming import (
     IMAGENET_TEMPLATES,

@@ -13,8 +13,8 @@ from tqdm.auto import tqdm
 
 import genseg
 from genseg import GensegError, Segmenter
-from genseg._cli_bars import Bars
 from genseg.cli import app
+from genseg.cli.progress import Bars
 from genseg.progress import Estimate, counted, left_in_words, minutes
 
 QUICK = {"n_init": 1, "n_clusters": 4, "size": 64, "batch_size": 2}

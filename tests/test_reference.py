@@ -8,11 +8,11 @@ from dataclasses import fields
 
 import pytest
 import typer
+from documents import ROOT
 from sphinx.application import Sphinx
 
 import genseg
 import genseg.evaluation
-from documents import ROOT
 from genseg.cli import app
 
 MODULES = ["genseg.interface", "genseg.testing", "genseg.hookspecs", "genseg.sites", "genseg.batches"]

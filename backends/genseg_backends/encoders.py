@@ -14,9 +14,9 @@ from torch import Tensor
 from genseg.evaluation.encoders import Encoder
 from genseg.interface import ModelCard
 from genseg.sites import tokens_to_map
-from genseg_backends.checkpoints import load_part
-from genseg_backends.hub import extra, local_path, the_hub
-from genseg_backends.placement import device_of, dtype_of
+from genseg_backends.loading.checkpoints import load_part
+from genseg_backends.loading.hub import extra, local_path, the_hub
+from genseg_backends.loading.placement import device_of, dtype_of
 
 
 class Pixels(NamedTuple):

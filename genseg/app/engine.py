@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from genseg.app.run import Run
+from genseg.app.request import Run
 from genseg.errors import GensegError
 from genseg.progress import Estimate
 from genseg.recipe import load_recipe
@@ -17,7 +17,7 @@ from genseg.recipe import load_recipe
 if TYPE_CHECKING:
     from PIL import Image
 
-    from genseg.clock import Progress
+    from genseg.cost import Progress
     from genseg.interface import Backend
     from genseg.segmentation import Segmentation
 

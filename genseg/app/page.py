@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import gradio as gr
 
 from genseg.app.options import CLUSTERS, Option, advanced, as_text
-from genseg.app.run import Run
+from genseg.app.render import agreement, backends, details, files, line, problem, spent, thumbnails, views
+from genseg.app.request import Run
 from genseg.app.session import Cancelled, Session, Status
-from genseg.app.shown import agreement, backends, details, files, line, problem, spent, thumbnails, views
 from genseg.errors import GensegError
 from genseg.recipe import list_presets
 

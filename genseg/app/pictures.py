@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 from skimage.segmentation import find_boundaries
 
-from genseg.markup import data_uri
+from genseg.display.html import data_uri
 from genseg.segmentation import Segmentation
 
 SIDE = 1024  # pixels, at most, of a picture's longer side

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from genseg.app.downloads import download
 from genseg.app.engine import Engine
-from genseg.app.gate import Gate
+from genseg.app.middleware import Gate
 from genseg.app.page import build, look
 from genseg.app.session import Session
 from genseg.errors import GensegError

@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from genseg.app.engine import LOAD, WAIT, Engine
-from genseg.app.run import Run
-from genseg.app.taking import examples, plain, read
+from genseg.app.request import Run
+from genseg.app.uploads import examples, plain, read
 from genseg.errors import GensegError
 from genseg.progress import counted, left_in_words
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from genseg.errors import GensegError, unknown
 from genseg.evaluation.datasets import Dataset
-from genseg.evaluation.evaluating import evaluate
+from genseg.evaluation.evaluate import evaluate
 from genseg.evaluation.results import SHOWN, written
 from genseg.files import write_whole
 from genseg.interface import Backend
@@ -109,7 +109,7 @@ def ablate(
     """Evaluate each value of each key, the others as they are.
 
     Args:
-        dataset: As for `genseg.evaluation.evaluating.evaluate`.
+        dataset: As for `genseg.evaluation.evaluate.evaluate`.
         out: A folder; each setting's masks are kept below it, so that a stopped run goes on.
         sweeps: ``key=value,value,...`` each.
         backend: The model.

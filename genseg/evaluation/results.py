@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genseg.evaluation.datasets import Dataset
-from genseg.evaluation.kept import Kept
+from genseg.evaluation.mask_store import Kept
 from genseg.evaluation.metrics import IGNORE
 from genseg.evaluation.protocols import Score, paired_interval
 from genseg.evaluation.resolution import at_resolution
@@ -141,7 +141,7 @@ class Evaluation:
         )
 
     def _repr_html_(self) -> str:
-        from genseg.markup import table
+        from genseg.display.html import table
 
         return table(self.rows(), self.caption())
 

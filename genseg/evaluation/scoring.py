@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from genseg.errors import GensegError
-from genseg.evaluation.kept import Row
+from genseg.evaluation.mask_store import Row
 from genseg.evaluation.metrics import Labels
 from genseg.evaluation.protocols import Protocol, Record, Score, Seen, Truth, View, measured, protocol_named
 
@@ -20,7 +20,7 @@ Pair = tuple[str, str]  # a method and a protocol
 
 
 class Source(typing.Protocol):
-    """Where masks and truths are: a `genseg.evaluation.kept.Kept`, or what reads or holds others."""
+    """Where masks and truths are: a `genseg.evaluation.mask_store.Kept`, or what reads or holds others."""
 
     def truth(self, key: str) -> Sequence[Labels]:
         """An image's truths, [H, W] each: classes or annotators' regions; `IGNORE` where nothing is measured."""

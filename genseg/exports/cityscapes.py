@@ -9,7 +9,7 @@ from PIL import Image
 from genseg.errors import GensegError
 from genseg.evaluation.datasets.cityscapes import CLASSES, LABEL_IDS
 from genseg.exports.items import Item, Target
-from genseg.exports.numbering import drawn, numbers_of
+from genseg.exports.label_values import drawn, numbers_of
 
 UNLABELED = 0
 LAST = 254  # 255 is "ignore" in maps made of these

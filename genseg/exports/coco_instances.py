@@ -8,7 +8,7 @@ from pycocotools import mask as coco_masks
 
 from genseg.exports.coco import annotation, category_entries, image_entry
 from genseg.exports.items import Item, Target
-from genseg.exports.writing import Arrays
+from genseg.exports.json_arrays import Arrays
 
 
 def write(items: Iterable[Item], target: Target) -> None:

@@ -12,7 +12,7 @@ from pycocotools import mask as coco_masks
 
 from genseg.exports.coco import category_entries, image_entry
 from genseg.exports.items import Item, Target
-from genseg.exports.writing import Arrays
+from genseg.exports.json_arrays import Arrays
 from genseg.runs.rows import rle_of
 from genseg.segmentation import palette
 

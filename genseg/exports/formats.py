@@ -15,7 +15,7 @@ class Format(NamedTuple):
 
     Attributes:
         module: Of genseg.exports, whose ``write`` writes it.
-        layout: How keys become names: one of `genseg.exports.names.LAYOUTS`.
+        layout: How keys become names: one of `genseg.exports.file_names.LAYOUTS`.
         keys: Whether the format has a place for keys; if not, they are in ``keys.csv`` beside it.
     """
 

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from datasets import ClassLabel, Features, List, Value
 from datasets import Image as ImageFeature
 
+from genseg.exports.images import encoded
 from genseg.exports.items import Item, Target
-from genseg.exports.pictures import encoded
 from genseg.runs.rows import png_of
 
 ROWS = 100  # of a group, which are in memory at once

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from genseg.exports.pictures import place
+from genseg.exports.images import place
 from genseg.runs.rows import Row, rle_of
 
 
@@ -22,7 +22,7 @@ class Target:
     Attributes:
         folder: Where files go.
         classes: Names of the classes; None for masks of no class.
-        images: One of `genseg.exports.pictures.IMAGES`.
+        images: One of `genseg.exports.images.IMAGES`.
         min_confidence: Pixels below it are ignored.
         min_area: Segments with fewer pixels are ignored.
         description: Where the masks come from, in a line.
@@ -95,7 +95,7 @@ class Item:
         return rle_of(self._sure == label)
 
     def place(self, folder: Path, suffix: str | None = None, name: str | None = None) -> str:
-        """Put the image into a folder, under the item's name or another; see `genseg.exports.pictures.place`."""
+        """Put the image into a folder, under the item's name or another; see `genseg.exports.images.place`."""
         return place(self.row, folder, name or self.name, self.target.images, suffix)
 
     @cached_property

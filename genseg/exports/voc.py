@@ -12,7 +12,7 @@ from PIL import Image
 from genseg.errors import GensegError
 from genseg.evaluation.datasets.pascal import VOC_CLASSES
 from genseg.exports.items import Item, Target
-from genseg.exports.numbering import drawn, numbers_of, voc_colours
+from genseg.exports.label_values import drawn, numbers_of, voc_colours
 
 IGNORED = 255
 LAST = 254

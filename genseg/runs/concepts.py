@@ -15,15 +15,15 @@ import numpy.typing as npt
 import pyarrow as pa
 from sklearn.cluster import MiniBatchKMeans
 
-from genseg.clock import Progress
 from genseg.cluster import kmeans, knee
+from genseg.cost import Progress
 from genseg.errors import GensegError
 from genseg.evaluation.protocols.base import nearest
-from genseg.reservoir import Reservoir
-from genseg.runs.classes import check_name, give_classes
+from genseg.evaluation.reservoir import Reservoir
+from genseg.runs.class_sets import check_name, give_classes
+from genseg.runs.embeddings import Vectors, parts, rows_in_chunks
 from genseg.runs.rows import DONE, Row
 from genseg.runs.run import Run
-from genseg.runs.vectors import Vectors, parts, rows_in_chunks
 
 AUTO_RANGE = range(2, 61)  # the numbers of concepts that k="auto" chooses from
 ELBOW_MASKS = 4  # a concept, at least: an inertia falls to 0 as each mask becomes a concept of its own

@@ -6,7 +6,7 @@ before it is begun, and one on which several attempts in turn have died is not t
 
 from __future__ import annotations
 
-from genseg.runs.planning import shard_name
+from genseg.runs.plan import shard_name
 from genseg.runs.store import Store
 
 MOST = 3  # deaths in turn on one image

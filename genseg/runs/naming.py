@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from genseg.clock import Progress
+from genseg.cost import Progress
 from genseg.embedder import Embedder, load_embedder
 from genseg.errors import GensegError
 from genseg.evaluation.datasets import Dataset, Sample
@@ -19,7 +19,7 @@ from genseg.evaluation.protocols.concept import Concept
 from genseg.naming import called_by, class_embeddings, classes_of, named_classes
 from genseg.recipe import Recipe
 from genseg.registry import load_backend
-from genseg.runs.classes import check_name, give_classes
+from genseg.runs.class_sets import check_name, give_classes
 from genseg.runs.concepts import Concepts
 from genseg.runs.rows import Row
 from genseg.runs.run import Run

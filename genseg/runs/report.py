@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from genseg.display.html import embedded, rendered, small
 from genseg.errors import GensegError
-from genseg.markup import embedded, rendered, small
 from genseg.progress import minutes
 from genseg.recipe import Recipe
 from genseg.runs.rows import FAILED, Row

@@ -7,14 +7,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from genseg.clock import Progress
+from genseg.cost import Progress
 from genseg.errors import GensegError
 from genseg.evaluation.models import weights_of
 from genseg.interface import Backend
 from genseg.recipe import RecipeLike, load_recipe
 from genseg.registry import info_of, load_backend
 from genseg.runs.manifest import begin, check_same, earlier
-from genseg.runs.planning import shard_name
+from genseg.runs.plan import shard_name
 from genseg.runs.report import write_report
 from genseg.runs.rows import Row, png_of, table_of
 from genseg.runs.run import SHARDS, Run

@@ -18,7 +18,7 @@ from genseg.errors import GensegError
 from genseg.recipe import Recipe, RecipeLike, load_recipe
 from genseg.registry import load_backend
 from genseg.runs.deaths import Deaths
-from genseg.runs.planning import Item, items_in, shard_name
+from genseg.runs.plan import Item, items_in, shard_name
 from genseg.runs.rows import FAILED, Row, table_of
 from genseg.runs.run import SHARDS
 from genseg.runs.sources import Source

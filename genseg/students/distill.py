@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genseg.clock import Progress
+from genseg.cost import Progress
 from genseg.errors import GensegError
 from genseg.students.settings import Settings
 
@@ -81,7 +81,7 @@ def distill(
         if find_spec(package) is None:
             raise GensegError(f"distilling needs the package {package!r}; run: pip install 'genseg[distill]'")
     from genseg.runs.run import Run
-    from genseg.students.distilling import train
+    from genseg.students.training import train
 
     settings = Settings(
         student=student,

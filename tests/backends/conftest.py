@@ -4,10 +4,10 @@ import shutil
 
 import huggingface_hub
 import pytest
-
-from genseg_backends import stable_diffusion
 from models import LAYOUTS, write_sd_checkpoint
 from single_files import write_single_file
+
+from genseg_backends.families import stable_diffusion
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,15 @@
 """Every first-party backend keeps the contract, read from a checkpoint in the hub's layout, in two precisions."""
 
 import pytest
+from families import PIPELINES, write_checkpoint
+from models import LAYOUTS, write_sd_checkpoint
 
 import genseg
-import genseg.contract
-from families import PIPELINES, write_checkpoint
-from genseg.subject import Subject, scene
+import genseg.contract.checks
+from genseg.contract.context import Subject, scene
 from genseg.testing import BackendContract
-from genseg_backends.flux2 import Flux2
-from genseg_backends.transformers import TransformerBackend
-from models import LAYOUTS, write_sd_checkpoint
+from genseg_backends.engine.transformers import TransformerBackend
+from genseg_backends.families.flux2 import Flux2
 
 LAYOUT = {
     "sd14": "sd1", "sd15": "sd1", "sd20": "sd2-768-v", "sd21": "sd2-768-v", "sd-turbo": "sd2-512", "lcm": "lcm",
@@ -81,9 +81,9 @@ def test_in_bfloat16_a_photo_is_segmented_and_given_back(checkpoints, name):
     subject.tolerance = 0.02
     subject.backend.points = one_of_each_kind(subject)
     for check in ("a_zero_offset_changes_nothing", "an_offset_changes_pixels", "a_photo_is_segmented"):
-        genseg.contract.CHECKS[check](subject)
+        genseg.contract.checks.CHECKS[check](subject)
 
 
 @pytest.mark.parametrize("name", sorted(TWINS))
 def test_the_others_segment_a_photo(checkpoints, name):
-    genseg.contract.CHECKS["a_photo_is_segmented"](small_subject(load(checkpoints, name, "bfloat16"), name))
+    genseg.contract.checks.CHECKS["a_photo_is_segmented"](small_subject(load(checkpoints, name, "bfloat16"), name))

@@ -4,15 +4,15 @@ import functools
 from dataclasses import replace
 from typing import NamedTuple
 
+import families
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
-import families
 import genseg
 from genseg.recipe import load_recipe
-from genseg_backends.flux2 import Flux2
-from genseg_backends.transformers import TransformerBackend
+from genseg_backends.engine.transformers import TransformerBackend
+from genseg_backends.families.flux2 import Flux2
 
 QUICK = {"n_clusters": 3, "n_init": 1, "draws": 1, "replay_steps": 2, "num_inference_steps": 10, "margin": 0}
 HEIGHT, WIDTH = 48, 80

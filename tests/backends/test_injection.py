@@ -4,11 +4,11 @@ from collections import defaultdict
 
 import pytest
 import torch
+from families import write_checkpoint
 
 import genseg
-from families import write_checkpoint
-from genseg.subject import Subject
-from genseg_backends.attention import FUSED, PROJECTIONS
+from genseg.contract.context import Subject
+from genseg_backends.engine.attention import FUSED, PROJECTIONS
 
 
 @pytest.fixture(scope="module", params=["sana", "hunyuan-dit", "ddpm", "deepfloyd-if", "vitmae"])

@@ -10,11 +10,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 import torch
 from diffusers import SD3Transformer2DModel, UNet2DConditionModel
+from families import write_checkpoint
+from models import write_hub_cache
 
 import genseg
-from families import write_checkpoint
-from genseg_backends import placement
-from models import write_hub_cache
+from genseg_backends.loading import placement
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
+from family_parts import clip_tokenizer
+from text_aligned import DEVIATION, MEAN, clip_model, siglip_model, word_tokenizer, write
 
 import genseg
-from family_parts import clip_tokenizer
 from genseg import GensegError
 from genseg.naming import name_masks
-from text_aligned import DEVIATION, MEAN, clip_model, siglip_model, word_tokenizer, write
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ from functools import partial
 
 import pytest
 import torch
+from models import assert_same_weights, sd_parts, tiny_vae, write_hub_cache
 
 import genseg
-from genseg_backends.stable_diffusion import StableDiffusion
-from models import assert_same_weights, sd_parts, tiny_vae, write_hub_cache
+from genseg_backends.families.stable_diffusion import StableDiffusion
 
 QUICK = {"n_clusters": 3, "n_init": 1, "draws": 2, "replay_steps": 3}
 

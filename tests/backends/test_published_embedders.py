@@ -4,15 +4,15 @@ import copy
 import pickle
 
 import pytest
+import released_embedders as published
 import torch
 import torch.nn.functional as F
 import transformers
+from family_parts import clip_tokenizer
 from safetensors.torch import save_file
 from test_maskclip import word_tokenizer
 
 import genseg
-import released_embedders as published
-from family_parts import clip_tokenizer
 from genseg import GensegError
 from genseg_backends.embedders.published import Published
 

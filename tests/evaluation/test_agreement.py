@@ -5,9 +5,9 @@ import math
 
 import numpy as np
 import pytest
+from oracle_reference import oracle_labels
 
 from genseg.evaluation.agreement import agreement, ari, boundary_f, explains, matched_iou
-from oracle_reference import oracle_labels
 
 
 def stripes(count, size=12):

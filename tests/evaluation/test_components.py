@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from genseg.evaluation.components import cleaned
 from genseg.evaluation.metrics import components
+from genseg.evaluation.refinements.components import cleaned
 
 
 def noisy(seed, shape=(40, 50)):

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from colours import registry
 from PIL import Image
 from typer.testing import CliRunner
 
-from colours import registry
 from genseg import load_backend
 from genseg.cli import app
 from genseg.errors import GensegError
 from genseg.evaluation import models
 from genseg.evaluation.datasets import Dataset, load_dataset
-from genseg.evaluation.evaluating import evaluate
+from genseg.evaluation.evaluate import evaluate
 from genseg_backends import tiny
 
 COLOURS = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200]], dtype=np.uint8)

@@ -6,10 +6,10 @@ import torch
 from PIL import Image
 
 from genseg import GensegError
+from genseg.evaluation.method import Masks
 from genseg.evaluation.refinements import REFINEMENTS, refined
 from genseg.evaluation.refinements.crf import BilateralGrid
 from genseg.evaluation.refinements.pamr import affinity_of
-from genseg.evaluation.scene import Masks
 
 SIDE = 48
 DISC = ((np.indices((SIDE, SIDE)) - 23.5) ** 2).sum(axis=0) < 15**2

@@ -19,14 +19,14 @@ from genseg.cli import app
 from genseg.errors import GensegError
 from genseg.evaluation.baselines import METHODS
 from genseg.evaluation.datasets import list_datasets, load_dataset
-from genseg.evaluation.evaluating import evaluate
-from genseg.evaluation.kept import Row
+from genseg.evaluation.evaluate import evaluate
+from genseg.evaluation.mask_store import Row
+from genseg.evaluation.method import Masks
+from genseg.evaluation.paper.published import PAPERS
+from genseg.evaluation.paper.reproduce import Reproducer
+from genseg.evaluation.paper.result import in_points
 from genseg.evaluation.protocols import PROTOCOLS
-from genseg.evaluation.published import PAPERS
-from genseg.evaluation.reproducing import Reproducer
-from genseg.evaluation.reproduction import in_points
 from genseg.evaluation.resolution import RESOLUTIONS
-from genseg.evaluation.scene import Masks
 from genseg.hookspecs import hookimpl
 from genseg.plugins import Plugins
 

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from oracle_reference import measure_image, set_figures
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from genseg.errors import GensegError
@@ -13,7 +14,6 @@ from genseg.evaluation import metrics
 from genseg.evaluation.bootstrap import weights
 from genseg.evaluation.metrics import IGNORE
 from genseg.evaluation.protocols import PROTOCOLS, Record, Score, Seen, Truth, measured, paired_interval, protocol_named
-from oracle_reference import measure_image, set_figures
 
 
 def made_up(seed, n_segments=6, n_classes=5, shape=(24, 30)):

@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 
 from genseg import GensegError
+from genseg.comparison.inputs import load_truth
 from genseg.evaluation.metrics import IGNORE
-from genseg.evaluation.truth import load_truth
 
 CLASSES = np.tile(np.arange(20, dtype=np.uint8) // 5, (16, 1))
 

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 import genseg
 from genseg import GensegError
 from genseg.cli import app
+from genseg.exports.file_names import Names
 from genseg.exports.formats import EXPORTS
-from genseg.exports.names import Names
-from genseg.exports.writing import Arrays
+from genseg.exports.json_arrays import Arrays
 
 
 @pytest.fixture(scope="module")

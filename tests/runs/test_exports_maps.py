@@ -11,7 +11,7 @@ from PIL import Image
 import genseg
 from genseg import GensegError
 from genseg.evaluation.datasets import load_dataset
-from genseg.exports.numbering import numbers_of, voc_colours
+from genseg.exports.label_values import numbers_of, voc_colours
 from genseg.runs.rows import Row, table_of
 from genseg.runs.run import MANIFEST
 from genseg.runs.sources import Source

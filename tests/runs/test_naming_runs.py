@@ -4,20 +4,20 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+from colours import Colours, registry
 from PIL import Image
+from text_aligned import write_siglip
 from typer.testing import CliRunner
 
 import genseg
-from colours import Colours, registry
 from genseg import Concepts, GensegError, name_run, name_run_from_examples
 from genseg.cli import app
 from genseg.evaluation.datasets import from_rows, load_dataset
-from genseg.runs.classes import ClassCounts
+from genseg.runs.class_sets import ClassCounts
 from genseg.runs.rows import Row, table_of
 from genseg.runs.run import MANIFEST, Run
 from genseg.runs.sources import Source
 from genseg.runs.store import Store
-from text_aligned import write_siglip
 
 CLASSES = "red,blue|green,grey"
 NAMES = ("red", "blue", "grey")

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from genseg import GensegError
-from genseg.runs.planning import items_in, items_of, make_plan, shard_name
+from genseg.runs.plan import items_in, items_of, make_plan, shard_name
 from genseg.runs.rows import png_of
 from genseg.runs.store import Store
 from genseg.runs.worker import shards_left
@@ -102,7 +102,7 @@ def test_inputs_that_cannot_be_used_are_a_sentence(tmp_path, given, problem):
 
 
 def test_the_plan_has_each_image_once_in_shards_of_one_size(folder, monkeypatch):
-    monkeypatch.setattr("genseg.runs.planning.PART", 1)  # two files of a plan
+    monkeypatch.setattr("genseg.runs.plan.PART", 1)  # two files of a plan
     store = Store(str(folder.parent / "out"))
     assert make_plan(store, str(folder), 3) == (4, 2)
     shards = [items_in(store, shard) for shard in range(2)]

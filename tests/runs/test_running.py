@@ -13,12 +13,12 @@ from typer.testing import CliRunner
 import genseg
 from genseg import GensegError, Run
 from genseg.cli import app
+from genseg.runs.driver import follow, run_dataset
 from genseg.runs.manifest import digest
-from genseg.runs.planning import make_plan
+from genseg.runs.plan import make_plan
 from genseg.runs.report import Summary
 from genseg.runs.rows import FAILED, Row, rows_of
 from genseg.runs.run import SHARDS
-from genseg.runs.running import follow, run_dataset
 from genseg.runs.store import Store
 from genseg.runs.worker import Job, Worker
 
@@ -55,7 +55,7 @@ def ray():
 @pytest.fixture(scope="module")
 def alone(photos) -> dict[str, tuple]:
     """The rows that a worker makes in this process, without Ray."""
-    from genseg.runs.planning import items_of
+    from genseg.runs.plan import items_of
 
     segmenter = genseg.Segmenter("tiny", "fast", **FAST)
     job = Job("", "tiny", {}, 0, "", threads=1)
@@ -160,7 +160,7 @@ def test_the_hash_leaves_out_what_labels_do_not_depend_on():
 
 
 def test_images_and_confidence_are_kept_if_asked_for(photos):
-    from genseg.runs.planning import items_of
+    from genseg.runs.plan import items_of
 
     segmenter = genseg.Segmenter("tiny", "fast", **FAST)
     job = Job("", "tiny", {}, 0, "", keep_images=True, pixel_confidence=False)

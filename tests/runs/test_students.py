@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 import genseg
 from genseg import GensegError
-from genseg._cli_distill import NAMES
 from genseg.cli import app
+from genseg.cli.commands.distill import NAMES
 from genseg.runs.run import Run
 from genseg.runs.sources import Source
 from genseg.students.loss import agreement

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from genseg.embedder import Embedder
 from genseg.errors import GensegError
 from genseg.interface import ModelCard
-from genseg_backends.checkpoints import load_part
 from genseg_backends.embedders.common import CLIP_PIXELS, as_grid, tokens_of
 from genseg_backends.embedders.published import Published, filled
-from genseg_backends.hub import extra, the_hub
-from genseg_backends.placement import device_of, dtype_of
+from genseg_backends.loading.checkpoints import load_part
+from genseg_backends.loading.hub import extra, the_hub
+from genseg_backends.loading.placement import device_of, dtype_of
 
 HEAD = 64
 """Width of an attention head, in both encoders."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from genseg_backends.hub import extra, local_path, missing
+from genseg_backends.loading.hub import extra, local_path, missing
 
 
 class Pixels(NamedTuple):

@@ -11,11 +11,11 @@ from torch import Tensor
 from genseg.embedder import Embedder
 from genseg.errors import GensegError
 from genseg.interface import ModelCard
-from genseg_backends.checkpoints import load_part
 from genseg_backends.embedders.common import CLIP_PIXELS, Pixels, as_grid, clip_texts, tokens_of
-from genseg_backends.hub import extra, local_path, missing, the_hub
-from genseg_backends.placement import device_of, dtype_of
-from genseg_backends.revisions import REVISIONS
+from genseg_backends.loading.checkpoints import load_part
+from genseg_backends.loading.hub import extra, local_path, missing, the_hub
+from genseg_backends.loading.placement import device_of, dtype_of
+from genseg_backends.loading.revisions import REVISIONS
 
 CLASSES = {"clip": "CLIPModel", "siglip": "SiglipModel"}
 """The classes of transformers, by the ``model_type`` of a checkpoint's configuration."""

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from genseg_backends.embedders.published import Published, filled
-from genseg_backends.hub import extra
+from genseg_backends.loading.hub import extra
 
 HEAD = 64
 """Width of an attention head, in every CLIP that OpenAI trained."""

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from genseg.errors import GensegError
-from genseg_backends.hub import first_line
+from genseg_backends.loading.hub import first_line
 
 
 class Published:

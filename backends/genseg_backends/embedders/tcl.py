@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from genseg.embedder import Embedder
 from genseg.errors import GensegError
 from genseg.interface import ModelCard
-from genseg_backends.checkpoints import load_part
 from genseg_backends.embedders import openai
 from genseg_backends.embedders.common import IMAGENET_PIXELS, clip_texts
 from genseg_backends.embedders.published import Published, filled
-from genseg_backends.hub import extra, the_hub
-from genseg_backends.placement import device_of, dtype_of
-from genseg_backends.revisions import REVISIONS
+from genseg_backends.loading.checkpoints import load_part
+from genseg_backends.loading.hub import extra, the_hub
+from genseg_backends.loading.placement import device_of, dtype_of
+from genseg_backends.loading.revisions import REVISIONS
 
 CLIP = "openai/clip-vit-base-patch16"
 MASKER = "masker.image_encoder"

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genseg.evaluation.baselines.pooling import masks_with
-from genseg.evaluation.scene import Masks, Scene
+from genseg.evaluation.method import Masks, Scene
 from genseg.modulate import labels_at
 
 ANCHORS = 16  # along each side, at most (DiffSeg's M)

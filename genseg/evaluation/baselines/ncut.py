@@ -13,7 +13,7 @@ import torch
 from scipy.sparse.linalg import eigsh
 
 from genseg.evaluation.baselines.pooling import masks_with
-from genseg.evaluation.scene import Masks, Scene
+from genseg.evaluation.method import Masks, Scene
 from genseg.modulate import labels_at
 
 ALPHA = 10  # exponent of the cosine similarity (DiffCut's)

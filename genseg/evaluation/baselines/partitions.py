@@ -6,7 +6,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from genseg.evaluation.baselines.pooling import masks_with
-from genseg.evaluation.scene import Masks, Scene
+from genseg.evaluation.method import Masks, Scene
 
 
 def random(scene: Scene) -> Masks:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genseg.evaluation.scene import Masks, Scene
+from genseg.evaluation.method import Masks, Scene
 
 
 def masks_with(scene: Scene, labels: npt.NDArray[np.integer[Any]]) -> Masks:

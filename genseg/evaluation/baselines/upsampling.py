@@ -8,7 +8,7 @@ from torch import Tensor
 
 from genseg.cluster import masks_of, with_places
 from genseg.evaluation.baselines.pooling import masks_with
-from genseg.evaluation.scene import Masks, Scene
+from genseg.evaluation.method import Masks, Scene
 from genseg.modulate import labels_at, normalised
 
 

@@ -13,7 +13,7 @@ from genseg.errors import GensegError
 from genseg.evaluation.bootstrap import DRAWS, Means, Totals, weights
 from genseg.evaluation.metrics import Floats, interval, mean_iou, ratio
 from genseg.evaluation.protocols.base import Protocol
-from genseg.evaluation.protocols.seen import Seen, averaged
+from genseg.evaluation.protocols.statistics import Seen, averaged
 
 POOLED = ("miou", "accuracy")
 

@@ -9,9 +9,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from genseg.errors import unknown
+from genseg.evaluation.method import Masks
 from genseg.evaluation.refinements.crf import crf
 from genseg.evaluation.refinements.pamr import pamr
-from genseg.evaluation.scene import Masks
 
 Refinement = Callable[[npt.NDArray[np.int32], npt.NDArray[np.uint8]], npt.NDArray[np.int32]]
 """Segments int32 [H, W] in 0..K-1 and colours uint8 [H, W, 3] to other segments in 0..K-1."""

@@ -1,0 +1,1 @@
+"""Machinery that model families share: noise, schedules, attention, codecs."""

@@ -1,0 +1,284 @@
+"""What the families of released diffusion models share: their parts in memory, and how those are loaded.
+
+A family says in a few lines what its network, pipeline and autoencoder are, how the network is called, how a prompt is
+encoded, and where its taps and points are. All else is here and in `genseg_backends.engine.diffusion`.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, ClassVar, Self, TypedDict
+
+import diffusers
+import torch
+from diffusers import AutoencoderTiny
+from torch import Tensor, nn
+
+from genseg.errors import GensegError
+from genseg.interface import Capabilities, FeatureTap, ModulationPoint
+from genseg_backends.engine.codecs import Codec, KLCodec, Pixels
+from genseg_backends.engine.diffusion import DiffusionBackend
+from genseg_backends.engine.schedule import FlowSchedule, NoiseSchedule, Schedule
+from genseg_backends.loading.checkpoints import is_flow, load_network, load_part, load_scheduler, load_text
+from genseg_backends.loading.hub import local_path, the_hub
+from genseg_backends.loading.placement import device_of, dtype_of, place
+
+Sites = tuple[dict[str, FeatureTap], dict[str, ModulationPoint]]
+
+
+class Options(TypedDict, total=False):
+    """What every backend of this kind takes besides model, device and dtype; see `LatentBackend.from_pretrained`."""
+
+    revision: str | None
+    config: str | None
+    offline: bool
+    tiling: bool
+    offload: bool
+    compile: bool
+    channels_last: bool | None
+    features_dtype: str | None
+    tiny_vae: str | None
+
+
+class LatentBackend(DiffusionBackend):
+    """A released diffusion model over in-memory parts, used as they are: only dropout is switched off, for good.
+
+    Args:
+        network: The denoiser, of `network_class`.
+        vae: The autoencoder, or a codec with ``stride``, ``encode(image)`` and ``decode(latents)``; None for pixels.
+        scheduler: A diffusers scheduler, of which only the noise schedule is used.
+        conditioning: What the network is told beside x and the timestep, of one row each; see `describe`.
+        name: The name under which results are reported.
+        recipe: Calibrated recipe values, laid over the preset; None for those derived from `levels`.
+        preset: The preset used when the caller names none.
+        device: Where to compute; None for where the network is. Given where hooks bring the network there.
+        reader: The same network in another dtype, to read features from; None for the network itself.
+        compile: Whether the passes of branches are compiled, the first time they run.
+        tiny_vae: An `AutoencoderTiny` of the same latents for `preview`, or what loads one when it is first needed.
+        encode_prompt: What makes ``conditioning`` of a prompt, for `generate`; None where no text encoder is at hand.
+
+    Raises:
+        GensegError: If network and scheduler are not what the family needs.
+
+    Attributes:
+        network_class: Name of the network's class in diffusers.
+        part: Folder of the network in a checkpoint.
+        pipeline_class: Name of the class in diffusers whose text encoders are used; empty for none.
+        vae_class: Name of the autoencoder's class in diffusers; empty for none.
+        codec_class: What makes a codec of the autoencoder.
+        exact_vae: Whether the autoencoder overflows in float16 and is kept in float32 then.
+        taesd: Hub id of the tiny autoencoder; empty for none.
+        levels: Noise levels s (`genseg_backends.engine.schedule`) at which features are read and the offset is added.
+        strength: λ in multiples of the point's RMS, for recipes that are derived.
+    """
+
+    network_class: ClassVar[str]
+    part: ClassVar[str] = "transformer"
+    pipeline_class: ClassVar[str] = ""
+    vae_class: ClassVar[str] = "AutoencoderKL"
+    codec_class: ClassVar[Callable[..., Codec]] = KLCodec
+    exact_vae: ClassVar[bool] = True
+    taesd: ClassVar[str] = ""
+    levels: ClassVar[tuple[float, float]] = (0.26, 0.44)
+    strength: ClassVar[float] = 10.0
+
+    def __init__(
+        self,
+        *,
+        network: nn.Module,
+        vae: Any,
+        scheduler: Any,
+        conditioning: Mapping[str, Tensor],
+        name: str | None = None,
+        recipe: Mapping[str, Any] | None = None,
+        preset: str = "paper",
+        device: torch.device | None = None,
+        reader: nn.Module | None = None,
+        compile: bool = False,
+        tiny_vae: nn.Module | Callable[[], nn.Module] | None = None,
+        encode_prompt: Callable[[str], Mapping[str, Tensor]] | None = None,
+    ) -> None:
+        super().__init__(name or type(self).__name__.lower())
+        parameter = next(network.parameters())
+        self._device = device or parameter.device
+        self.network, self.reader = network.eval(), (reader or network).eval()
+        self.dtype = parameter.dtype
+        self.compiled = torch.compile(network) if compile else None
+        self.codec = type(self).codec_class(vae) if isinstance(vae, nn.Module) else vae or Pixels()
+        self.conditioning = self._here(conditioning)
+        self._tiny_vae, self._encode_prompt = tiny_vae, encode_prompt
+        self.capabilities = Capabilities(generates=True)
+        self.preset = preset
+        self.taps, self.points = self.declare()
+        self.schedule = self.schedule_of(scheduler)
+        self.recipe = self.derived() if recipe is None else recipe
+
+    @abstractmethod
+    def declare(self) -> Sites:
+        """The taps and points, and on the way ``image_size``, ``size_multiple`` and ``width``."""
+
+    @classmethod
+    def describe(cls, pipeline: Any, prompt: str) -> dict[str, Tensor]:  # noqa: ARG003
+        """The conditioning of a prompt, each of one row, by a pipeline that has text encoders and nothing else."""
+        return {}
+
+    def derived(self) -> dict[str, Any]:
+        """A recipe from the paper's noise levels and where others found semantics; no weights were run for it."""
+        t_f, t_m = (self.schedule.nearest(level) for level in self.levels)
+        return {"t_f": t_f, "t_m": t_m, "strength": self.strength, "strength_unit": "rms"}
+
+    def schedule_of(self, scheduler: Any) -> Schedule:
+        """The noise schedule of a diffusers scheduler.
+
+        Raises:
+            GensegError: If it is neither a rectified flow nor variance-preserving.
+        """
+        if is_flow(scheduler.config | {"_class_name": type(scheduler).__name__}):
+            height, width = next(iter(self.taps.values())).grid
+            return FlowSchedule.of(scheduler.config, height * width)
+        return NoiseSchedule.of(scheduler)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes, wherever its weights wait."""
+        return self._device
+
+    def described(self, prompt: str) -> Mapping[str, Tensor]:
+        """The conditioning for a prompt; a text encoder is loaded for it and dropped again."""
+        if not prompt or self._encode_prompt is None:
+            return super().described(prompt)
+        return self._here(self._encode_prompt(prompt))
+
+    def _here(self, conditioning: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """On the device, floating-point tensors in what features are read in."""
+        dtype = next(self.reader.parameters()).dtype
+        return {
+            name: value.to(self._device, dtype if value.is_floating_point() else value.dtype)
+            for name, value in conditioning.items()
+        }
+
+    @torch.inference_mode()
+    def preview(self, estimates: Tensor, decoder: str) -> Tensor:
+        """What stands for the decoded images where decoding is too slow: float32.
+
+        Args:
+            estimates: What `regenerate` returned, [N, C, h, w].
+            decoder: ``"latent"`` for the estimates themselves, or ``"tiny"`` for images [N, 3, H, W] by the tiny
+                autoencoder, nominally in [-1, 1] and not clamped.
+
+        Raises:
+            GensegError: If the tiny autoencoder is asked for and there is none, or it cannot be loaded.
+        """
+        if decoder == "latent":
+            return estimates.float()
+        vae = self.tiny_vae
+        images: Tensor = vae.decode(estimates.to(vae.dtype) / vae.config["scaling_factor"]).sample
+        self.meter.count(decodes=len(images))
+        return images.float()
+
+    @cached_property
+    def tiny_vae(self) -> Any:
+        """The tiny autoencoder, loaded when it is first asked for.
+
+        Raises:
+            GensegError: If there is none, or it cannot be loaded.
+        """
+        given = self._tiny_vae
+        if given is None:
+            raise GensegError(f"backend {self.name!r} has no tiny autoencoder; pass tiny_vae=... or use decoder=latent")
+        return (given if isinstance(given, nn.Module) else given()).eval()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str,
+        name: str,
+        device: str | None = None,
+        dtype: str | None = None,
+        *,
+        home: str | None = None,
+        recipe: Mapping[str, Any] | None = None,
+        revision: str | None = None,
+        config: str | None = None,
+        offline: bool = False,
+        tiling: bool = False,
+        offload: bool = False,
+        compile: bool = False,
+        channels_last: bool | None = None,
+        features_dtype: str | None = None,
+        tiny_vae: str | None = None,
+    ) -> Self:
+        """Load a checkpoint: a diffusers folder, a hub id, or a single ``.safetensors`` file of the network.
+
+        Args:
+            model: The folder, hub id or file.
+            name: The name under which results are reported.
+            device: A torch device; None for CUDA where there is one, else the CPU.
+            dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"``; None for float32.
+            home: The folder or hub id that a single file belongs to unless ``config`` names another one.
+            recipe: Recipe values beside those of the family.
+            revision: Branch, tag or commit on the hub.
+            config: The diffusers folder or hub id that all but the network is taken from, for a single file.
+            offline: Whether only what has been downloaded before is used.
+            tiling: Whether the autoencoder works in tiles, which saves memory on large images and shows at their seams.
+            offload: Whether network and autoencoder wait on the CPU while the other computes, for small cards.
+            compile: Whether the passes of branches are compiled, the first time they run.
+            channels_last: Whether convolutions keep channels last in memory; None for where that is faster and as
+                exact: in float32 on the CPU.
+            features_dtype: What features are read in, by a second copy of the network; None for ``dtype``.
+            tiny_vae: Hub id or folder of an `AutoencoderTiny` of the same latents; None for the family's.
+
+        Returns:
+            The backend.
+
+        Raises:
+            GensegError: If the weights are missing or of another architecture, there is too little memory, or the
+                device is not there.
+        """
+        where, precision, reading = device_of(device), dtype_of(dtype), dtype_of(features_dtype or dtype)
+        wide = torch.float32 if cls.exact_vae and precision == torch.float16 else precision
+        kind = getattr(diffusers, cls.network_class)
+        with the_hub(offline):
+            path = local_path(model, None if config else revision)
+            whole = (config or home or model) if path and path.is_file() else model
+            part, folder = cls.folders(whole, revision)
+            room = torch.device("cpu") if offload else where
+            network = load_network(kind, model, part, reading, room, revision, whole)
+            vae = load_part(getattr(diffusers, cls.vae_class), whole, "vae", wide, revision) if cls.vae_class else None
+            scheduler = load_scheduler(whole, revision, folder)
+
+        def encode_prompt(prompt: str) -> Mapping[str, Tensor]:
+            with the_hub(offline), torch.inference_mode():
+                pipeline = load_text(getattr(diffusers, cls.pipeline_class), whole, precision, revision)
+                return {key: value.clone() for key, value in cls.describe(pipeline, prompt).items()}
+
+        placed = place(network, vae, where, precision, tiling=tiling, offload=offload, channels_last=channels_last)
+        backend = cls(
+            network=placed.network,
+            vae=placed.vae,
+            scheduler=scheduler,
+            conditioning=encode_prompt("") if cls.pipeline_class else cls.describe(None, ""),
+            name=name,
+            device=where,
+            reader=placed.reader,
+            compile=compile,
+            tiny_vae=cls.tiny_vae_loader(tiny_vae, precision, where),
+            encode_prompt=encode_prompt if cls.pipeline_class else None,
+        )
+        backend.recipe = {**backend.recipe, **(recipe or {})}
+        return backend
+
+    @classmethod
+    def folders(cls, model: str, revision: str | None) -> tuple[str, str]:  # noqa: ARG003
+        """Where a checkpoint has network and scheduler."""
+        return cls.part, "scheduler"
+
+    @classmethod
+    def tiny_vae_loader(
+        cls, model: str | None, dtype: torch.dtype, device: torch.device
+    ) -> Callable[[], nn.Module] | None:
+        """What loads a tiny autoencoder, ``model`` or the family's; None where neither is given."""
+        source = model or cls.taesd
+        return (lambda: load_part(AutoencoderTiny, source, dtype=dtype).to(device)) if source else None

@@ -1,0 +1,50 @@
+"""Released checkpoints by name: the factories that `genseg.load_backend` calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Unpack
+
+from genseg.interface import ModelCard
+from genseg_backends.engine.latent import LatentBackend, Options
+from genseg_backends.loading.revisions import REVISIONS
+
+
+class Released:
+    """A backend factory for one released checkpoint of a family, and for others of its shape by ``model=``.
+
+    Args:
+        kind: The family.
+        name: The backend's name.
+        about: The model in one line.
+        card: What is known of it before it is loaded; its revision is that of `REVISIONS`.
+        recipe: Recipe values beside those of the family.
+        **fixed: What the family's ``from_pretrained`` takes besides.
+    """
+
+    def __init__(
+        self,
+        kind: type[LatentBackend],
+        name: str,
+        about: str,
+        card: ModelCard,
+        recipe: Mapping[str, Any] | None = None,
+        **fixed: Any,
+    ) -> None:
+        self.__doc__ = f"{about} ({card.licence})."
+        self.kind, self.name = kind, name
+        self.card = replace(card, revision=REVISIONS.get(card.model))
+        self._given = {"recipe": recipe, "home": card.model, **fixed}
+
+    def __call__(
+        self,
+        model: str | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        **options: Unpack[Options],
+    ) -> LatentBackend:
+        """Load the checkpoint, at its pinned revision, or ``model``; see `LatentBackend.from_pretrained`."""
+        if model is None and "revision" not in options:
+            options["revision"] = self.card.revision
+        return self.kind.from_pretrained(model or self.card.model, self.name, device, dtype, **self._given, **options)

@@ -1,0 +1,70 @@
+"""SDXL and its distilled and pruned kin: a U-Net with two text encoders that is told sizes, too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genseg.errors import GensegError
+from genseg.interface import ModelCard
+from genseg_backends.engine.latent import Sites
+from genseg_backends.engine.unets import UNetBackend
+from genseg_backends.families.released import Released
+
+
+class StableDiffusionXL(UNetBackend):
+    """The networks of SDXL (Podell et al., 2307.01952)."""
+
+    pipeline_class = "StableDiffusionXLPipeline"
+    taesd = "madebyollin/taesdxl"
+    guidance_scale = 5.0
+    levels = (0.18, 0.44)
+
+    def declare(self) -> Sites:
+        """Sites as of any latent U-Net.
+
+        Raises:
+            GensegError: If the U-Net is not told sizes and a pooled prompt.
+        """
+        if self.network.config["addition_embed_type"] != "text_time":
+            raise GensegError("this U-Net is not one of SDXL's; use the backend of its family, such as sd15 or sd21")
+        return super().declare()
+
+    @classmethod
+    def describe(cls, pipeline: Any, prompt: str) -> dict[str, Tensor]:
+        """Tokens of two CLIP encoders, and the second one's pooled token; encoded also where the prompt is empty."""
+        embeds, _, pooled, _ = pipeline.encode_prompt(prompt, do_classifier_free_guidance=False)
+        return {"encoder_hidden_states": embeds, "text_embeds": pooled}
+
+    def call(self, network: Callable[..., Any], x: Tensor, timesteps: Tensor, **conditioning: Tensor) -> Tensor:
+        """The U-Net's output, told that the image is original and uncropped."""
+        size = [side * self.codec.stride for side in x.shape[2:]]
+        sizes = torch.tensor([*size, 0, 0, *size]).to(x).expand(len(x), 6)
+        told = {"text_embeds": conditioning.pop("text_embeds"), "time_ids": sizes}
+        return network(x, timesteps, added_cond_kwargs=told, **conditioning).sample
+
+
+def _released(
+    name: str, about: str, model: str, licence: str, parameters: int | None, recipe: Mapping[str, Any] | None = None
+) -> Released:
+    card = ModelCard("SDXL", licence, model, parameters=parameters)
+    return Released(StableDiffusionXL, name, about, card, recipe)
+
+
+OPENRAIL = "CreativeML OpenRAIL++-M"
+sdxl = _released("sdxl", "SDXL 1.0 at 1024 pixels", "stabilityai/stable-diffusion-xl-base-1.0", OPENRAIL, 2_567_463_684)
+sdxl_turbo = _released(
+    "sdxl-turbo",
+    "SDXL-Turbo: distilled to few steps at 512 pixels",
+    "stabilityai/sdxl-turbo",
+    "Stability AI Non-Commercial Community License",
+    2_567_463_684,
+    {"num_inference_steps": 4},
+)
+ssd_1b = _released("ssd-1b", "SSD-1B: SDXL with fewer blocks", "segmind/SSD-1B", "Apache-2.0", 1_331_334_404)
+vega = _released(
+    "vega", "Segmind-Vega: SDXL with still fewer blocks", "segmind/Segmind-Vega", "Apache-2.0", 745_225_604
+)

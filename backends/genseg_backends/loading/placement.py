@@ -1,0 +1,140 @@
+"""Where models compute, in what precision, and whether they fit."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import nn
+
+from genseg.batches import free_memory
+from genseg.errors import GensegError
+from genseg_backends.loading.hub import extra
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+def device_of(device: str | None) -> torch.device:
+    """The torch device asked for; None for CUDA where there is one, else the CPU.
+
+    Raises:
+        GensegError: If it is no device, or not there.
+    """
+    try:
+        found = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise GensegError(
+            f"device {device!r} is not available here; use device='cpu' or install a torch for it"
+        ) from error
+    return found
+
+
+def dtype_of(dtype: str | torch.dtype | None) -> torch.dtype:
+    """The torch dtype asked for; None for float32.
+
+    Raises:
+        GensegError: If it is not one that models run in.
+    """
+    found = DTYPES.get(str(dtype or "float32").removeprefix("torch."))
+    if found is None:
+        raise GensegError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
+    return found
+
+
+def in_dtype(module: ModuleT, dtype: torch.dtype) -> ModuleT:
+    """The module itself if it is in ``dtype``, else a copy that is."""
+    if next(module.parameters()).dtype == dtype:
+        return module
+    return nn.Module.to(copy.deepcopy(module), dtype)  # diffusers' own `to` warns of what does not concern these
+
+
+def check_memory(kind: Any, config: dict[str, Any], dtype: torch.dtype, device: torch.device) -> None:
+    """Refuse a network that does not fit, before its weights are read.
+
+    Args:
+        kind: The network's class in diffusers.
+        config: Its configuration.
+        dtype: What it is to be in.
+        device: Where it is to be.
+
+    Raises:
+        GensegError: If its weights alone are larger than the memory that is free.
+    """
+    with torch.device("meta"):
+        network = kind.from_config(config)
+    needed, free = network.num_parameters() * dtype.itemsize, free_memory(device)
+    if needed > free:
+        raise GensegError(
+            f"this {kind.__name__} takes {needed / 2**30:.1f} GiB in {str(dtype).removeprefix('torch.')}, and "
+            f"{free / 2**30:.1f} GiB are free on {device}; use dtype='bfloat16', offload=true on a graphics card, "
+            "or a smaller model"
+        )
+
+
+class Placed(NamedTuple):
+    """Parts of a model where they compute.
+
+    Attributes:
+        network: The denoiser.
+        reader: The same in another dtype, to read features from, or itself.
+        vae: The autoencoder, or None.
+    """
+
+    network: nn.Module
+    reader: nn.Module
+    vae: nn.Module | None
+
+
+def place(
+    network: nn.Module,
+    vae: nn.Module | None,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    tiling: bool = False,
+    offload: bool = False,
+    channels_last: bool | None = None,
+) -> Placed:
+    """Bring the parts of a model to a device.
+
+    Args:
+        network: The denoiser, in the dtype that features are read in.
+        vae: The autoencoder, in its dtype.
+        device: Where to.
+        dtype: What the network is to compute in.
+        tiling: Whether the autoencoder works in tiles.
+        offload: Whether the parts wait on the CPU while another one computes.
+        channels_last: Whether convolutions keep channels last in memory; None for in float32 on the CPU.
+
+    Raises:
+        GensegError: If the autoencoder knows no tiles.
+    """
+    reader, network = network, in_dtype(network, dtype)
+    modules = list(dict.fromkeys(module for module in (reader, network, vae) if module is not None))
+    for module in modules:  # in low precision they round otherwise when the batch is of another size
+        exact = device.type == "cpu" and next(module.parameters()).dtype == torch.float32
+        flat = all(parameter.ndim < 5 for parameter in module.parameters())  # frames know no channels-last
+        if flat and (exact if channels_last is None else channels_last):
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if tiling:
+        if not hasattr(vae, "enable_tiling"):
+            raise GensegError("this backend has no autoencoder that works in tiles; leave tiling out")
+        vae.enable_tiling()  # type: ignore[union-attr,operator]
+    if offload:
+        _take_turns(modules, device)
+    else:
+        for module in modules:
+            module.to(device)
+    return Placed(network, reader, vae)
+
+
+def _take_turns(modules: Sequence[nn.Module], where: torch.device) -> None:
+    """Let all wait on the CPU, each brought to ``where`` when it is run, the one before it in the round sent back."""
+    accelerate = extra("accelerate")
+    hooks = [accelerate.cpu_offload_with_hook(module, where)[1] for module in modules]
+    for hook, before in zip(hooks, [hooks[-1], *hooks], strict=False):
+        hook.hook.prev_module_hook = before

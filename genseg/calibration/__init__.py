@@ -1,0 +1,1 @@
+"""Search for a model's recipe, with or without ground truth."""

@@ -1,0 +1,256 @@
+"""Which recipe suits a model? A search over tap, t_f, point, t_m and strength, one factor at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import genseg
+from genseg.calibration.criterion import Labelled, Truth, Unlabelled, check_protocol
+from genseg.calibration.trials import FACTORS, Bench, Trial, TrialLog, key_of
+from genseg.cost import Progress
+from genseg.errors import GensegError, unknown
+from genseg.files import write_whole
+from genseg.images import ImageLike
+from genseg.interface import Backend, pick
+from genseg.recipe import Recipe, RecipeLike, load_recipe
+from genseg.segmenter import Segmenter
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The result of `calibrate`.
+
+    Attributes:
+        recipe: The best recipe.
+        trials: Every setting that was tried, in order, the one to begin with first.
+        best: The trial of ``recipe``.
+        backend: Name of the backend.
+        model: The checkpoint in place of the backend's own; None for that.
+        preset: The backend's preset.
+        shipped: The backend's own recipe: what `save` writes differences to.
+        criterion: What the score is, in words.
+        images: Number of images.
+        seed: The seed.
+        date: Day it was made, such as ``"2026-01-31"``.
+    """
+
+    recipe: Recipe
+    trials: list[Trial]
+    best: Trial
+    backend: str
+    model: str | None
+    preset: str
+    shipped: Recipe
+    criterion: str
+    images: int
+    seed: int
+    date: str
+
+    def save(self, path: str | Path) -> Path:
+        """Write the best recipe as a YAML file for ``recipe=``: what differs from the backend's own, and where from.
+
+        Raises:
+            GensegError: If ``path`` does not end in .yaml, by which recipe files are told from presets, or cannot be
+                written.
+        """
+        from omegaconf import OmegaConf
+
+        path = Path(path)
+        if path.suffix not in (".yaml", ".yml"):
+            raise GensegError(f"a recipe file must end in .yaml, not {path.name!r}; choose another name")
+        shipped = asdict(self.shipped)
+        values = {key: value for key, value in asdict(self.recipe).items() if value != shipped[key]}
+        header = [
+            f"backend: {self.backend}, model: {self.model or 'its own'}, genseg {genseg.__version__}, {self.date}",
+            f"criterion: {self.criterion}; score {self.best.score:.4f}, {self.trials[0].score:.4f} to begin with",
+            f"{self.images} images, {len(self.trials)} settings, seed {self.seed}",
+        ]
+        text = "".join(f"# {line}\n" for line in header) + OmegaConf.to_yaml({"preset": self.preset} | values)
+        write_whole(path, lambda file: file.write(text.encode()))
+        return path
+
+    def to_json(self) -> str:
+        """Everything, as JSON."""
+        return json.dumps(asdict(self), indent=1)
+
+    def plot(self) -> Figure:
+        """A figure with a panel for each factor: the score of every setting by its value, the chosen value marked."""
+        import matplotlib.pyplot as plt
+
+        figure, panels = plt.subplots(
+            1, len(FACTORS), figsize=(3 * len(FACTORS), 4), sharey=True, squeeze=False, layout="constrained"
+        )
+        for panel, factor in zip(panels[0], FACTORS, strict=True):
+            values = self.values(factor)
+            at = {value: position for position, value in enumerate(values)}
+            panel.scatter([at[trial.setting[factor]] for trial in self.trials], [t.score for t in self.trials], s=12)
+            panel.plot(range(len(values)), [self.best_with(factor, value).score for value in values])
+            panel.scatter([at[self.best.setting[factor]]], [self.best.score], marker="*", s=150, color="C3", zorder=3)
+            panel.set_xticks(range(len(values)), [str(value) for value in values], rotation=90)
+            panel.set_title(factor)
+        panels[0][0].set_ylabel("score")
+        figure.suptitle(f"{self.backend}: {self.criterion}, {self.images} images")
+        return figure
+
+    def values(self, factor: str) -> list[Any]:
+        """The values of a factor that were tried: numbers by size, names in the order tried."""
+        tried = list(dict.fromkeys(trial.setting[factor] for trial in self.trials))
+        return tried if isinstance(tried[0], str) else sorted(tried)
+
+    def best_with(self, factor: str, value: Any) -> Trial:
+        """The best trial of those with this value of a factor."""
+        return max((t for t in self.trials if t.setting[factor] == value), key=lambda trial: trial.score)
+
+    def _repr_html_(self) -> str:
+        """A row for each factor: the value chosen, and the best score with each that was tried."""
+        from genseg.display.html import table
+
+        rows = []
+        for factor in FACTORS:
+            tried = {value: self.best_with(factor, value).score for value in self.values(factor)}
+            scores = ", ".join(f"{value}: {score:.3f}" for value, score in tried.items())
+            rows.append({"factor": factor, "chosen": str(self.best.setting[factor]), "best score by value": scores})
+        gain = f"score {self.best.score:.3f}, {self.trials[0].score:.3f} to begin with"
+        return table(rows, f"{self.backend}, {self.criterion}: {gain}; {self.images} images, seed {self.seed}")
+
+
+def calibrate(
+    backend: str | Backend,
+    images: Sequence[ImageLike],
+    *,
+    truths: Sequence[Truth] | None = None,
+    protocol: str = "oracle",
+    recipe: RecipeLike | None = None,
+    grid: Mapping[str, Sequence[Any]] | None = None,
+    rounds: int = 2,
+    seed: int = 0,
+    out: str | Path | None = None,
+    model: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    progress: Progress | None = None,
+    **overrides: Any,
+) -> Calibration:
+    """Search the recipe of a model on a few images.
+
+    One factor at a time around the best setting so far, in the order of `FACTORS`. A setting that does not work
+    scores 0 and does not stop the search; of equals the earlier one is kept.
+
+    Args:
+        backend: A name from `genseg.list_backends`, or a loaded `Backend`.
+        images: The images; see `genseg.images.load_image`.
+        truths: The ground truth of each image, of its size: maps of classes for all, or annotators' maps for all. The
+            score is then the mean of mIoU and boundary F at the model's resolution; else docs/calibration.md has it.
+        protocol: By which segments are given classes then: a name from `genseg.evaluation.protocols.PROTOCOLS`. One
+            that learns from a set learns from these images, for each setting anew.
+        recipe: Where to begin; None for the backend's own. It gives all that is not searched, also `strength_unit`.
+        grid: Values to try by factor, in place of `candidates`; an empty list leaves a factor as it is.
+        rounds: How many times at most to go through all factors; a round that changes nothing is the last.
+        seed: Fixes every random draw; the next one is used too, to see what other noise changes.
+        out: A JSON Lines file of trials: those it has are not made again, and every new one is added at once.
+        model: A local checkpoint or hub id in place of the backend's own.
+        device: A torch device; None for CUDA where there is one, else the CPU.
+        dtype: ``"float32"`` (the default), ``"float16"`` or ``"bfloat16"``.
+        progress: Called as ``progress(setting, done, total)`` with images, of which there may turn out to be fewer.
+        **overrides: Recipe keys, such as ``n_clusters=25``.
+
+    Returns:
+        The best recipe and all that was tried.
+
+    Raises:
+        GensegError: For an unusable image, truth, protocol, recipe, grid or backend, or if no setting works at all.
+    """
+    if rounds < 1:
+        raise GensegError(f"rounds must be at least 1, not {rounds}")
+    check_protocol(protocol, truths)
+    start = Segmenter(backend, recipe, seed=seed, model=model, device=device, dtype=dtype, **overrides)
+    loaded = start.backend
+    best_recipe = replace(
+        start.recipe,
+        tap=start.recipe.tap or next(iter(loaded.taps)),
+        point=start.recipe.point or next(iter(loaded.points)),
+    )
+    tried = _checked_grid(loaded, best_recipe, grid or {})
+    bench = Bench(loaded, best_recipe, images)
+    sizes = [(pixels.shape[2], pixels.shape[3]) for pixels in bench.pixels]
+    criterion = Unlabelled() if truths is None else Labelled(truths, sizes, protocol, seed)
+    provenance = [loaded.name, model, dtype, loaded.device.type, genseg.__version__, bench.digest, seed]
+    provenance += [criterion.words, criterion.digest]
+    log, trials = TrialLog(Path(out) if out is not None else None), dict[str, Trial]()
+    done, total = 0, len(images) * (1 + rounds * sum(len(values) for values in tried.values()))
+    tell = progress or (lambda *_: None)
+
+    def trial_of(candidate: Recipe, what: str) -> Trial:
+        nonlocal done
+        tell(what, done, total)
+        key = key_of(candidate, provenance)
+        if key not in log.trials:
+            log.add(bench.tried(key, candidate, criterion, seed, lambda n: tell(what, done + n, total)))
+        done += len(images)
+        trials[key] = log.trials[key]
+        return trials[key]
+
+    best = trial_of(best_recipe, "start")
+    for _ in range(rounds):
+        before = best
+        for factor, values in tried.items():
+            around = best_recipe
+            for value in values:
+                candidate = replace(around, **{factor: value})
+                trial = trial_of(candidate, f"{factor}={value}")
+                if trial.score > best.score:
+                    best_recipe, best = candidate, trial
+        if best is before:
+            break
+    if best.score == 0:
+        why = next((trial.reason for trial in trials.values() if trial.reason), "every score is 0")
+        raise GensegError(f"no setting of backend {loaded.name!r} works on these images ({why}); give another grid")
+    return Calibration(
+        recipe=best_recipe,
+        trials=list(trials.values()),
+        best=best,
+        backend=loaded.name,
+        model=model,
+        preset=loaded.preset,
+        shipped=load_recipe(loaded.preset, calibration=loaded.recipe),
+        criterion=criterion.words,
+        images=len(images),
+        seed=seed,
+        date=datetime.now(UTC).date().isoformat(),
+    )
+
+
+def candidates(backend: Backend, recipe: Recipe) -> dict[str, list[Any]]:
+    """What `calibrate` tries by factor: every tap and point, timesteps around the recipe's, strengths by factors of 2.
+
+    Timesteps are left out where the model has no noise axis.
+    """
+    tried: dict[str, list[Any]] = {"tap": list(backend.taps), "point": list(backend.points)}
+    if backend.capabilities.noise_axis:
+        for key in ("t_f", "t_m"):
+            tried[key] = sorted({min(max(getattr(recipe, key) + by, 0), 999) for by in (-200, -100, 0, 100, 200)})
+    tried["strength"] = [recipe.strength * by for by in (0.25, 0.5, 1.0, 2.0, 4.0)]
+    return {factor: tried[factor] for factor in FACTORS if factor in tried}
+
+
+def _checked_grid(backend: Backend, recipe: Recipe, grid: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """`candidates` with the caller's values in place, each as the recipe takes it."""
+    for key in grid:
+        if key not in FACTORS:
+            raise unknown("factor", key, FACTORS)
+    given = {**candidates(backend, recipe), **grid}
+    tried: dict[str, list[Any]] = {}
+    for factor in (factor for factor in FACTORS if factor in given):
+        tried[factor] = [getattr(load_recipe(recipe, **{factor: value}), factor) for value in given[factor]]
+    for kind, sites in (("tap", backend.taps), ("point", backend.points)):
+        for name in tried[kind]:
+            pick(kind, sites, name)
+    return tried

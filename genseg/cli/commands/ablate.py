@@ -1,0 +1,84 @@
+"""The command ``genseg ablate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from genseg.cli import options as opt
+from genseg.cli.errors import load_options
+from genseg.cli.files import check_writable
+from genseg.cli.progress import Bars
+
+
+def ablate(
+    dataset: opt.Dataset,
+    root: opt.Root,
+    options: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys that all settings have.")
+    ] = None,
+    sweep: Annotated[
+        list[str] | None, typer.Option("--sweep", metavar="KEY=A,B,...", help="Values to try; repeatable.")
+    ] = None,
+    backend: opt.Backend = "tiny",
+    recipe: opt.Recipe = None,
+    protocol: opt.Protocols = "oracle",
+    methods: Annotated[str, typer.Option("--methods", metavar="A,B,...")] = "modulation,naive",
+    resolution: opt.Resolution = "512",
+    limit: opt.Limit = None,
+    split: opt.Split = None,
+    refine: opt.Refine = None,
+    min_pixels: opt.MinPixels = 0,
+    model: opt.Model = None,
+    load: opt.Load = None,
+    out: opt.Out = Path("genseg-ablation"),
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same result.")] = 0,
+    device: opt.Device = None,
+    dtype: opt.Dtype = None,
+) -> None:
+    """Score a data set at each value of recipe keys, one at a time; write ablation.json, ablation.md, ablation.png.
+
+    Masks are kept in DIR, and a later run goes on from there.
+    """
+    check_writable(out)
+    from genseg.errors import GensegError
+    from genseg.evaluation.ablation import ablate as run
+    from genseg.evaluation.ablation import sweep_of
+    from genseg.evaluation.datasets import load_dataset
+    from genseg.evaluation.evaluate import Plan
+    from genseg.registry import load_backend
+
+    if not sweep:
+        raise GensegError("nothing to sweep; give --sweep KEY=A,B,..., such as --sweep t_m=181,281")
+    count = sum(len(sweep_of(given)[1]) for given in sweep)
+    data, chosen, given = load_dataset(dataset, root, split), opt.names_in(methods), load_options(load or [])
+    rules = opt.protocols_in(protocol, has_classes=data.n_classes is not None)
+    plan = Plan(data, chosen, rules, resolution, limit, refine, min_pixels, seed)
+    loaded = load_backend(backend, model=model, device=device, dtype=dtype, **given)
+    with Bars(count * len(plan.keys)) as bars:
+        found = run(
+            data,
+            out,
+            sweep,
+            backend=loaded,
+            options=options or [],
+            recipe=recipe,
+            methods=chosen,
+            protocols=rules,
+            resolution=resolution,
+            limit=limit,
+            refine=refine,
+            min_pixels=min_pixels,
+            seed=seed,
+            model=model,
+            dtype=dtype,
+            load=given,
+            progress=bars.told,
+        )
+        found.save(out)
+    typer.echo(found.table())
+    typer.echo(f"results in {out}: ablation.json, ablation.md, ablation.png")
+    if any(row["failures"] for row in found.rows):
+        raise typer.Exit(1)

@@ -1,0 +1,152 @@
+"""``genseg backends``: which there are, what one can do, whether it keeps the contract, and a new one."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from genseg.cli import options as opt
+from genseg.cli.errors import go_offline, in_one_sentence, load_options
+from genseg.errors import GensegError
+
+if TYPE_CHECKING:
+    from genseg.interface import Backend
+
+app = typer.Typer(help="List, show and check backends, or begin a new one.", invoke_without_command=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Model = Annotated[str | None, typer.Option(help="A local checkpoint or hub id in place of the backend's.")]
+
+
+@app.callback()
+def backends(context: typer.Context, as_json: Json = False) -> None:
+    """List, show and check backends, or begin a new one; by itself, list them."""
+    if context.invoked_subcommand is None:
+        list_(as_json)
+
+
+@app.command("list")
+@in_one_sentence()
+def list_(as_json: Json = False) -> None:
+    """List the backends, who provides them, and whether they are usable here."""
+    from genseg.registry import list_backends
+
+    infos = list_backends()
+    if as_json:
+        typer.echo(json.dumps([asdict(info) for info in infos], indent=2))
+        return
+    table = Table("name", "family", "description", "provider", "usable", box=None, pad_edge=False)
+    for info in infos:
+        usable = "yes" if info.usable else f"no: {info.problem}"
+        table.add_row(info.name, info.card.family if info.card else "", info.description, info.provider, usable)
+    _console().print(table)
+
+
+@app.command()
+@in_one_sentence()
+def show(name: opt.BackendName, model: Model = None, as_json: Json = False) -> None:
+    """Show a backend's family, licence, size, taps and points, and whether it is usable here or why not."""
+    from genseg.registry import info_of, load_backend, options_of
+
+    info = info_of(name)
+    facts: dict[str, Any] = {"name": name, "description": info.description, "provider": info.provider}
+    if info.card is not None:
+        facts |= asdict(info.card)
+    facts["usable"] = "yes" if info.usable else f"no: {info.problem}"
+    backend = None
+    if info.usable:
+        facts["options"] = ", ".join(sorted(options_of(name) or ())) or "none"
+        go_offline(os.environ.get("HF_HUB_OFFLINE") is None)  # what is not here is not fetched to be looked at
+        try:
+            backend = load_backend(name, model=model, device="cpu")
+        except GensegError as error:
+            facts["sites"] = f"known once the weights are here: {error}"
+    sites = _sites(backend) if backend is not None else []
+    if as_json:
+        typer.echo(json.dumps(facts | {"sites": sites or facts.get("sites", "")}, indent=2))
+        return
+    table = Table("", "", box=None, pad_edge=False, show_header=False)
+    for key, value in facts.items():
+        table.add_row(key, f"{value:,}" if key == "parameters" and value else str("" if value is None else value))
+    _console().print(table)
+    if sites:
+        table = Table("kind", "name", "module", "side", "channels", "grid", "stride", box=None, pad_edge=False)
+        for site in sites:
+            star = f"{site['name']}{' (default)' if site['default'] else ''}"
+            grid = "x".join(map(str, site["grid"]))
+            table.add_row(
+                site["kind"], star, site["module"], site["side"], str(site["channels"]), grid, str(site["stride"])
+            )
+        _console().print(table)
+
+
+def _sites(backend: Backend) -> list[dict[str, Any]]:
+    """Taps and points of a loaded backend; the defaults are those of its recipe."""
+    rows = []
+    for kind, sites in (("tap", backend.taps), ("point", backend.points)):
+        chosen = backend.recipe.get(kind) or next(iter(sites))
+        rows += [{"kind": kind, "name": name, "default": name == chosen} | asdict(s) for name, s in sites.items()]
+    return rows
+
+
+@app.command()
+@in_one_sentence()
+def check(
+    name: opt.BackendName,
+    model: Model = None,
+    load: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Another option of the backend; repeatable.")
+    ] = None,
+    device: opt.Device = None,
+    dtype: opt.Dtype = None,
+    locality: Annotated[bool, typer.Option(help="Whether changes must be local; not for untrained weights.")] = True,
+) -> None:
+    """Run the contract on a backend with its weights; the exit code is 1 if a promise is broken."""
+    from genseg.contract.checks import CHECKS
+    from genseg.contract.context import NotAsked, Subject
+    from genseg.registry import load_backend
+
+    backend = load_backend(name, model=model, device=device, dtype=dtype, **load_options(load or []))
+    tolerance = 1e-3 if dtype in (None, "float32") else 0.1
+    subject, broken = Subject(backend, locality=locality, tolerance=tolerance), 0
+    table = Table("promise", "", "seconds", "what to do", box=None, pad_edge=False)
+    for title, run in CHECKS.items():
+        start, verdict, why = time.perf_counter(), "kept", ""
+        try:
+            run(subject)
+        except NotAsked as reason:
+            verdict, why = "not asked", str(reason)
+        except Exception as error:  # a backend may raise anything, and the other checks are still of use
+            verdict, why, broken = "broken", str(error) or type(error).__name__, broken + 1
+        table.add_row(title.replace("_", " "), verdict, f"{time.perf_counter() - start:.1f}", why)
+    _console().print(table)
+    if broken:
+        typer.echo(f"genseg: {name} breaks {broken} of {len(CHECKS)} promises", err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+@in_one_sentence()
+def new(
+    name: Annotated[str, typer.Argument(help="Of the backend, such as my-model.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the project's folder goes.")] = Path(),
+) -> None:
+    """Write a plug-in project for a new backend: complete, tested and installable."""
+    from genseg.cli.scaffold import write_project
+
+    folder = write_project(name, out)
+    typer.echo(f"written: {folder}\nnext: pip install --editable {folder} pytest && pytest {folder}")
+
+
+def _console() -> Console:
+    """One on which tables fit, also where it is no terminal."""
+    console = Console(markup=False, emoji=False)
+    return console if console.is_terminal else Console(markup=False, emoji=False, width=max(console.width, 160))

@@ -1,0 +1,89 @@
+"""The command ``genseg compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from genseg.cli import completion as complete
+from genseg.cli import options as opt
+from genseg.cli.files import check_writable, sorted_out
+from genseg.cli.progress import Bars
+from genseg.files import write_whole
+
+if TYPE_CHECKING:
+    from genseg.comparison.result import Comparison
+
+
+def compare(
+    inputs: opt.Inputs,
+    backends: Annotated[
+        str,
+        typer.Option(
+            "--backends",
+            "-b",
+            metavar="A,B,...",
+            help="See 'genseg backends'.",
+            autocompletion=complete.several(complete.plugins("backend")),
+        ),
+    ],
+    out: opt.Out = Path("genseg-report"),
+    recipe: opt.Recipe = None,
+    clusters: Annotated[
+        int | None, typer.Option("--clusters", "-k", metavar="K", help="Number of clusters, for all; else 25.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Ground truth: DIR/NAME.png, a class a pixel; 255 is ignored.")
+    ] = None,
+    protocol: opt.Protocols = "oracle",
+    model: opt.Models = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same result.")] = 0,
+    device: opt.Device = None,
+    dtype: opt.Dtype = None,
+) -> None:
+    """Compare models on the same images; write index.html, comparison.json, images.csv and pairs.csv.
+
+    Segmentations are kept in DIR/BACKEND/NAME.npz, and a later run goes on from there. What cannot be used is left
+    out and told; the exit code is then 1.
+    """
+    images, options = sorted_out(inputs)
+    names = [name.strip() for name in backends.split(",")]
+    check_writable(out)
+    with Bars(len(images) * len(names)) as bars:
+
+        def told(backend: str, image: str, stage: str, done: int, total: int) -> None:
+            bars.told(f"{backend}, {image}", stage, done, total)
+
+        import genseg
+
+        comparison = genseg.compare(
+            images,
+            names,
+            recipe,
+            out=out,
+            truths=None if labels is None else {image.stem: labels / f"{image.stem}.png" for image in images},
+            protocols=opt.protocols_in(protocol),
+            seed=seed,
+            device=device,
+            dtype=dtype,
+            models=opt.pairs_in("--model", model or []),
+            options=options,
+            progress=told,
+            n_clusters=clusters,
+        )
+        comparison.to_html(out / "index.html")
+        comparison.to_json(out / "comparison.json")
+        _write_csv(comparison, out)
+        bars.say(f"report in {out}: index.html, comparison.json, images.csv, pairs.csv")
+    for backend, image, problem in comparison.failures.itertuples(index=False):
+        typer.echo(f"genseg: {': '.join(filter(None, (backend, image)))}: {problem}", err=True)
+    if len(comparison.failures):
+        raise typer.Exit(1)
+
+
+def _write_csv(comparison: Comparison, out: Path) -> None:
+    for name, frame in (("images", comparison.images), ("pairs", comparison.pairs)):
+        text = frame.to_csv(index=False)
+        write_whole(out / f"{name}.csv", lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]

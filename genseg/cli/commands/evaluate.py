@@ -1,0 +1,129 @@
+"""The command ``genseg evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from genseg.cli import options as opt
+from genseg.cli.errors import OFFLINE, go_offline, load_options
+from genseg.cli.files import check_writable
+from genseg.cli.progress import Bars
+from genseg.errors import GensegError
+
+if TYPE_CHECKING:
+    from genseg.evaluation.results import Evaluation
+
+
+def evaluate(
+    dataset: opt.Dataset,
+    root: opt.Root,
+    options: opt.Keys = None,
+    backend: opt.Backend = "tiny",
+    recipe: opt.Recipe = None,
+    protocol: opt.Protocols = "oracle",
+    methods: Annotated[
+        str,
+        typer.Option("--baselines", metavar="A,B,...", help="What modulation is measured against; 'all', or 'none'."),
+    ] = "naive,feature-upsampling",
+    clusters: Annotated[int | None, typer.Option("--clusters", "-k", metavar="K", help="Number of clusters.")] = None,
+    resolution: opt.Resolution = "512",
+    limit: opt.Limit = None,
+    split: opt.Split = None,
+    refine: opt.Refine = None,
+    min_pixels: opt.MinPixels = 0,
+    encoder: Annotated[
+        str | None, typer.Option(help="Cluster a vision encoder's features in place of a backend's, such as dinov2.")
+    ] = None,
+    embedder: Annotated[str | None, typer.Option(help="Names masks, for open-vocabulary: maskclip, tcl, ...")] = None,
+    embedder_model: Annotated[str | None, typer.Option(help="A local checkpoint or hub id of the embedder.")] = None,
+    model: opt.Model = None,
+    load: opt.Load = None,
+    out: opt.Out = Path("genseg-evaluation"),
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same result.")] = 0,
+    device: opt.Device = None,
+    dtype: opt.Dtype = None,
+    offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
+) -> None:
+    """Score modulation and baselines on a data set; write results.json, table.md, table.tex, plot.png, gallery.png.
+
+    Masks are kept in DIR, and a later run goes on from there. What cannot be used is left out and told; the exit code
+    is then 1.
+    """
+    check_writable(out)
+    from genseg.evaluation.baselines import METHODS
+    from genseg.evaluation.datasets import load_dataset
+    from genseg.evaluation.evaluate import Plan
+    from genseg.evaluation.evaluate import evaluate as run
+
+    if encoder is not None and model is None and backend != "tiny":
+        raise GensegError("--encoder takes the place of --backend; give one of them")
+    data = load_dataset(dataset, root, split)
+    others = list(METHODS) if methods == "all" else [] if methods == "none" else opt.names_in(methods)
+    chosen = list(dict.fromkeys(["modulation", *others]))
+    if encoder is not None:
+        chosen.remove("modulation")
+    rules = opt.protocols_in(protocol, has_classes=data.n_classes is not None, named=embedder is not None)
+    if not chosen:
+        raise GensegError("an encoder has no modulation; name a baseline, such as --baselines naive")
+    plan = Plan(data, chosen, rules, resolution, limit, refine, min_pixels, seed, embedder is not None)
+    with Bars(len(plan.keys)) as bars:
+        found = run(
+            data,
+            out,
+            backend=backend,
+            recipe=recipe,
+            methods=chosen,
+            protocols=rules,
+            resolution=resolution,
+            limit=limit,
+            refine=refine,
+            min_pixels=min_pixels,
+            encoder=encoder,
+            embedder=embedder,
+            embedder_model=embedder_model,
+            seed=seed,
+            model=model,
+            device=device,
+            dtype=dtype,
+            load=load_options(load or []),
+            options=options or [],
+            progress=bars.told,
+            n_clusters=clusters,
+        )
+        found.save(out)
+        bars.say(f"results in {out}: results.json, table.md, table.tex, plot.png, gallery.png")
+    show(found)
+    for entry in found.results["unmeasured"]:
+        typer.echo(f"genseg: {entry['method']}, {entry['protocol']}: {entry['why']}", err=True)
+    for failure in found.results["failures"]:
+        typer.echo(f"genseg: {failure['image']}: {failure['problem']}", err=True)
+    if found.results["failures"]:
+        raise typer.Exit(1)
+
+
+def show(found: Evaluation) -> None:
+    """Print the table."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = found.rows()
+    table = Table(*rows[0], title=found.caption())
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row.values()))
+    console = Console()
+    console = console if console.is_terminal else Console(width=240)
+    console.print(table)
+
+
+def datasets() -> None:
+    """List the data sets that 'genseg evaluate' reads, and the layout that each wants."""
+    from genseg.evaluation.datasets import list_datasets
+
+    for info in list_datasets():
+        classes = f"{info.n_classes} classes" if info.n_classes else "regions or any classes"
+        typer.echo(f"{info.name}: {info.title}, {classes}; splits {', '.join(info.splits)}; {info.licence}")
+        typer.echo("".join(f"    {path}\n" for path in info.paths).rstrip())

@@ -1,0 +1,70 @@
+"""The command ``genseg export``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from genseg.cli import completion as complete
+from genseg.cli import options as opt
+from genseg.errors import needing
+from genseg.exports.formats import EXPORTS
+
+FORMATS = tuple(EXPORTS)
+
+
+def export(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The folder or URL that 'genseg run' wrote to.")],
+    format: Annotated[
+        str,
+        typer.Argument(
+            metavar="FORMAT",
+            help=f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}.",
+            autocompletion=complete.words(*FORMATS),
+        ),
+    ],
+    out: opt.Out = Path("genseg-export"),
+    classes: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A set of classes of the run; none for masks without classes.")
+    ] = None,
+    min_confidence: Annotated[
+        float, typer.Option(min=0, max=1, metavar="T", help="Ignore pixels that are less sure, from 0 to 1.")
+    ] = 0.0,
+    min_area: Annotated[int, typer.Option(min=0, metavar="PIXELS", help="Ignore segments with fewer pixels.")] = 0,
+    images: Annotated[
+        str,
+        typer.Option(
+            help="link, copy or none: what becomes of images.", autocompletion=complete.words("link", "copy", "none")
+        ),
+    ] = "link",
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="The first N images alone.")] = None,
+) -> None:
+    """Write a run's masks in a format that other tools read; DIR is there wholly or not at all.
+
+    Images that failed in the run are left out. Those that cannot be read any more are too; the exit code is then 1.
+    """
+    from rich.progress import Progress
+
+    with Progress(transient=True, disable=not sys.stdout.isatty()) as bar:
+        task = bar.add_task("images")
+        with needing("export", "exporting needs"):
+            from genseg.exports.export import export_run
+
+            found = export_run(
+                run,
+                format,
+                out,
+                classes=classes,
+                min_confidence=min_confidence,
+                min_area=min_area,
+                images=images,
+                limit=limit,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+    typer.echo(f"{found.images} images in {out}")
+    if found.unreadable:
+        typer.echo(f"genseg: {found.unreadable} images are left out; the first: {found.why}", err=True)
+        raise typer.Exit(1)

@@ -1,0 +1,59 @@
+"""``genseg generate``: let a model make images, and segment them without inversion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from genseg.cli import options as opt
+from genseg.cli.errors import OFFLINE, go_offline, in_one_sentence, load_options
+from genseg.cli.files import KINDS, check_writable, kinds_of, planned, write
+from genseg.cli.progress import Bars
+from genseg.errors import GensegError
+
+
+@in_one_sentence()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What the images show; none for anything.")] = "",
+    options: opt.Keys = None,
+    backend: opt.Backend = "tiny",
+    number: Annotated[int, typer.Option("--number", "-n", min=1, help="How many images, of seeds that follow.")] = 1,
+    recipe: opt.Recipe = None,
+    model: opt.Model = None,
+    load: opt.Load = None,
+    out: opt.Out = Path("genseg-output"),
+    save: Annotated[
+        str, typer.Option(metavar="KINDS", help=f"Comma-separated, any of {','.join(KINDS)}.")
+    ] = "image,overlay,labels",
+    seed: Annotated[int, typer.Option(min=0, help="Of the first image; same seed, same image.")] = 0,
+    device: opt.Device = None,
+    dtype: opt.Dtype = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make files again that exist already.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
+) -> None:
+    """Let a model make images and segment them, without inversion; for each, write SEED.overlay.png and so on."""
+    if "=" in prompt and prompt.partition("=")[0].isidentifier():
+        raise GensegError(f'the prompt comes before recipe keys; give "" before {prompt} for none')
+    kinds = kinds_of(save)
+    plan = planned([Path(f"{number:06d}") for number in range(seed, seed + number)], out, kinds, overwrite)
+    check_writable(out)
+    with Bars(number) as bars:
+        bars.stage("load", 0, 1)
+        from genseg.recipe import load_recipe
+        from genseg.registry import load_backend
+        from genseg.segmenter import Segmenter
+
+        loaded = load_backend(backend, model=model, device=device, dtype=dtype, **load_options(load or []))
+        resolved = load_recipe(recipe or loaded.preset, calibration=loaded.recipe, options=options or [])
+        segmenter = Segmenter(loaded, resolved, progress=bars.stage)
+        for name, files in plan:
+            if not files:
+                bars.next_image(f"seed {int(name.name)}: skipped, its files exist; --overwrite makes them again")
+                continue
+            segmentation = segmenter.generate(prompt, int(name.name))
+            write(segmentation, files)
+            spent = sum(segmentation.cost.seconds.values())
+            bars.next_image(f"seed {int(name.name)}: {segmentation.n_segments} segments, {spent:.1f} s")
+        bars.say(f"files in {out}: {', '.join('SEED' + KINDS[kind] for kind in kinds)}")

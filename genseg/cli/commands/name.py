@@ -1,0 +1,106 @@
+"""The command ``genseg name``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from genseg.cli import completion as complete
+from genseg.cli import options as opt
+from genseg.cli.commands.concepts import RunFolder, show
+from genseg.cli.errors import OFFLINE, go_offline
+from genseg.cli.progress import Bars
+from genseg.errors import GensegError, needing
+
+if TYPE_CHECKING:
+    from genseg.runs.run import Run
+
+
+def name(
+    run: RunFolder,
+    classes: Annotated[
+        str | None, typer.Option(metavar="CLASSES", help="Name masks by these texts, such as 'sky,building,tree'.")
+    ] = None,
+    examples: Annotated[
+        Path | None, typer.Option(metavar="ROOT", help="Name masks by a few labelled images, which lie here.")
+    ] = None,
+    dataset: Annotated[
+        str, typer.Option(metavar="DATASET", help="What the examples are; see 'genseg datasets'.")
+    ] = "folder",
+    split: opt.Split = None,
+    limit: opt.Limit = None,
+    embedder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The model that compares masks and texts; maskclip unless given.",
+            autocompletion=complete.plugins("embedder"),
+        ),
+    ] = None,
+    embedder_model: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="A local checkpoint or hub id in place of the embedder's.")
+    ] = None,
+    called: Annotated[str, typer.Option("--name", metavar="NAME", help="What to call the set of classes.")] = "names",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with names by the same texts, such as after a kill.")
+    ] = False,
+    device: opt.Device = None,
+    offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
+) -> None:
+    """Name the masks of a run, by texts or by a few labelled images.
+
+    Writes RUN/classes/NAME, in place of one that is there unless --resume says to go on with it. Masks of an image
+    that cannot be read any more get no name; the exit code is then 1.
+    """
+    if (classes is None) == (examples is None):
+        raise GensegError(
+            "give either --classes, such as 'sky,building,tree', or --examples, a folder of labelled images"
+        )
+    if classes is None and (embedder or embedder_model):
+        raise GensegError("--embedder compares masks and texts; give --classes in place of --examples")
+    if classes is None and resume:
+        raise GensegError("--resume goes on with names by texts; leave it out with --examples, which takes little")
+    if examples is None and (split or limit):
+        raise GensegError("--split and --limit choose examples; give --examples in place of --classes")
+    with needing("ray", "runs need"):
+        from genseg.runs.run import Run
+    opened = Run(run)
+    if classes is None:
+        assert examples is not None
+        _by_examples(opened, examples, dataset, split, limit, called, device)
+    else:
+        _by_text(opened, classes, embedder or "maskclip", embedder_model, called, resume, device)
+
+
+def _by_text(
+    run: Run, classes: str, embedder: str, model: str | None, name: str, resume: bool, device: str | None
+) -> None:
+    from genseg.embedder import load_embedder
+    from genseg.naming import classes_of
+    from genseg.runs.naming import name_run
+
+    asked = classes_of(classes)  # refuse those that cannot be used before a model is loaded
+    with Bars(1) as bars:
+        bars.stage("load", 0, 1)
+        loaded = load_embedder(embedder, model=model, device=device)
+        unnamed = name_run(run, asked, loaded, name=name, resume=resume, progress=bars.stage)
+    show(run, name)
+    if unnamed.images:
+        typer.echo(f"genseg: {unnamed.images} images have no names; the first: {unnamed.why}", err=True)
+        raise typer.Exit(1)
+
+
+def _by_examples(
+    run: Run, root: Path, dataset: str, split: str | None, limit: int | None, name: str, device: str | None
+) -> None:
+    from genseg.evaluation.datasets import load_dataset
+    from genseg.runs.naming import name_run_from_examples
+
+    examples = load_dataset(dataset, root, split)
+    with Bars(1) as bars:
+        found = name_run_from_examples(run, examples, name=name, limit=limit, device=device, progress=bars.stage)
+    show(run, name)
+    if found.absent:
+        typer.echo(f"genseg: no choice, as no example shows them: {', '.join(found.absent)}", err=True)

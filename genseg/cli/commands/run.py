@@ -1,0 +1,118 @@
+"""The command ``genseg run``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import nullcontext, redirect_stdout
+from typing import Annotated, Any
+
+import typer
+
+from genseg.cli import options as opt
+from genseg.cli.errors import OFFLINE, go_offline, load_options
+from genseg.cli.progress import RunBar
+from genseg.errors import needing
+
+
+def run(
+    given: Annotated[
+        str,
+        typer.Argument(
+            metavar="INPUT",
+            help="A folder, a pattern or a file, local or by URL (s3://, gs://, hf://): images, WebDataset tars, "
+            "Parquet files with a column of images.",
+        ),
+    ],
+    options: opt.Keys = None,
+    out: Annotated[
+        str, typer.Option("--out", "-o", metavar="DIR", help="A folder or URL for the shards.")
+    ] = "genseg-run",
+    backend: opt.Backend = "tiny",
+    recipe: opt.Recipe = None,
+    clusters: Annotated[
+        str | None, typer.Option("--clusters", "-k", metavar="K|auto", help="Number of clusters: n_clusters=K.")
+    ] = None,
+    model: opt.Model = None,
+    load: opt.Load = None,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same result.")] = 0,
+    device: opt.Device = None,
+    dtype: opt.Dtype = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="How many; one a GPU, or as many as the CPUs allow, unless given."),
+    ] = None,
+    cpus_per_worker: Annotated[
+        int, typer.Option(min=1, metavar="N", help="CPUs that a worker reserves; its threads, where there is no GPU.")
+    ] = 1,
+    shard_size: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Images to a shard: what a worker that is killed loses at most.")
+    ] = 64,
+    keep_images: Annotated[bool, typer.Option("--keep-images", help="Keep each image in its row.")] = False,
+    mask_confidence: Annotated[
+        bool, typer.Option("--mask-confidence", help="Keep confidence by mask alone, not by pixel.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that DIR holds.")] = False,
+    max_errors: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Stop once more than N images have failed.")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster, such as auto; else one of its own on this machine.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Estimate time and disk from a few images, and write nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as a JSON object.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
+) -> None:
+    """Segment a data set into shards of Parquet, on all GPUs or CPUs, with Ray; write report.html.
+
+    A run that was killed goes on with --resume. A broken image becomes a row with an error; the exit code is then 1.
+    """
+    with needing("ray", "runs need"):
+        from genseg.runs.driver import run_dataset
+        from genseg.runs.dry_run import estimate_run
+        from genseg.runs.report import NAME, Summary, facts
+
+    keys = [*(options or []), *([] if clusters is None else [f"n_clusters={clusters}"])]
+    shared: dict[str, Any] = {
+        "seed": seed,
+        "options": keys,
+        "workers": workers,
+        "cpus_per_worker": cpus_per_worker,
+        "keep_images": keep_images,
+        "pixel_confidence": not mask_confidence,
+        "model": model,
+        "device": device,
+        "dtype": dtype,
+        "load": load_options(load or []),
+    }
+    if dry_run:
+        found = estimate_run(given, backend, recipe, **shared)
+        typer.echo(json.dumps(found.as_dict()) if as_json else found.in_words())
+        return
+    # Ray says on standard output that a worker died, where nothing but JSON may be.
+    with redirect_stdout(sys.stderr) if as_json else nullcontext(), RunBar(quiet=as_json) as bar:
+        done = run_dataset(
+            given,
+            out,
+            backend,
+            recipe,
+            **shared,
+            shard_size=shard_size,
+            resume=resume,
+            max_errors=max_errors,
+            address=address,
+            progress=bar.told,
+        )
+    summary = Summary.of(done)
+    if as_json:
+        typer.echo(json.dumps(summary.as_dict() | {"out": out, "recipe_hash": done.settings["recipe_hash"]}))
+    else:
+        for name, figure in facts(done, summary):
+            typer.echo(f"{name}: {figure}")
+        typer.echo(f"files in {out}: shards/, run.json, {NAME}")
+    for row in summary.failures:
+        typer.echo(f"genseg: {row.key}: {row.error}", err=True)
+    if summary.failed:
+        raise typer.Exit(1)

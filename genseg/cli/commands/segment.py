@@ -1,0 +1,154 @@
+"""The command ``genseg segment``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from genseg._cli_dry import foretell
+from genseg._cli_names import naming
+from genseg.cli import completion as complete
+from genseg.cli import options as opt
+from genseg.cli.errors import OFFLINE, go_offline, load_options, sentence_of
+from genseg.cli.files import KINDS, check_writable, kinds_of, planned, sorted_out, write
+from genseg.cli.progress import Bars
+from genseg.cli.segment_report import Report
+from genseg.errors import GensegError
+
+if TYPE_CHECKING:
+    from genseg.recipe import Recipe
+
+
+def segment(
+    inputs: opt.Inputs,
+    backend: opt.Backend = "tiny",
+    recipe: opt.Recipe = None,
+    model: opt.Model = None,
+    revision: Annotated[
+        str | None, typer.Option(metavar="REV", help="A branch, tag or commit of the model on the hub.")
+    ] = None,
+    load: opt.Load = None,
+    clusters: Annotated[
+        str | None, typer.Option("--clusters", "-k", metavar="K|auto", help="Number of clusters: n_clusters=K.")
+    ] = None,
+    merge: Annotated[int | None, typer.Option(metavar="N", help="Merge into at most N segments.")] = None,
+    names: Annotated[
+        str | None, typer.Option(metavar="CLASSES", help="Name segments by these classes, such as 'sky,building,tree'.")
+    ] = None,
+    embedder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The model that names segments; maskclip unless given.",
+            autocompletion=complete.plugins("embedder"),
+        ),
+    ] = None,
+    embedder_model: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="A local checkpoint or hub id in place of the embedder's.")
+    ] = None,
+    out: opt.Out = Path("genseg-output"),
+    save: Annotated[
+        str,
+        typer.Option(
+            metavar="KINDS",
+            help=f"Comma-separated, any of {','.join(KINDS)}.",
+            autocompletion=complete.several(complete.words(*KINDS)),
+        ),
+    ] = "overlay,labels",
+    seed: Annotated[int, typer.Option(help="Same seed, same result.")] = 0,
+    device: opt.Device = None,
+    dtype: opt.Dtype = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make files again that exist already.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and write nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object for each image, a line each.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
+) -> None:
+    """Segment images; for each, write NAME.overlay.png, NAME.labels.png or NAME.npz.
+
+    Files that exist are left alone. A broken image does not stop the others; the exit code is then 1.
+    """
+    kinds = kinds_of(save)
+    bad: dict[str, str] = {}
+    images, options = sorted_out(inputs, bad)
+    plan = planned(images, out, kinds, overwrite)
+    if clusters is not None:
+        options.append(f"n_clusters={clusters}")
+    check_writable(out)
+    further = load_options(load or [], revision)
+    _check(recipe, options, merge, seed)
+
+    todo = [(image, files) for image, files in plan if files]
+    count = len(plan) + len(bad)
+    with Bars(count, quiet=as_json) as bars:
+        report = Report(bars, count, out, kinds, as_json)
+        for line, why in bad.items():
+            report.failed(line, why)
+        if not dry_run:
+            for image, files in plan:
+                if not files:
+                    report.skipped(image)
+        if todo:
+            bars.stage("load", 0, 1)
+            begun = time.perf_counter()
+            named = naming(names, embedder, embedder_model, device, dtype)
+
+            from genseg.recipe import load_recipe
+            from genseg.registry import load_backend
+            from genseg.segmenter import Segmenter
+
+            loaded = load_backend(backend, model=model, device=device, dtype=dtype, **further)
+            resolved = load_recipe(recipe or loaded.preset, calibration=loaded.recipe, options=options)
+            _check_merge(merge, resolved)
+            segmenter = Segmenter(loaded, resolved, seed=seed, progress=bars.stage)
+            loading = time.perf_counter() - begun
+        if dry_run:
+            while todo and (problem := _unreadable(todo[0][0], resolved)):
+                report.failed(str(todo.pop(0)[0]), problem)
+            if todo:
+                foretell(segmenter, todo[0][0], len(todo), kinds, out, loading, as_json)
+            todo = []
+        for image, files in todo:
+            try:
+                found = segmenter(image)
+                if merge is not None:
+                    found = found.merge(min(merge, found.n_segments))
+                if named is not None:
+                    found = named(found)
+            except (GensegError, MemoryError, RuntimeError) as error:
+                report.failed(str(image), sentence_of(error))
+                continue
+            write(found, files)
+            report.done(image, found)
+        report.end()
+
+
+def _check(recipe: str | None, options: list[str], merge: int | None, seed: int) -> None:
+    """Refuse what can be refused before a model is loaded, the quickest to see first."""
+    if seed < 0:
+        raise GensegError(f"seed must be at least 0, not {seed}")
+
+    from genseg.recipe import load_recipe
+
+    # A calibration lies below what the caller gave: "auto" is left where that names no n_clusters.
+    _check_merge(merge, load_recipe(recipe or "paper", calibration={"n_clusters": "auto"}, options=options))
+
+
+def _check_merge(merge: int | None, recipe: Recipe) -> None:
+    most = recipe.n_clusters
+    if merge is not None and (merge < 1 or (isinstance(most, int) and merge > most)):
+        what = f"from 1 to n_clusters={most}" if isinstance(most, int) else "of at least 1"
+        raise GensegError(f"--merge needs a number {what}, not {merge}")
+
+
+def _unreadable(image: Path, recipe: Recipe) -> str:
+    """What is wrong with an image; empty if nothing is."""
+    from genseg.images import load_image
+
+    try:
+        load_image(image, recipe.max_pixels)
+    except GensegError as error:
+        return str(error)
+    return ""

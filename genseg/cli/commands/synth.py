@@ -1,0 +1,66 @@
+"""The command ``genseg synth``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from genseg.cli import options as opt
+from genseg.cli.errors import OFFLINE, go_offline, load_options
+from genseg.cli.progress import Bars
+from genseg.errors import GensegError, needing
+
+
+def synth(
+    out: Annotated[str, typer.Option("--out", "-o", metavar="DIR", help="A folder or URL for the shards.")],
+    number: Annotated[int, typer.Option("--number", "--n", "-n", min=1, help="How many images, of seeds that follow.")],
+    options: opt.Keys = None,
+    backend: opt.Backend = "tiny",
+    recipe: opt.Recipe = None,
+    prompt: Annotated[str, typer.Option(metavar="TEXT", help="What the images show; none for anything.")] = "",
+    prompts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Texts that take turns, one a line, in place of --prompt.")
+    ] = None,
+    model: opt.Model = None,
+    load: opt.Load = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first image; same seed, same image.")] = 0,
+    device: opt.Device = None,
+    dtype: opt.Dtype = None,
+    shard_size: Annotated[int, typer.Option(min=1, metavar="N", help="Images to a shard.")] = 64,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that DIR holds.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
+) -> None:
+    """Let a model make images with their masks, without inversion, as a run: shards of Parquet."""
+    if prompt and prompts:
+        raise GensegError("give --prompt or --prompts, not both")
+    texts = [prompt] if prompts is None else _lines(prompts)
+    with needing("ray", "runs need"):
+        from genseg.runs.synth import synth as make
+
+    with Bars(1) as bars:
+        make(
+            out,
+            number,
+            backend,
+            recipe,
+            prompts=texts,
+            seed=seed,
+            model=model,
+            device=device,
+            dtype=dtype,
+            load=load_options(load or []),
+            options=options or [],
+            shard_size=shard_size,
+            resume=resume,
+            progress=bars.stage,
+        )
+    typer.echo(f"{number} images in {out}: shards/, run.json, report.html")
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise GensegError(f"cannot read the prompts {file}: {getattr(error, 'strerror', None) or error}") from error

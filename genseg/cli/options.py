@@ -1,0 +1,103 @@
+"""Options that several commands have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from genseg.cli import completion as complete
+from genseg.errors import GensegError
+
+Backend: TypeAlias = Annotated[
+    str, typer.Option("--backend", "-b", help="See 'genseg backends'.", autocompletion=complete.plugins("backend"))
+]
+BackendName: TypeAlias = Annotated[
+    str, typer.Argument(help="See 'genseg backends list'.", autocompletion=complete.plugins("backend"))
+]
+Recipe: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe", "-r", help="A preset (see 'genseg recipes') or a YAML file.", autocompletion=complete.recipes
+    ),
+]
+Dtype: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="float32 (the default), float16 or bfloat16.",
+        autocompletion=complete.words("float32", "float16", "bfloat16"),
+    ),
+]
+Inputs: TypeAlias = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUT|KEY=VALUE",
+        help="Images, folders, patterns such as 'photos/*.jpg', - for a list of paths on standard input, and recipe "
+        "keys such as size=256.",
+        autocompletion=complete.keys,
+    ),
+]
+Keys: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys such as size=256.", autocompletion=complete.keys),
+]
+Dataset: TypeAlias = Annotated[str, typer.Argument(metavar="DATASET", help="See 'genseg datasets'; or 'folder'.")]
+Root: TypeAlias = Annotated[Path, typer.Argument(metavar="ROOT", help="Where the data set lies.")]
+Protocols: TypeAlias = Annotated[
+    str, typer.Option("--protocol", "-p", metavar="A,B,...", help="How masks are given classes; 'all' for each.")
+]
+Resolution: TypeAlias = Annotated[str, typer.Option(help="full, 512, 320 or 128: the side of the centre square.")]
+Limit: TypeAlias = Annotated[int | None, typer.Option(metavar="N", help="At most N images, evenly spaced.")]
+Split: TypeAlias = Annotated[str | None, typer.Option(help="Of the data set; none for the usual one.")]
+Refine: TypeAlias = Annotated[str | None, typer.Option(help="A refinement of every method's masks, such as pamr.")]
+MinPixels: TypeAlias = Annotated[
+    int, typer.Option(min=0, metavar="N", help="Merge parts smaller than N pixels, of every method.")
+]
+Model: TypeAlias = Annotated[str | None, typer.Option(help="A local checkpoint or hub id in place of the backend's.")]
+Models: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=MODEL", help="A local checkpoint or hub id for one of the backends; repeatable."),
+]
+Load: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=VALUE", help="Another option of the backend, such as offload=true; repeatable."),
+]
+Out: TypeAlias = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where files go.")]
+Device: TypeAlias = Annotated[str | None, typer.Option(help="A torch device; else CUDA where there is one.")]
+
+
+def names_in(given: str) -> list[str]:
+    """The names of a comma-separated list, each once."""
+    return list(dict.fromkeys(name.strip() for name in given.split(",") if name.strip()))
+
+
+def pairs_in(option: str, given: Iterable[str]) -> dict[str, str]:
+    """The names and models of an option that reads NAME=MODEL.
+
+    Raises:
+        GensegError: If one is of another form.
+    """
+    pairs = {}
+    for each in given:
+        name, equals, model = each.partition("=")
+        if not (name and equals and model):
+            raise GensegError(f"{option} {each} is not NAME=MODEL, such as sd15=checkpoints/mine")
+        pairs[name] = model
+    return pairs
+
+
+def protocols_in(given: str, *, has_classes: bool = True, named: bool = False) -> list[str]:
+    """The protocols of ``--protocol``; for ``all`` those that there can be.
+
+    Args:
+        given: The option.
+        has_classes: Whether truths are maps of classes, and not annotators' regions.
+        named: Whether masks are given classes by name.
+    """
+    from genseg.evaluation.protocols import PROTOCOLS
+
+    if given != "all":
+        return names_in(given)
+    return [p for p in PROTOCOLS if (has_classes or p == "oracle") and (named or p != "open-vocabulary")]

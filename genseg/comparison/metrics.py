@@ -1,0 +1,188 @@
+"""The figures of a comparison: what each is, and measuring them on the segmentations that are kept."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from genseg.comparison.result import Comparison, Failure, Photo
+from genseg.evaluation.agreement import ari, boundary_f, explains, matched_iou
+from genseg.evaluation.bootstrap import Means, weights
+from genseg.evaluation.mask_store import Row
+from genseg.evaluation.method import Masks
+from genseg.evaluation.metrics import Floats, Labels, interval
+from genseg.evaluation.protocols import PROTOCOLS, Record
+from genseg.evaluation.scoring import Pair, scored
+from genseg.recipe import Recipe
+from genseg.segmentation import Segmentation
+
+FIGURES = {
+    "segments": "clusters that at least one pixel has",
+    "seconds": "wall time of segmenting one image, loading the model not counted",
+    "evaluations": "rows sent through the network, each at one timestep",
+    "decodes": "images decoded",
+    "peak_memory": "bytes; on a GPU the most allocated for the image, on the CPU the process's largest size so far, "
+    "so that a backend's is at least that of those before it",
+    "reconstruction_rmse": "of what the model regenerates unperturbed, to its input image in [-1, 1]",
+    "reconstruction_psnr": "likewise, in dB for a data range of 2",
+    "ari": "adjusted Rand index over pixels",
+    "matched_miou": "mean IoU over the one-to-one matching of segments, those left over counting as 0",
+    "boundary_f": "F of boundaries within 2 pixels",
+    "first_explains_second": "share of pixels right, each of the first's segments taking the second's it has most of",
+    "second_explains_first": "the same the other way round",
+}
+"""What each figure is that needs no ground truth."""
+
+TRUE = {
+    "miou": "mean IoU over classes",
+    "accuracy": "share of measured pixels that are right",
+    "boundary_f": "F of boundaries within 2 pixels",
+}
+"""Likewise those against ground truth, whose names have their protocol's before them: ``oracle_miou``."""
+
+
+def meaning(name: str) -> str:
+    """What a figure is, and under which protocol."""
+    if name in FIGURES:
+        return FIGURES[name]
+    protocol, _, figure = name.partition("_")
+    return f"{TRUE[figure]}; {PROTOCOLS[protocol].rule}"
+
+
+def compared(
+    photos: Sequence[Photo],
+    recipes: Mapping[str, Recipe],
+    protocols: Sequence[str],
+    failures: Sequence[Failure],
+    seed: int,
+    folder: Path,
+    scratch: tempfile.TemporaryDirectory[str] | None,
+) -> Comparison:
+    """Measure the segmentations that are kept in a folder; those of one image are in memory at a time."""
+    from pandas import DataFrame
+
+    own: dict[tuple[str, str], dict[str, Any]] = {}
+    both: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for photo in photos:
+        labels = {}
+        for name in recipes:
+            files = photo.files(folder, name)
+            found = Segmentation.load(files.result)
+            labels[name] = found.labels
+            own[photo.name, name] = _cost(found) | _reconstruction(files.sidecar)
+        for first, second in combinations(recipes, 2):
+            both[photo.name, first, second] = _agreement(labels[first], labels[second])
+    keys = [photo.name for photo in photos]
+    summary = [row for name in recipes for row in _averaged(name, "", keys, [own[key, name] for key in keys], seed)]
+    if protocols:
+        true, unmeasured = _against_truth(photos, list(recipes), protocols, seed, folder, own)
+        summary, failures = [*summary, *true], [*failures, *unmeasured]
+    for pair in combinations(recipes, 2):
+        summary += _averaged(*pair, keys, [both[key, *pair] for key in keys], seed)
+    return Comparison(
+        images=DataFrame([{"image": key, "backend": name} | figures for (key, name), figures in own.items()]),
+        pairs=DataFrame(
+            [{"image": key, "first": first, "second": second} | row for (key, first, second), row in both.items()],
+            columns=["image", "first", "second", *PAIRWISE],
+        ),
+        summary=DataFrame(summary),
+        failures=DataFrame(failures, columns=list(Failure._fields)),
+        recipes=recipes,
+        protocols=protocols,
+        seed=seed,
+        folder=folder,
+        _scratch=scratch,
+    )
+
+
+@dataclass(frozen=True)
+class _Segmentations:
+    """The segmentations of a comparison, as `scored` reads them."""
+
+    photos: Mapping[str, Photo]
+    folder: Path
+
+    def truth(self, key: str) -> Sequence[Labels]:
+        """An image's one truth."""
+        read = self.photos[key].truth
+        assert read is not None
+        return [read()]
+
+    def row(self, method: str, key: str) -> Row:
+        """A backend's segments of an image; the embedding of each is its cluster's."""
+        found = Segmentation.load(self.photos[key].files(self.folder, method).result)
+        return Row(Masks(found.labels, found.embeddings), None)
+
+
+def _against_truth(
+    photos: Sequence[Photo],
+    backends: Sequence[str],
+    protocols: Sequence[str],
+    seed: int,
+    folder: Path,
+    own: Mapping[tuple[str, str], dict[str, Any]],
+) -> tuple[list[dict[str, Any]], list[Failure]]:
+    """Add figures against ground truth to those of each image and backend.
+
+    Returns:
+        Rows of `Comparison.summary`, and which backends have no figures under a protocol.
+    """
+
+    def add(key: str, pair: Pair, record: Record) -> None:
+        backend, protocol = pair
+        own[key, backend].update({f"{protocol}_{name}": record.figures[name] for name in TRUE})
+
+    source = _Segmentations({photo.name: photo for photo in photos}, folder)
+    n_classes = max(photo.classes for photo in photos)
+    found = scored(source, list(source.photos), backends, protocols, n_classes, seed, each=add)
+    rows = [
+        _summed(backend, "", f"{protocol}_{name}", score.values(name))
+        for (backend, protocol), score in found.scores.items()
+        for name in TRUE
+    ]
+    return rows, [Failure(backend, "", f"{protocol}: {why}") for (backend, protocol), why in found.unmeasured.items()]
+
+
+def _cost(found: Segmentation) -> dict[str, float]:
+    cost = found.cost
+    counted = {"evaluations": cost.evaluations, "decodes": cost.decodes, "peak_memory": cost.peak_memory}
+    return {"segments": found.n_segments, "seconds": sum(cost.seconds.values())} | counted
+
+
+def _reconstruction(sidecar: Path) -> dict[str, float]:
+    return {f"reconstruction_{key}": value for key, value in json.loads(sidecar.read_bytes())["reconstruction"].items()}
+
+
+PAIRWISE: dict[str, Callable[[Any, Any], float]] = {
+    "ari": ari,
+    "matched_miou": matched_iou,
+    "boundary_f": boundary_f,
+    "first_explains_second": explains,
+    "second_explains_first": lambda first, second: explains(second, first),
+}
+
+
+def _agreement(first: Any, second: Any) -> dict[str, float]:
+    return {name: measure(first, second) for name, measure in PAIRWISE.items()}
+
+
+def _averaged(
+    first: str, second: str, keys: Iterable[str], images: Sequence[Mapping[str, float]], seed: int
+) -> list[dict[str, Any]]:
+    """Rows of `Comparison.summary`: means over images, of the figures of each."""
+    means = Means(images[0])
+    for key, figures in zip(keys, images, strict=True):
+        means.add(figures, weights(key, seed))
+    return [_summed(first, second, figure, means.values(figure)) for figure in means.names]
+
+
+def _summed(first: str, second: str, figure: str, values: Floats) -> dict[str, Any]:
+    """A row of `Comparison.summary`: a figure of the set and of each resample, [1 + D]."""
+    low, high = interval(values[1:])
+    row = {"first": first, "second": second, "figure": figure, "mean": float(values[0]), "low": low, "high": high}
+    return row | {"protocol": meaning(figure)}

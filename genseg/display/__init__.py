@@ -1,0 +1,1 @@
+"""Colors, captions and HTML pages."""

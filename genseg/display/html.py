@@ -1,0 +1,64 @@
+"""Results as HTML, for notebooks and for a comparison's page: small pictures as data, and tables of escaped text."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+if TYPE_CHECKING:
+    from genseg.segmentation import Segmentation
+
+
+def small(segmentation: Segmentation, width: int) -> Segmentation:
+    """Image and labels at most ``width`` wide, for the screen; boundaries are drawn after, or they would fade."""
+    rows, columns = segmentation.labels.shape
+    size = (min(columns, width), max(round(rows * min(width / columns, 1)), 1))
+    image = Image.fromarray(segmentation.image).resize(size, Image.Resampling.LANCZOS)
+    labels = Image.fromarray(segmentation.labels).resize(size, Image.Resampling.NEAREST)
+    return replace(segmentation, image=np.asarray(image), labels=np.asarray(labels))
+
+
+def embedded(picture: Image.Image) -> str:
+    """A picture as a data URI, in the format that takes the fewest bytes."""
+    made = []
+    for kind, settings in (("jpeg", {"quality": 85}), ("webp", {"quality": 85}), ("png", {"optimize": True})):
+        buffer = io.BytesIO()
+        picture.save(buffer, format=kind, **settings)
+        made.append(data_uri(f"image/{kind}", buffer.getvalue()))
+    return min(made, key=len)
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    """Content as a URI that needs no file."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def pictures(shown: Iterable[Image.Image], facts: str) -> str:
+    """Pictures side by side, and a line below."""
+    images = "".join(f'<img src="{embedded(picture)}" style="margin-right: 4px">' for picture in shown)
+    return f'<div style="display: flex; flex-wrap: wrap">{images}</div><small>{escape(facts)}</small>'
+
+
+def rendered(template: str, **values: Any) -> str:
+    """A page of ``genseg/display/templates``; every text in it escaped."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("genseg.display"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template(template).render(**values)
+
+
+def table(rows: Sequence[Mapping[str, str]], caption: str) -> str:
+    """Rows, of which the first has all the headings, below a caption."""
+    head = "".join(f"<th>{escape(name)}</th>" for name in rows[0])
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row.values())}</tr>" for row in rows)
+    what = f'<caption style="text-align: left">{escape(caption)}</caption>'
+    return f"<table>{what}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -1,0 +1,152 @@
+"""What comes of running a paper's tables: ours beside the published figures, as JSON and tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genseg.evaluation.paper.published import Row, Table
+from genseg.evaluation.results import Evaluation, in_latex
+from genseg.files import write_whole
+
+HEADS = ("data set", "split", "images", "protocol", "method", "K", "published", "ours", "difference")
+FIGURES = HEADS[-3:]
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A paper's tables, run here. Figures are mIoU in per cent, differences ours less published.
+
+    Attributes:
+        source: Where published figures come from.
+        tables: By number ``title``, ``notes`` and ``rows``. Of each row ``dataset``, ``split``, ``images`` (measured),
+            ``failures`` (images that could not be), ``protocol``, ``resolution``, ``name`` (of the method, as the paper
+            has it), ``method``, ``model`` (what it ran on, with its weights), ``n_clusters``, ``published``, ``ours``
+            and ``difference`` (each ``value`` and ``interval``), ``folder`` (of the whole evaluation, below the output
+            folder), ``why`` (there is no figure; empty where there is) and ``failed`` (although data and weights were
+            there). What is not known, or was not run, is None.
+    """
+
+    source: str
+    tables: Mapping[int, Mapping[str, Any]]
+
+    @property
+    def rows(self) -> list[Mapping[str, Any]]:
+        """The rows of all tables."""
+        return [row for table in self.tables.values() for row in table["rows"]]
+
+    def to_json(self, path: str | Path) -> Path:
+        """Write everything."""
+        return _write(
+            path, json.dumps({"source": self.source, "tables": self.tables}, indent=2, allow_nan=False) + "\n"
+        )
+
+    def to_markdown(self, path: str | Path) -> Path:
+        """Write the tables in Markdown, with their notes."""
+        return _write(path, self.markdown())
+
+    def to_latex(self, path: str | Path) -> Path:
+        """Write the tables in LaTeX, for the package booktabs; notes stand as comments above."""
+        lines = []
+        for number in self.tables:
+            lines += [f"% {line}" for line in (self.caption(number), *self.notes(number))]
+            lines += [rf"\begin{{tabular}}{{llrllr{'r' * len(FIGURES)}}}", r"\toprule"]
+            lines += [" & ".join(HEADS) + r" \\", r"\midrule"]
+            lines += [" & ".join(map(in_latex, cells)) + r" \\" for cells in self.cells(number)]
+            lines += [r"\bottomrule", r"\end{tabular}", ""]
+        return _write(path, "\n".join(lines))
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write reproduction.json, reproduction.md and reproduction.tex.
+
+        Raises:
+            GensegError: If the folder cannot be written to.
+        """
+        name = Path(folder) / "reproduction"
+        return [
+            self.to_json(name.with_suffix(".json")),
+            self.to_markdown(name.with_suffix(".md")),
+            self.to_latex(name.with_suffix(".tex")),
+        ]
+
+    def markdown(self) -> str:
+        """The tables in Markdown, each with its notes."""
+        parts = []
+        for number in self.tables:
+            lines = [HEADS, ["---"] * len(HEADS), *self.cells(number)]
+            table = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+            notes = "".join(f"- {note}\n" for note in self.notes(number))
+            parts.append(f"**{self.caption(number)}**\n\n{table}\n{notes}")
+        return "\n".join(parts)
+
+    def caption(self, number: int) -> str:
+        """What a table has, in a line."""
+        return (
+            f"Table {number}: {self.tables[number]['title']}; mIoU in per cent, in brackets 95 % bootstrap intervals "
+            f"over images; published figures: {self.source}"
+        )
+
+    def cells(self, number: int) -> Iterator[Sequence[str]]:
+        """The cells of each row of a table, as `HEADS` has them."""
+        reasons = self._reasons(number)
+        for row in self.tables[number]["rows"]:
+            ours = f"not run ({reasons.index(row['why']) + 1})" if row["why"] else in_points(row["ours"])
+            facts = (row["dataset"], row["split"], row["images"], row["protocol"], row["name"], row["n_clusters"])
+            published = "–" if row["published"] is None else f"{row['published']:.1f}"
+            yield [
+                *("–" if fact is None else str(fact) for fact in facts), published, ours,
+                in_points(row["difference"], sign="+"),
+            ]  # fmt: skip
+
+    def notes(self, number: int) -> list[str]:
+        """What is to be read beside a table: why rows were not run, and where the paper's way is another."""
+        table = self.tables[number]
+        return [*(f"({i}) {why}" for i, why in enumerate(self._reasons(number), start=1)), *table["notes"]]
+
+    def _reasons(self, number: int) -> list[str]:
+        return list(dict.fromkeys(row["why"] for row in self.tables[number]["rows"] if row["why"]))
+
+
+def described(table: Table, row: Row, folder: str) -> dict[str, Any]:
+    """What is known of a row before it is run, with all keys that it will have: see `Reproduction`."""
+    unknown = ("split", "images", "failures", "model", "n_clusters", "ours", "difference")
+    return {
+        "dataset": row.dataset, "protocol": table.protocol, "resolution": table.resolution, "name": row.name,
+        "method": row.method, "published": row.published, "folder": folder, "why": "", "failed": False,
+    } | dict.fromkeys(unknown)  # fmt: skip
+
+
+def measured(found: Evaluation, table: Table, row: Row) -> dict[str, Any]:
+    """What an evaluation says of a row, among it why it has no figure."""
+    data, settings = found.results["dataset"], found.results["settings"]
+    facts = {
+        "split": data["split"], "images": data["images"], "failures": len(found.results["failures"]),
+        "model": settings["model"], "n_clusters": settings["recipe"]["n_clusters"],
+    }  # fmt: skip
+    miou = found.results["figures"][row.method].get(table.protocol, {}).get("miou")
+    if miou is None:
+        pairs = {(each["method"], each["protocol"]): each["why"] for each in found.results["unmeasured"]}
+        return facts | {"why": pairs[row.method, table.protocol]}
+    if miou["value"] is None:
+        return facts | {"why": f"no image of {row.dataset} that was looked at has a labelled pixel"}
+    ours = {"value": 100 * miou["value"], "interval": [100 * end for end in miou["interval"]]}
+    if row.published is None:
+        return facts | {"ours": ours}
+    less = {"value": ours["value"] - row.published, "interval": [end - row.published for end in ours["interval"]]}
+    return facts | {"ours": ours, "difference": less}
+
+
+def in_points(entry: Mapping[str, Any] | None, sign: str = "") -> str:
+    """A figure in per cent with its interval, or a dash."""
+    if entry is None:
+        return "–"
+    low, high = entry["interval"]
+    return f"{entry['value']:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
+
+
+def _write(path: str | Path, text: str) -> Path:
+    write_whole(Path(path), lambda file: file.write(text.encode()))
+    return Path(path)

@@ -1,0 +1,110 @@
+"""Writing a run in a format that other tools read."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from genseg.errors import GensegError, NothingLeftError, unknown
+from genseg.exports.file_names import Names
+from genseg.exports.formats import EXPORTS
+from genseg.exports.images import IMAGES, settled
+from genseg.exports.items import Item, Target
+from genseg.files import whole_folder
+from genseg.runs.run import Run
+
+
+@dataclass
+class Exported:
+    """What an export came to.
+
+    Attributes:
+        images: How many were written.
+        unreadable: How many were left out, as they cannot be read any more or have another size.
+        why: What is wrong with the first of these; empty if there is none.
+    """
+
+    images: int = 0
+    unreadable: int = 0
+    why: str = ""
+
+
+def export_run(
+    run: str | Path | Run,
+    format: str,
+    out: str | Path,
+    *,
+    classes: str | None = None,
+    min_confidence: float = 0.0,
+    min_area: int = 0,
+    images: str = "link",
+    limit: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Exported:
+    """Write a run's masks for other tools: a folder that is there wholly or not at all.
+
+    Images that failed are left out, and those that cannot be read any more. A few images are in memory at a time.
+
+    Args:
+        run: The folder or URL of a run, or one that is open.
+        format: ``"coco-instances"``, ``"coco-panoptic"``, ``"cityscapes"``, ``"voc"``, ``"yolo-seg"``,
+            ``"huggingface"`` or ``"label-studio"``; the page on exports says what each has.
+        out: A local folder that is not there yet, or empty.
+        classes: A set of classes that the masks were given, such as ``"concepts-27"``; what has no class is then
+            ignored. None for masks that are all of the class ``"segment"``.
+        min_confidence: In [0, 1]; pixels below it become "ignore": they are of no mask.
+        min_area: In pixels; segments with fewer are ignored.
+        images: ``"link"`` makes symbolic links to image files of this machine where the format takes them as they
+            are, ``"copy"`` copies, and ``"none"`` leaves them out.
+        limit: The first so many images alone.
+        progress: Told how many images are written, of how many.
+
+    Returns:
+        How many images were written, and how many could not be read.
+
+    Raises:
+        GensegError: If the run, the format or the classes are not there, the format cannot hold them, no image
+            can be read, or ``out`` cannot be written.
+    """
+    if format not in EXPORTS:
+        raise unknown("format", format, EXPORTS)
+    if images not in IMAGES:
+        raise unknown("way with images", images, IMAGES)
+    if not 0 <= min_confidence <= 1:
+        raise GensegError(f"min_confidence must lie in [0, 1], not be {min_confidence}")
+    run = run if isinstance(run, Run) else Run(str(run))
+    names = None if classes is None else run.class_names(classes)
+    chosen, total, found = EXPORTS[format], min(len(run), limit or len(run)), Exported()
+
+    def items(target: Target) -> Iterator[Item]:
+        free = Names(chosen.layout)
+        with ExitStack() as opened:
+            if not chosen.keys:
+                table = opened.enter_context((target.folder / "keys.csv").open("w", newline="", encoding="utf-8"))
+                lines = csv.writer(table)
+                lines.writerow(["name", "key"])
+            for row in islice(run.rows(classes=classes), limit):
+                try:
+                    row = settled(row, images)
+                except GensegError as error:
+                    found.unreadable, found.why = found.unreadable + 1, found.why or str(error)
+                    continue
+                item = Item(found.images + 1, free.of(row.key), row, target)
+                if not chosen.keys:
+                    lines.writerow([item.name, row.key])
+                yield item
+                found.images += 1
+                if progress:
+                    progress(found.images, total)
+        if found.unreadable and not found.images:
+            raise NothingLeftError(found.why)
+
+    with whole_folder(Path(out)) as folder:
+        described = f"masks by genseg, backend {run.settings.get('backend', 'unknown')}"
+        target = Target(folder, names, images, min_confidence, min_area, described)
+        chosen.write(items(target), target)
+    return found

@@ -1,0 +1,117 @@
+"""What a run will cost, from a few of its images."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from genseg.errors import GensegError
+from genseg.files import in_bytes
+from genseg.progress import minutes
+from genseg.recipe import RecipeLike
+from genseg.runs.plan import items_in, make_plan
+from genseg.runs.rows import FAILED, table_of
+from genseg.runs.store import Store, parquet
+from genseg.runs.worker import Job, Worker, segmenter_of
+
+SAMPLE = 3  # images, evenly spaced, after one that warms the model up
+SHARD = 64
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will cost if all images are like the sample.
+
+    Attributes:
+        images: How many there are.
+        sample: How many were segmented to know.
+        workers: That share the work.
+        seconds_per_image: Of one worker.
+        seconds: Of the run, its start included.
+        evaluations: Model evaluations of the run.
+        bytes: Of its shards.
+    """
+
+    images: int
+    sample: int
+    workers: int
+    seconds_per_image: float
+    seconds: float
+    evaluations: int
+    bytes: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures, for JSON."""
+        return asdict(self)
+
+    def in_words(self) -> str:
+        """The figures, a line each."""
+        return (
+            f"images: {self.images:,}\n"
+            f"time: {minutes(self.seconds)} with {self.workers} workers, {self.seconds_per_image:.2f} s an image each\n"
+            f"model evaluations: {self.evaluations:,}\n"
+            f"shards: {in_bytes(self.bytes)}\n"
+            f"measured on {self.sample} images in one process; nothing was written"
+        )
+
+
+def estimate_run(
+    given: str | Path,
+    backend: str = "tiny",
+    recipe: RecipeLike | None = None,
+    *,
+    seed: int = 0,
+    options: Sequence[str] = (),
+    workers: int | None = None,
+    cpus_per_worker: int = 1,
+    keep_images: bool = False,
+    pixel_confidence: bool = True,
+    model: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    load: dict[str, Any] | None = None,
+) -> Estimate:
+    """Count the images of a run, segment a few of them in this process, and scale up; without Ray.
+
+    Args and errors are those of `genseg.run_dataset`. Workers that share memory bandwidth are slower than one alone,
+    so the time is rather too short.
+
+    Raises:
+        GensegError: If the input, the backend or the recipe cannot be used, or no image of the sample.
+    """
+    import torch
+
+    begun = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="genseg-dry-run-") as folder:
+        store = Store(folder)
+        images, _ = make_plan(store, str(given), SHARD)
+        chosen = sorted({round(i * (images - 1) / SAMPLE) for i in range(SAMPLE + 1)})
+        items = [items_in(store, at // SHARD)[at % SHARD] for at in chosen]
+    job = Job(
+        ".", backend, {}, seed, "", model, device, dtype, load or {}, cpus_per_worker, keep_images, pixel_confidence
+    )
+    segmenter = segmenter_of(job, recipe, options)
+    starting = time.perf_counter() - begun
+    rows = list(Worker(job, segmenter).rows(items))
+    done = [row for row in rows if row.status != FAILED]
+    if not done:
+        raise GensegError(f"none of {len(rows)} images of {given} could be segmented: {rows[0].error}")
+    measured = done[1:] or done  # the first one warms the model up
+    each = sum(sum(row.cost.seconds.values()) for row in measured) / len(measured)
+    on_gpu = torch.cuda.is_available() and not (device or "cuda").startswith("cpu")
+    most = torch.cuda.device_count() if on_gpu else max((os.cpu_count() or 1) // cpus_per_worker, 1)
+    number = min(workers or most, images)
+    return Estimate(
+        images=images,
+        sample=len(rows),
+        workers=number,
+        seconds_per_image=each,
+        seconds=starting + each * -(-images // number),
+        evaluations=round(images * sum(row.cost.evaluations for row in done) / len(done)),
+        bytes=round(images * len(parquet(table_of(done))) / len(done)),
+    )

@@ -1,0 +1,81 @@
+import json
+
+import pytest
+from models import write_sd_checkpoint
+from typer.testing import CliRunner
+
+import genseg
+from genseg.cli import app
+from genseg.contract.checks import CHECKS
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(app, ["backends", *map(str, arguments)], catch_exceptions=False)
+
+
+@pytest.fixture(autouse=True)
+def _online_afterwards(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # which `show` would set for good
+
+
+def test_by_itself_it_lists_with_families():
+    result = run()
+    assert result.exit_code == 0
+    assert all(info.name in result.output for info in genseg.list_backends())
+    assert "masked autoencoder" in result.output
+    assert run("list").output == result.output
+
+
+def test_as_json_every_backend_has_its_card():
+    infos = {info["name"]: info for info in json.loads(run("list", "--json").output)}
+    assert infos["sd15"]["card"]["licence"] == "CreativeML OpenRAIL-M"
+    assert infos["sdxl"]["card"]["revision"] == "462165984030d82259a11f4367a4eed129e94a7b"
+    assert all(info["card"]["licence"] and info["card"]["family"] for info in infos.values())
+
+
+def test_the_embedded_model_is_shown_with_its_sites():
+    output = run("show", "tiny").output
+    assert "calibrated" in output
+    assert "up1.2.query (default)" in output  # the recipe's, not the first
+    sites = json.loads(run("show", "tiny", "--json").output)["sites"]
+    assert {(s["kind"], s["name"]) for s in sites if s["default"]} == {("tap", "up1.2.query"), ("point", "up1.1.cross")}
+
+
+def test_a_checkpoint_that_is_not_here_is_said_to_be_missing():
+    output = run("show", "sd3").output
+    assert "2,028,328,000" in output
+    assert "known once the weights are here" in output
+
+
+def test_a_local_checkpoint_is_shown(tmp_path):
+    output = run("show", "sd15", "--model", write_sd_checkpoint(tmp_path / "sd")).output
+    assert "up1.0.query (default)" in output
+    assert "4x4" in output
+
+
+def test_an_unknown_backend_is_refused_with_the_nearest():
+    for command in ("show", "check"):
+        result = run(command, "tinny")
+        assert result.exit_code == 2
+        assert "did you mean tiny" in result.output
+
+
+def test_a_backend_that_keeps_the_contract_is_told_so(tmp_path):
+    result = run("check", "ddpm", "--model", _ddpm(tmp_path), "--no-locality")
+    assert result.exit_code == 0, result.output
+    assert result.output.count("kept") == len(CHECKS) - 2
+    assert result.output.count("not asked") == 2
+
+
+def test_a_broken_promise_is_a_row_and_an_exit_code(tmp_path, monkeypatch):
+    monkeypatch.setitem(CHECKS, "declarations", lambda _: 1 / 0)
+    result = run("check", "ddpm", "--model", _ddpm(tmp_path), "--no-locality")
+    assert result.exit_code == 1
+    assert "division by zero" in result.output
+    assert "breaks 1 of" in result.output
+
+
+def _ddpm(folder):
+    from families import write_checkpoint
+
+    return write_checkpoint(folder / "ddpm", "ddpm")

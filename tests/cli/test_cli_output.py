@@ -1,0 +1,90 @@
+"""Lists of paths, JSON for machines, and what a run would cost."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import QUICK, assert_refused, run
+from PIL import Image
+
+import genseg
+
+KEYS = ["image", "status", "error", "files", "width", "height", "segments", "sizes", "names", "seconds", "evaluations"]
+
+
+KEYS += ["backend", "seed", "recipe"]
+
+
+@pytest.mark.parametrize("separator", [b"\n", b"\r\n", b"\0"], ids=["lines", "dos", "nul"])
+def test_a_list_of_paths_is_read_and_bad_lines_are_told_at_the_end(segmented_folder, photo_folder, separator):
+    _, out = segmented_folder
+    listed = separator.join(
+        [b"none.png", os.fsencode(photo_folder / "b.png"), b"", os.fsencode(photo_folder), b"no such dir", b""]
+    )
+    result = run("segment", "-", "-o", out, "--model", "missing", given=listed)  # skipped, so no model is loaded
+    assert result.exit_code == 1
+    assert result.stdout.count("skipped") == 2
+    assert result.stderr == "".join(
+        f"genseg: {line} does not exist; check the path\n" for line in ("none.png", "no such dir")
+    )
+
+
+def test_an_empty_list_is_no_input():
+    assert_refused(run("segment", "-", given=b"\n"), "no image given")
+
+
+def test_json_has_a_line_for_each_image_and_nothing_else(photo_folder, tmp_path):
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "a.labels.png").write_text("mine")
+    inputs = [photo_folder / "b.png", photo_folder / "a.JPG", tmp_path / "text.png", "-"]
+    common = ("-o", tmp_path, "--json", "--save", "labels", "--seed", "3", "-k", "4")
+    result = run("segment", *inputs, *QUICK, *common, given=b"none.png\n")
+    assert result.exit_code == 1
+    records = {Path(record["image"]).name: record for record in map(json.loads, result.stdout.splitlines())}
+    assert all(list(record) == KEYS for record in records.values())
+    assert {name: record["status"] for name, record in records.items()} == {
+        "none.png": "failed",
+        "a.JPG": "skipped",
+        "b.png": "done",
+        "text.png": "failed",
+    }
+    assert records["none.png"]["error"] == "none.png does not exist; check the path"
+    assert records["text.png"]["error"] in result.stderr
+    assert records["a.JPG"]["files"] == {"labels": str(tmp_path / "a.labels.png")}
+    found, labels = records["b.png"], np.asarray(Image.open(tmp_path / "b.labels.png"))
+    assert (found["width"], found["height"], found["backend"], found["seed"]) == (96, 64, "tiny", 3)
+    assert found["files"] == {"labels": str(tmp_path / "b.labels.png")}
+    assert found["sizes"] == np.bincount(labels.ravel(), minlength=4).tolist()
+    assert (found["segments"], found["evaluations"]) == (len(np.unique(labels)), 10)
+    assert genseg.Recipe(**found["recipe"]).n_clusters == 4
+    assert found["seconds"] > 0
+
+
+def test_a_dry_run_counts_what_a_run_takes_and_writes_nothing(photo_folder, tmp_path):
+    (tmp_path / "text.png").write_text("no image")
+    out, recipe = tmp_path / "out", ("size=64", "draws=5", "n_init=1", "n_clusters=6", "replay_steps=2")
+    command = ("segment", tmp_path / "text.png", photo_folder / "b.png", *recipe, "-o", out, "--save", "npz", "--json")
+    told = run(*command, "--dry-run")
+    assert told.exit_code == 1  # for the image that cannot be read
+    assert not out.exists()
+    _, cost = map(json.loads, told.stdout.splitlines())
+    assert (cost["images"], cost["probe"]) == (1, str(photo_folder / "b.png"))
+    assert cost["per_image"]["measured"] == "4 of 5 noise draws and 4 of 6 masks"
+    _, record = map(json.loads, run(*command).stdout.splitlines())
+    assert cost["evaluations"] == record["evaluations"] == 5 + 2 * 13
+    assert cost["seconds"] == pytest.approx(cost["loading"] + sum(cost["per_image"]["seconds"].values()), abs=0.01)
+    assert 0.7 < cost["bytes"] / (out / "b.npz").stat().st_size < 1.4
+
+
+def test_a_dry_run_says_how_it_estimates(photo_folder, tmp_path):
+    result = run("segment", photo_folder / "b.png", *QUICK, "-k", "4", "-o", tmp_path / "out", "--dry-run")
+    assert result.exit_code == 0
+    count, time, cost, files, how = result.stdout.splitlines()
+    assert count == "images: 1"
+    assert re.fullmatch(r"time: \d+:\d\d, \d+\.\d s of it to load the model", time)
+    assert cost.endswith("10 model evaluations")
+    assert re.fullmatch(rf"files: [\d.]+ kB in {re.escape(str(tmp_path / 'out'))}", files)
+    assert how.startswith(f"measured on {photo_folder / 'b.png'}: 1 of 1 noise draws and 4 of 4 masks")

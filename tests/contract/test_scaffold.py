@@ -1,0 +1,61 @@
+"""A new plug-in project passes its own tests as it is, and a bad name costs nothing."""
+
+import os
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from genseg import GensegError
+from genseg.cli.scaffold import write_project
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    return write_project("my-model", tmp_path_factory.mktemp("new"))
+
+
+def installed(project, site):
+    """The environment of an interpreter in which the project is installed as an editable one would be."""
+    meta = tomllib.loads((project / "pyproject.toml").read_text())["project"]
+    info = site / f"{meta['name'].replace('-', '_')}-{meta['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {meta['name']}\nVersion: {meta['version']}\n")
+    lines = [f"{name} = {module}" for name, module in meta["entry-points"]["genseg"].items()]
+    (info / "entry_points.txt").write_text("[genseg]\n" + "\n".join(lines) + "\n")
+    paths = [str(site), str(project), *(path for path in sys.path if path)]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+def test_a_new_project_passes_its_own_tests(project, tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(project)],
+        env=installed(project, tmp_path), capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout[-3000:]
+    assert "failed" not in run.stdout
+
+
+def test_it_is_as_small_as_promised(project):
+    assert len((project / "genseg_my_model" / "backend.py").read_text().splitlines()) <= 75
+    assert len((project / "tests" / "test_genseg_my_model.py").read_text().splitlines()) <= 10
+    assert not list(project.rglob("*.txt"))
+    assert "$" not in "".join(file.read_text() for file in project.rglob("*.*"))
+
+
+@pytest.mark.parametrize("name", ["My-Model", "1st", "a_b", "-a", "a--b", "../a", ""])
+def test_what_is_no_name_is_refused(name, tmp_path):
+    with pytest.raises(GensegError, match="lower-case words joined by hyphens"):
+        write_project(name, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_is_taken_and_a_folder_that_exists_are_refused(project, tmp_path):
+    with pytest.raises(GensegError, match="there is a backend 'tiny' already, of genseg:builtin"):
+        write_project("tiny", tmp_path)
+    with pytest.raises(GensegError, match="exists already"):
+        write_project("my-model", project.parent)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(GensegError, match="cannot write"):
+        write_project("other", tmp_path / "file")
