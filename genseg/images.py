@@ -55,12 +55,13 @@ def load_image(source: ImageLike, max_pixels: int) -> Image.Image:
 def model_size(width: int, height: int, area_side: int, multiple: int, resize: str) -> tuple[int, int]:
     """The (width, height) at which a model sees an image.
 
-    ``"area"``: both sides scaled so that the area is about ``area_side``², then rounded **up** to multiples of
-    ``multiple``. ``"square"``: ``area_side`` × ``area_side``, rounded up likewise.
+    ``"area"``: both sides scaled so that the area is about ``area_side``², cut off to whole pixels, then rounded
+    **up** to multiples of ``multiple``, as the authors' notebook does. ``"square"``: ``area_side`` × ``area_side``,
+    rounded up to multiples.
     """
     scale = area_side / math.sqrt(width * height)
     sides = (width * scale, height * scale) if resize == "area" else (area_side, area_side)
-    snapped = [max(math.ceil(round(side, 6) / multiple), 1) * multiple for side in sides]
+    snapped = [max(math.ceil(int(side) / multiple), 1) * multiple for side in sides]
     return snapped[0], snapped[1]
 
 

@@ -71,6 +71,7 @@ def test_channels_come_last_in_arrays_and_first_in_tensors(photo):
         ((512, 512), (512, 512)),  # not one step more, for rounding
         ((640, 427), (640, 448)),  # exactly 626.8×418.2
         ((427, 640), (448, 640)),
+        ((640, 639), (512, 512)),  # exactly 512.4×511.6: whole pixels first
         ((2000, 20), (5120, 64)),  # exactly 5120×51.2
         ((16, 16), (512, 512)),
     ],
