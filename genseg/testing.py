@@ -21,18 +21,18 @@ from typing import Any, ClassVar
 import pytest
 
 from genseg.contract.checks import CHECKS
-from genseg.contract.context import NotAsked, Subject
+from genseg.contract.context import CheckContext, NotApplicable
 from genseg.interface import Backend
 
 
 class BackendContract:
-    """Every promise of `genseg.contract.checks`, a test each. Subclass it and give a fixture ``backend``.
+    """Every check of `genseg.contract.checks` as a test. Subclass it and define a fixture ``backend``.
 
     Attributes:
-        overrides: Recipe keys to check with, beside those of a quick recipe of the backend's own.
-        locality: Whether what is changed at a position must change most there, which untrained weights need not do.
-        tolerance: What two ways to compute one row may differ by; about 0.1 in bfloat16.
-        lossy: RMSE that reconstructing may cost where it is declared to be approximate.
+        overrides: Recipe keys laid over those of a quick recipe.
+        locality: Whether a change at a position must have most of its effect there; untrained weights may fail this.
+        tolerance: Allowed relative difference between two ways to compute one row; about 0.1 in bfloat16.
+        lossy: Allowed RMSE of the reconstruction where it is declared approximate.
     """
 
     overrides: ClassVar[Mapping[str, Any]] = {}
@@ -41,14 +41,14 @@ class BackendContract:
     lossy: ClassVar[float] = 0.5
 
     @pytest.fixture(scope="class")
-    def subject(self, backend: Backend) -> Subject:
-        """The backend and what it is checked with; what checks have in common is computed once."""
-        return Subject(backend, self.overrides, locality=self.locality, tolerance=self.tolerance, lossy=self.lossy)
+    def context(self, backend: Backend) -> CheckContext:
+        """The backend with the inputs of its checks, shared by all of them."""
+        return CheckContext(backend, self.overrides, locality=self.locality, tolerance=self.tolerance, lossy=self.lossy)
 
     @pytest.mark.parametrize("check", CHECKS)
-    def test_contract(self, subject: Subject, check: str) -> None:
-        """One promise."""
+    def test_contract(self, context: CheckContext, check: str) -> None:
+        """Run one check."""
         try:
-            CHECKS[check](subject)
-        except NotAsked as reason:
+            CHECKS[check](context)
+        except NotApplicable as reason:
             pytest.skip(str(reason))

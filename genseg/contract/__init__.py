@@ -1,1 +1,1 @@
-"""The promises that every backend keeps, as checks."""
+"""The contract of backends, as checks."""

@@ -1,4 +1,4 @@
-"""What the contract's checks look at and say: a backend, a picture, a quick recipe, and traces left in the model."""
+"""Inputs of the contract's checks, a backend with an image and a quick recipe, and their two exceptions."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from genseg.interface import Backend, ModulationPoint, pick
 from genseg.recipe import Recipe, load_recipe
 
 
-class Broken(AssertionError):  # noqa: N818
-    """A promise that the backend does not keep."""
+class ContractViolation(AssertionError):  # noqa: N818
+    """A check that the backend fails; the message says what to change."""
 
 
-class NotAsked(Exception):  # noqa: N818
-    """A promise that the backend does not make; the message says why."""
+class NotApplicable(Exception):  # noqa: N818
+    """A check that does not apply to the backend; the message says why."""
 
 
-def promised(kept: object, otherwise: str) -> None:
-    """Raise `Broken` with the sentence ``otherwise`` unless ``kept``."""
-    if not kept:
-        raise Broken(otherwise)
+def require(condition: object, message: str) -> None:
+    """Raise `ContractViolation` with ``message`` unless ``condition`` is true."""
+    if not condition:
+        raise ContractViolation(message)
 
 
 @dataclass
-class Subject:
-    """A backend and what it is checked with.
+class CheckContext:
+    """A backend with the image, recipe and tolerances of its checks.
 
     Attributes:
         backend: The backend.
-        overrides: Recipe keys beside those of a quick recipe of its own.
-        image: float32 [1, 3, H, W] in [-1, 1]; None for a synthetic one, as small as the backend takes it.
-        locality: Whether what is changed at a position must change most there, which untrained weights need not do.
-        tolerance: What two ways to compute one row may differ by: of the largest difference that offsets make.
-        lossy: RMSE that reconstructing the image may cost where the backend declares it to be approximate.
+        overrides: Recipe keys laid over those of a quick recipe.
+        image: float32 [1, 3, H, W] in [-1, 1]; None for a synthetic one, of the smallest size that the backend takes.
+        locality: Whether a change at a position must have most of its effect there; untrained weights may fail this.
+        tolerance: Allowed difference between two ways to compute one row, relative to the largest effect of an offset.
+        lossy: Allowed RMSE of the reconstruction where the backend declares it approximate.
     """
 
     backend: Backend
@@ -52,7 +52,7 @@ class Subject:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The backend's own, with few clusters, draws and steps."""
+        """The backend's recipe, with few clusters, draws and steps."""
         quick = {"n_clusters": 4, "n_init": 1, "draws": 1, "replay_steps": 2, "margin": 0, "num_inference_steps": 10}
         return load_recipe(
             self.backend.preset, calibration=self.backend.recipe, **{**quick, **dict(self.overrides or {})}
@@ -65,7 +65,7 @@ class Subject:
             return self.image
         multiple = self.backend.size_multiple
         side = -(-min(self.backend.image_size, max(64, 2 * multiple)) // multiple) * multiple
-        return scene(side, side)
+        return synthetic_image(side, side)
 
     @cached_property
     def state(self) -> Any:
@@ -79,11 +79,11 @@ class Subject:
 
     @cached_property
     def estimates(self) -> Tensor:
-        """Regenerated with no offset and with one at the first cell, the last one and half of all."""
+        """Estimates of `offsets` at the default point."""
         return self.regenerated(self.offsets(self.point))
 
     def offsets(self, point: ModulationPoint, strength: float | None = None) -> Tensor:
-        """Offsets [4, h, w]: none, the first cell, the last one, the left half; of the recipe's strength."""
+        """Offsets [4, h, w]: zero, the first cell, the last cell and the left half, at the recipe's strength."""
         height, width = point.grid_for(*self.pixels.shape[2:])
         masks = torch.zeros(4, height, width)
         masks[1, 0, 0] = masks[2, -1, -1] = 1
@@ -91,19 +91,19 @@ class Subject:
         return masks * (self.recipe.strength if strength is None else strength)
 
     def regenerated(self, offsets: Tensor, point: ModulationPoint | None = None, **overrides: Any) -> Tensor:
-        """Estimates with ``offsets`` at a point, by default the default one."""
+        """Estimates with ``offsets`` at a point; None for the default one."""
         return self.backend.regenerate(
             self.state, point or self.point, offsets, load_recipe(self.recipe, **overrides)
         ).float()
 
     def changes(self, estimates: Tensor) -> Tensor:
-        """By how much each estimate's pixels differ from the first one's: [N, H, W]."""
+        """Absolute difference of each estimate's pixels from the first one's, the largest channel's: [N, H, W]."""
         images = self.backend.decode(estimates)
         return (images - images[:1]).abs().amax(dim=1).cpu()
 
 
-def scene(height: int, width: int) -> Tensor:
-    """A picture with edges, gradients and texture, the same every time: float32 [1, 3, height, width] in [-1, 1]."""
+def synthetic_image(height: int, width: int) -> Tensor:
+    """A deterministic image with edges, gradients and texture: float32 [1, 3, height, width] in [-1, 1]."""
     y, x = torch.meshgrid(torch.linspace(0, 1, height), torch.linspace(0, 1, width), indexing="ij")
     noise = torch.rand(3, height, width, generator=torch.Generator().manual_seed(0))
     disc = ((x - 0.6) ** 2 + (y - 0.4) ** 2 < 0.06).float()
@@ -112,12 +112,12 @@ def scene(height: int, width: int) -> Tensor:
 
 
 class InterruptionError(Exception):
-    """Raised midway, as a full disk or an impatient user may."""
+    """Raised midway, as a full disk or Ctrl-C may."""
 
 
 @contextmanager
 def interrupted(stop: int | None) -> Iterator[list[nn.Module]]:
-    """Collect the modules that run within the block; raise as the one numbered ``stop`` has run."""
+    """Collect the modules that run within the block; raise `InterruptionError` after the one numbered ``stop``."""
     calls: list[nn.Module] = []
 
     def count(module: nn.Module, *_: object) -> None:
@@ -132,19 +132,19 @@ def interrupted(stop: int | None) -> Iterator[list[nn.Module]]:
         handle.remove()
 
 
-def traces(backend: Backend) -> dict[str, Any]:
-    """All about a backend's torch modules that a backend might change and forget."""
-    found: dict[str, Any] = {}
+def module_state(backend: Backend) -> dict[str, Any]:
+    """A snapshot of the hooks, forwards, modes, processors and weights of a backend's torch modules."""
+    state: dict[str, Any] = {}
     holders = [backend, *(value for value in vars(backend).values() if hasattr(value, "__dict__"))]
     roots = {id(v): v for holder in holders for v in vars(holder).values() if isinstance(v, nn.Module)}
     for number, root in enumerate(roots.values()):
         for name, module in root.named_modules():
-            found[f"{number}.{name}"] = (
+            state[f"{number}.{name}"] = (
                 tuple(module._forward_hooks),
                 tuple(module._forward_pre_hooks),
                 vars(module).get("forward"),
                 module.training,
                 id(getattr(module, "processor", None)),
             )
-        found[str(number)] = [(p._version, p.requires_grad) for p in root.parameters() if not p.is_inference()]
-    return found
+        state[str(number)] = [(p._version, p.requires_grad) for p in root.parameters() if not p.is_inference()]
+    return state

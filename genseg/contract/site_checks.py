@@ -1,4 +1,4 @@
-"""The part of the contract (`genseg.contract.checks`) that is about taps and points."""
+"""Checks of taps and points, a part of `genseg.contract.checks`."""
 
 from __future__ import annotations
 
@@ -6,91 +6,93 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genseg.contract.context import Broken, NotAsked, Subject, promised, scene
+from genseg.contract.context import CheckContext, ContractViolation, NotApplicable, require, synthetic_image
 from genseg.errors import GensegError
 from genseg.interface import FeatureTap, ModulationPoint, pick
 
 
-def declarations(subject: Subject) -> None:
+def declarations(context: CheckContext) -> None:
     """Taps, points, sizes and the recipe are declared, and fit together."""
-    backend = subject.backend
+    backend = context.backend
     side, multiple = backend.image_size, backend.size_multiple
-    promised(isinstance(backend.name, str) and backend.name, "the backend has no name; pass one to super().__init__()")
-    promised(side % multiple == 0, f"image_size={side} is no multiple of size_multiple={multiple}")
+    require(isinstance(backend.name, str) and backend.name, "the backend has no name; pass one to super().__init__()")
+    require(side % multiple == 0, f"image_size={side} is no multiple of size_multiple={multiple}")
     for kind, sites, cls in (("tap", backend.taps, FeatureTap), ("point", backend.points, ModulationPoint)):
-        promised(sites, f"there is no {kind}; declare at least one in {kind}s")
+        require(sites, f"there is no {kind}; declare at least one in {kind}s")
         for name, site in sites.items():
-            promised(isinstance(site, cls), f"{kind} {name} is a {type(site).__name__}; make it a {cls.__name__}")
-            promised(
+            require(isinstance(site, cls), f"{kind} {name} is a {type(site).__name__}; make it a {cls.__name__}")
+            require(
                 site.grid == site.grid_for(side, side) and multiple % site.stride == 0,
                 f"{kind} {name} declares the grid {site.grid} and a stride of {site.stride} pixels, which do not "
                 f"go with image_size={side} and size_multiple={multiple}",
             )
-    pick("tap", backend.taps, subject.recipe.tap)
-    pick("point", backend.points, subject.recipe.point)
+    pick("tap", backend.taps, context.recipe.tap)
+    pick("point", backend.points, context.recipe.point)
 
 
-def sites_are_as_declared(subject: Subject) -> None:
-    """Every tap and point has the channels and the grid that it declares, also on an image that is no square."""
-    backend, sizes = subject.backend, [subject.pixels]
-    if subject.recipe.resize != "square":
-        height, width = subject.pixels.shape[2:]
-        sizes.append(scene(height, width + backend.size_multiple))
+def sites_are_as_declared(context: CheckContext) -> None:
+    """Taps and points have the channels and grids that they declare, also on an image that is not square."""
+    backend, sizes = context.backend, [context.pixels]
+    if context.recipe.resize != "square":
+        height, width = context.pixels.shape[2:]
+        sizes.append(synthetic_image(height, width + backend.size_multiple))
     for pixels in sizes:
-        state = backend.encode(pixels, subject.recipe, 0)
+        state = backend.encode(pixels, context.recipe, 0)
         for name, site in (*backend.points.items(), *backend.taps.items()):
-            features = backend.features(state, site, subject.recipe)
+            features = backend.features(state, site, context.recipe)
             expected = (site.channels, *site.grid_for(*pixels.shape[2:]))
-            promised(
+            require(
                 tuple(features.shape) == expected,
                 f"{name} gives features {list(features.shape)} of an image of {list(pixels.shape[2:])} pixels, where "
                 f"{list(expected)} are declared; correct its channels, stride or grid",
             )
-            promised(features.dtype == torch.float32, f"{name} gives {features.dtype}; give float32")
-            promised(features.isfinite().all(), f"{name} gives features that are not finite")
+            require(features.dtype == torch.float32, f"{name} gives {features.dtype}; give float32")
+            require(features.isfinite().all(), f"{name} gives features that are not finite")
             if site in backend.taps.values() and features[0].numel() > 1:
                 spread = features.flatten(1).std(dim=1).max()
-                promised(spread > 0, f"{name} gives the same features everywhere; read another module")
+                require(spread > 0, f"{name} gives the same features everywhere; read another module")
 
 
-def another_grid_is_refused(subject: Subject) -> None:
-    """Offsets that are not on the point's grid are an error in words, not another result."""
-    height, width = subject.point.grid_for(*subject.pixels.shape[2:])
+def another_grid_is_refused(context: CheckContext) -> None:
+    """Offsets that are not on the point's grid raise a `GensegError`."""
+    height, width = context.point.grid_for(*context.pixels.shape[2:])
     try:
-        subject.regenerated(torch.zeros(1, width + 1, height))
+        context.regenerated(torch.zeros(1, width + 1, height))
     except GensegError:
         return
-    raise Broken(f"offsets of {width + 1}×{height} are taken where {height}×{width} is the grid; refuse them")
+    raise ContractViolation(
+        f"offsets of {width + 1}×{height} are taken where {height}×{width} is the grid; refuse them"
+    )
 
 
-def positions_are_the_images(subject: Subject) -> None:
-    """What is read at a position, or offset there, is what the image has there: no text tokens, no transposed grid."""
-    backend, recipe = subject.backend, subject.recipe
+def positions_are_the_images(context: CheckContext) -> None:
+    """Taps and points address the image's own positions: no text tokens, no transposed grid."""
+    backend, recipe = context.backend, context.recipe
     if backend.capabilities.reconstructs != "exact":
-        raise NotAsked("an approximate inversion may move everything when one part of the image changes")
-    if not subject.locality:
-        raise NotAsked("untrained weights need not be local")
-    before = {name: backend.features(subject.state, tap, recipe) for name, tap in backend.taps.items()}
+        raise NotApplicable("an approximate inversion may move everything when one part of the image changes")
+    if not context.locality:
+        raise NotApplicable("untrained weights need not be local")
+    before = {name: backend.features(context.state, tap, recipe) for name, tap in backend.taps.items()}
     coarse = max(site.stride for site in (*backend.taps.values(), *backend.points.values()))
-    height, width = (side // coarse for side in subject.pixels.shape[2:])
+    height, width = (side // coarse for side in context.pixels.shape[2:])
     for row, column in ((0, width - 1), (height - 1, 0)):
         corner = torch.zeros(1, 1, height, width)
         corner[..., row, column] = 1
-        where = F.interpolate(corner, subject.pixels.shape[2:], mode="nearest-exact")
-        state = backend.encode(subject.pixels * (1 - 2 * where), recipe, 0)
+        where = F.interpolate(corner, context.pixels.shape[2:], mode="nearest-exact")
+        state = backend.encode(context.pixels * (1 - 2 * where), recipe, 0)
         for name, tap in backend.taps.items():
             change = (backend.features(state, tap, recipe) - before[name]).norm(dim=0).cpu()
-            promised(
+            require(
                 _mostly_inside(change, corner),
                 f"changing a corner of the image changes what {name} reads elsewhere more than there; skip the text or "
                 "class tokens with `first`, and check the order of the tokens; untrained weights need not be local "
                 "(locality=False)",
             )
         for name, point in backend.points.items():
-            grid = point.grid_for(*subject.pixels.shape[2:])
+            grid = point.grid_for(*context.pixels.shape[2:])
             offsets = torch.cat([torch.zeros(1, *grid), F.interpolate(corner, grid, mode="nearest-exact")[0]])
-            change = subject.changes(subject.regenerated(recipe.strength * offsets, point))[1]
-            promised(
+            change = context.changes(context.regenerated(recipe.strength * offsets, point))[1]
+            require(
                 _mostly_inside(change, corner),
                 f"an offset at a corner of {name} changes pixels elsewhere more than there; skip the text or class "
                 "tokens with `first`, and check the order of the tokens",
@@ -98,6 +100,6 @@ def positions_are_the_images(subject: Subject) -> None:
 
 
 def _mostly_inside(change: Tensor, mask: Tensor) -> bool:
-    """Whether a map [H, W] is larger within the mask [1, 1, h, w] than outside, on average."""
+    """Whether the mean of a map [H, W] is larger within the mask [1, 1, h, w] than outside."""
     inside = F.interpolate(mask, change.shape, mode="nearest-exact")[0, 0].bool()
     return bool(inside.all()) or bool(change[inside].mean() > change[~inside].mean())

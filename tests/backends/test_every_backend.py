@@ -6,7 +6,7 @@ from models import LAYOUTS, write_sd_checkpoint
 
 import genseg
 import genseg.contract.checks
-from genseg.contract.context import Subject, scene
+from genseg.contract.context import CheckContext, synthetic_image
 from genseg.testing import BackendContract
 from genseg_backends.engine.transformers import TransformerBackend
 from genseg_backends.families.flux2 import Flux2
@@ -51,10 +51,10 @@ def load(checkpoints, name, dtype):
     return genseg.load_backend(name, model=model, device="cpu", dtype=dtype)
 
 
-def small_subject(backend, name):
+def small_context(backend, name):
     """What is checked, on 64 pixels where that is enough."""
-    image = scene(64, 64) if name in LAYOUT else None
-    return Subject(backend, {"num_inference_steps": 5}, image=image, locality=name in LOCAL)
+    image = synthetic_image(64, 64) if name in LAYOUT else None
+    return CheckContext(backend, {"num_inference_steps": 5}, image=image, locality=name in LOCAL)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in TWINS], scope="class")
@@ -64,26 +64,26 @@ class TestFloat32(BackendContract):
         return load(checkpoints, name, "float32")
 
     @pytest.fixture(scope="class")
-    def subject(self, backend, name):
-        return small_subject(backend, name)
+    def context(self, backend, name):
+        return small_context(backend, name)
 
 
-def one_of_each_kind(subject):
+def one_of_each_kind(context):
     """The default point and the first of each other kind, such as resnet: all of a kind compute in the same way."""
-    points = subject.backend.points
-    kinds = {name.rpartition(".")[2]: name for name in (*reversed(points), subject.recipe.point or next(iter(points)))}
+    points = context.backend.points
+    kinds = {name.rpartition(".")[2]: name for name in (*reversed(points), context.recipe.point or next(iter(points)))}
     return {name: points[name] for name in kinds.values()}
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in TWINS])
 def test_in_bfloat16_a_photo_is_segmented_and_given_back(checkpoints, name):
-    subject = small_subject(load(checkpoints, name, "bfloat16"), name)
-    subject.tolerance = 0.02
-    subject.backend.points = one_of_each_kind(subject)
+    context = small_context(load(checkpoints, name, "bfloat16"), name)
+    context.tolerance = 0.02
+    context.backend.points = one_of_each_kind(context)
     for check in ("a_zero_offset_changes_nothing", "an_offset_changes_pixels", "a_photo_is_segmented"):
-        genseg.contract.checks.CHECKS[check](subject)
+        genseg.contract.checks.CHECKS[check](context)
 
 
 @pytest.mark.parametrize("name", sorted(TWINS))
 def test_the_others_segment_a_photo(checkpoints, name):
-    genseg.contract.checks.CHECKS["a_photo_is_segmented"](small_subject(load(checkpoints, name, "bfloat16"), name))
+    genseg.contract.checks.CHECKS["a_photo_is_segmented"](small_context(load(checkpoints, name, "bfloat16"), name))

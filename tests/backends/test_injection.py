@@ -7,23 +7,23 @@ import torch
 from families import write_checkpoint
 
 import genseg
-from genseg.contract.context import Subject
+from genseg.contract.context import CheckContext
 from genseg_backends.engine.attention import FUSED, PROJECTIONS
 
 
 @pytest.fixture(scope="module", params=["sana", "hunyuan-dit", "ddpm", "deepfloyd-if", "vitmae"])
-def subject(request, tmp_path_factory):
+def context(request, tmp_path_factory):
     folder = write_checkpoint(tmp_path_factory.mktemp("injection") / request.param, request.param)
-    return Subject(genseg.load_backend(request.param, model=str(folder), device="cpu"))
+    return CheckContext(genseg.load_backend(request.param, model=str(folder), device="cpu"))
 
 
-def projected(subject, **overrides):
+def projected(context, **overrides):
     """What each projection to queries or keys put out, pass by pass, as branches with other offsets were made."""
     seen, handles = defaultdict(list), []
-    for name, module in subject.backend.network.named_modules():
+    for name, module in context.backend.network.named_modules():
         if name.rpartition(".")[2] in (*PROJECTIONS, FUSED):
             handles.append(module.register_forward_hook(lambda _, __, output, name=name: seen[name].append(output)))
-    subject.regenerated(subject.offsets(subject.point), **overrides)
+    context.regenerated(context.offsets(context.point), **overrides)
     for handle in handles:
         handle.remove()
     return seen
@@ -42,16 +42,16 @@ def strayed(seen) -> list[str]:
     return found
 
 
-def test_with_injection_every_branch_has_the_unmodified_samples_queries_and_keys(subject):
-    seen = projected(subject)
+def test_with_injection_every_branch_has_the_unmodified_samples_queries_and_keys(context):
+    seen = projected(context)
     assert any(len(output) > 1 for passes in seen.values() for output in passes)
     assert strayed(seen) == []
 
 
-def test_without_injection_branches_have_their_own(subject):
-    assert strayed(projected(subject, injection=False))
+def test_without_injection_branches_have_their_own(context):
+    assert strayed(projected(context, injection=False))
 
 
-def test_afterwards_the_projections_are_the_models_own(subject):
-    projected(subject)
-    assert not any("forward" in vars(module) for module in subject.backend.network.modules())
+def test_afterwards_the_projections_are_the_models_own(context):
+    projected(context)
+    assert not any("forward" in vars(module) for module in context.backend.network.modules())

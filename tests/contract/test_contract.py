@@ -6,7 +6,7 @@ from torch import nn
 
 from genseg import Backend, Capabilities, FeatureTap, GensegError, ModulationPoint
 from genseg.contract.checks import CHECKS
-from genseg.contract.context import NotAsked, Subject
+from genseg.contract.context import CheckContext, NotApplicable
 from genseg.sites import as_map, offset, read
 
 TEXT, WIDTH, PATCH = 3, 32, 8
@@ -101,22 +101,22 @@ class Honest(Backend):
 
 def failing(backend) -> dict[str, str]:
     """The checks that a backend fails, and what they say."""
-    subject, found = Subject(backend), {}
+    context, found = CheckContext(backend), {}
     for name, check in CHECKS.items():
         try:
-            check(subject)
-        except NotAsked:
+            check(context)
+        except NotApplicable:
             pass
         except Exception as error:  # as a test may fail by any
             found[name] = str(error)
     return found
 
 
-def test_an_honest_backend_keeps_every_promise():
+def test_an_honest_backend_passes_every_check():
     assert failing(Honest()) == {}
 
 
-def test_every_check_says_what_is_promised():
+def test_every_check_states_its_property():
     assert all(check.__doc__ and check.__doc__.count("\n") == 0 for check in CHECKS.values())
 
 
@@ -248,7 +248,7 @@ class GeneratesSecretly(Honest):
         (GridThatDoesNotGoWithTheStride, "declarations", r"declares the grid (4, 2)"),
         (TextTokensNotSkippedByTheTap, "positions_are_the_images", "what block reads elsewhere"),
         (TextTokensNotSkippedByThePoint, "positions_are_the_images", "at a corner of out changes pixels elsewhere"),
-        (HookLeftBehind, "nothing_is_left_behind", "leaves something behind in the model"),
+        (HookLeftBehind, "nothing_is_left_behind", "modes behind in the model"),
         (HookLeftBehindByAnException, "nothing_is_left_behind", "when an exception ends it"),
         (RowsThatLeak, "rows_are_independent", "differs by"),
         (NoiseWithoutSeed, "the_same_seed_gives_the_same", "gives other features"),
@@ -269,7 +269,7 @@ def test_a_planted_defect_is_caught_and_named(defect, check, words):
     assert words in found.get(check, ""), found
 
 
-def test_the_pytest_class_runs_every_check_and_skips_what_is_not_asked(pytester_file):
+def test_the_pytest_class_runs_every_check_and_skips_what_does_not_apply(pytester_file):
     output = pytester_file(
         "locality = False\n\n    @pytest.fixture(scope='class')\n    def backend(self):\n        return Honest()\n"
     )

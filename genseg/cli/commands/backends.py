@@ -1,4 +1,4 @@
-"""``genseg backends``: which there are, what one can do, whether it keeps the contract, and a new one."""
+"""``genseg backends``: list them, show one, check it against the contract, and begin a new one."""
 
 from __future__ import annotations
 
@@ -107,29 +107,29 @@ def check(
     ] = None,
     device: opt.Device = None,
     dtype: opt.Dtype = None,
-    locality: Annotated[bool, typer.Option(help="Whether changes must be local; not for untrained weights.")] = True,
+    locality: Annotated[bool, typer.Option(help="Require that changes are local; not for untrained weights.")] = True,
 ) -> None:
-    """Run the contract on a backend with its weights; the exit code is 1 if a promise is broken."""
+    """Run the contract's checks on a backend with its weights; the exit code is 1 if one fails."""
     from genseg.contract.checks import CHECKS
-    from genseg.contract.context import NotAsked, Subject
+    from genseg.contract.context import CheckContext, NotApplicable
     from genseg.registry import load_backend
 
     backend = load_backend(name, model=model, device=device, dtype=dtype, **load_options(load or []))
     tolerance = 1e-3 if dtype in (None, "float32") else 0.1
-    subject, broken = Subject(backend, locality=locality, tolerance=tolerance), 0
-    table = Table("promise", "", "seconds", "what to do", box=None, pad_edge=False)
+    context, failures = CheckContext(backend, locality=locality, tolerance=tolerance), 0
+    table = Table("check", "result", "seconds", "reason", box=None, pad_edge=False)
     for title, run in CHECKS.items():
-        start, verdict, why = time.perf_counter(), "kept", ""
+        start, result, reason = time.perf_counter(), "passed", ""
         try:
-            run(subject)
-        except NotAsked as reason:
-            verdict, why = "not asked", str(reason)
+            run(context)
+        except NotApplicable as error:
+            result, reason = "not applicable", str(error)
         except Exception as error:  # a backend may raise anything, and the other checks are still of use
-            verdict, why, broken = "broken", str(error) or type(error).__name__, broken + 1
-        table.add_row(title.replace("_", " "), verdict, f"{time.perf_counter() - start:.1f}", why)
+            result, reason, failures = "failed", str(error) or type(error).__name__, failures + 1
+        table.add_row(title.replace("_", " "), result, f"{time.perf_counter() - start:.1f}", reason)
     _console().print(table)
-    if broken:
-        typer.echo(f"genseg: {name} breaks {broken} of {len(CHECKS)} promises", err=True)
+    if failures:
+        typer.echo(f"genseg: {name} fails {failures} of {len(CHECKS)} checks", err=True)
         raise typer.Exit(1)
 
 
