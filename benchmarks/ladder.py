@@ -54,10 +54,9 @@ RUNGS = (
     *(PAPER, HALF, f"{HALF},seed=1"),  # the last: what other noise alone does to the labels
     *(f"{HALF},draws=16", f"{HALF},draws=4"),
     *(f"{HALF},replay_steps={steps}" for steps in (5, 3, 2, 1)),
-    *(f"{HALF},difference=one-sided", f"{HALF},response=linear,difference=one-sided"),
-    *(f"{HALF},decoder=latent", f"{HALF},reach=1", f"{HALF},reach=2", f"{HALF},injection=false"),
+    *(f"{HALF},{key}" for key in ("difference=one-sided", "decoder=latent", "reach=1", "reach=2", "injection=false")),
     *(f"{HALF},replay_steps=1,{more}" for more in ("difference=one-sided", "decoder=latent", "reach=1")),
-    *(f"{HALF},replay_steps=1,response=linear,difference=one-sided", "fast", "fast:bfloat16", NAIVE),
+    *("fast", "fast:bfloat16", NAIVE),
 )
 FEATURES = ("tap", "t_f", "draws", "n_init", "kmeans_seed")  # recipe keys that move clusters and nothing else
 SHAPE = ("size", "resize", "margin", "n_clusters")  # recipe keys that move both clusters and what follows

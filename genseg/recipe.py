@@ -6,9 +6,11 @@ overrides. The defaults of `Recipe` are the constants of the paper and its noteb
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib import resources
+from numbers import Real
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,6 +25,7 @@ class Recipe:
     """How an image is segmented.
 
     Timesteps count as diffusers counts them, 0 to 999. Section numbers are those of EmerDiff (arXiv 2401.11739).
+    `BOUNDS` has the smallest and largest value of each number, `CHOICES` the values of each word.
 
     Attributes:
         n_clusters: K, the number of low-resolution masks, or ``"auto"``: the elbow of the k-means
@@ -38,7 +41,7 @@ class Recipe:
         n_init: k-means restarts (notebook: 100).
         kmeans_seed: Random state of k-means (notebook: 1234).
         position: Weight of two further channels for k-means, a grid cell's row and column, in standard deviations of
-            the features; 0 for none, as in the paper. It tells things apart that look alike and lie apart.
+            the features; 0 for none, as in the paper. It separates objects that look alike but are far apart.
         num_inference_steps: Steps of the sampler over all timesteps, of which those at or below t_m are run.
         t_m: Timestep at which the offset is added; the nearest step of the sampler is taken (section 3.3).
         replay_steps: Number of steps from t_m down to 0; None for all of the sampler's.
@@ -46,8 +49,6 @@ class Recipe:
         strength: λ, the offset's size (paper: 10).
         strength_unit: ``"absolute"``, or ``"rms"`` for multiples of the point's own output RMS.
         difference: ``"two-sided"`` for ‖I⁻ − I⁺‖ (section 3.4), or ``"one-sided"`` for ‖I − I⁺‖: half the branches.
-        response: ``"full"``, or ``"linear"``: the model's response to the offset to first order, by one forward-mode
-            derivative a branch. It scales with the offset; one-sided, two-sided and any strength give the same labels.
         decoder: What differences are taken in: ``"full"`` for decoded images, ``"tiny"`` for those of a small decoder,
             ``"latent"`` for latents.
         reach: Masks that keep more than this many grid cells apart, on each side, share a branch, and each is given
@@ -78,7 +79,6 @@ class Recipe:
     strength: float = 10.0
     strength_unit: str = "absolute"
     difference: str = "two-sided"
-    response: str = "full"
     decoder: str = "full"
     reach: int | None = None
     injection: bool = True
@@ -89,33 +89,44 @@ class Recipe:
     max_pixels: int = 100_000_000
 
     def __post_init__(self) -> None:
-        if self.n_clusters != "auto" and (isinstance(self.n_clusters, str) or self.n_clusters < 2):
-            raise GensegError(f"n_clusters must be an integer of at least 2, or 'auto', not {self.n_clusters!r}")
-        for key in ("draws", "n_init", "num_inference_steps", "batch_size", "max_pixels", "size", "replay_steps"):
-            value = getattr(self, key)
-            if value is not None and value < 1:
-                raise GensegError(f"{key} must be at least 1, not {value}")
-        for key in ("t_f", "t_m"):
-            if not 0 <= getattr(self, key) <= 999:
-                raise GensegError(f"{key} must be a timestep from 0 to 999, not {getattr(self, key)}")
-        for key in ("strength", "blur", "margin", "reach", "position"):
-            value = getattr(self, key)
-            if value is not None and not 0 <= value < float("inf"):
-                raise GensegError(f"{key} must be a finite number of at least 0, not {value}")
+        for key in BOUNDS:
+            _check_number(key, getattr(self, key))
         for key, choices in CHOICES.items():
             if getattr(self, key) not in choices:
                 raise GensegError(f"{key} must be one of {', '.join(choices)}, not {getattr(self, key)!r}")
 
 
+BOUNDS: Mapping[str, tuple[float, float]] = {
+    "n_clusters": (2, 10_000),
+    "size": (1, 8192),
+    "margin": (0, 4096),
+    "t_f": (0, 999),
+    "draws": (1, 10_000),
+    "n_init": (1, 10_000),
+    "kmeans_seed": (0, 2**32 - 1),
+    "position": (0, 1000),
+    "num_inference_steps": (1, 1000),
+    "t_m": (0, 999),
+    "replay_steps": (1, 1000),
+    "strength": (0, 1e6),
+    "reach": (0, 8192),
+    "blur": (0, 100),
+    "batch_size": (1, 65_536),
+    "max_pixels": (1, 2**31 - 1),
+}
+"""The smallest and largest value of each numeric key, in recipes, on the command line and in the app."""
+
 CHOICES = {
     "resize": ("area", "square"),
     "strength_unit": ("absolute", "rms"),
     "difference": ("two-sided", "one-sided"),
-    "response": ("full", "linear"),
     "decoder": ("full", "tiny", "latent"),
     "normalise": ("none", "rms"),
 }
 KEYS = tuple(f.name for f in fields(Recipe))
+
+REMOVED = {"response": "full"}
+"""Keys of earlier versions, and the one value of each that recipes of today stand for."""
 
 RecipeLike: TypeAlias = "Recipe | str | Path | Mapping[str, Any]"
 
@@ -190,9 +201,9 @@ def _folder() -> Any:
     return resources.files("genseg") / "recipes"
 
 
-def _preset(name: str) -> dict[str, Any]:
+def _preset(name: Any) -> dict[str, Any]:
     if name not in list_presets():
-        raise unknown("recipe", name, list_presets())
+        raise unknown("recipe", str(name), list_presets())
     return _checked(_yaml((_folder() / f"{name}.yaml").read_text(encoding="utf-8"), name))
 
 
@@ -221,7 +232,26 @@ def _yaml(text: str, name: str) -> dict[str, Any]:
 
 
 def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
-    for key in values:
+    """Values of today's keys, literal and within bounds."""
+    values = dict(values)
+    for key in values.keys() & REMOVED.keys():
+        if (value := values.pop(key)) != REMOVED[key]:
+            raise GensegError(f"{key}={value} is no longer supported; leave out {key}")
+    for key, value in values.items():
         if key not in KEYS:
             raise unknown("recipe key", str(key), KEYS)
-    return dict(values)
+        if isinstance(value, str) and "${" in value:
+            raise GensegError(f"{key} must be a value, not the variable {value}; recipes expand none")
+        if isinstance(value, Real):
+            _check_number(key, value)
+    return values
+
+
+def _check_number(key: str, value: Any) -> None:
+    """Refuse a number that is out of bounds, or something else in its place."""
+    if key not in BOUNDS or value is None or (key == "n_clusters" and value == "auto"):
+        return
+    (least, most), is_number = BOUNDS[key], isinstance(value, Real)
+    if not (is_number and least <= value <= most):
+        other = ", or 'auto'" if key == "n_clusters" else ""
+        raise GensegError(f"{key} must be a number from {least} to {most:.10g}{other}, not {reprlib.repr(value)}")

@@ -1,9 +1,11 @@
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from genseg import GensegError, Recipe, load_recipe
-from genseg.recipe import KEYS, list_presets
+from genseg.recipe import BOUNDS, KEYS, list_presets
 
 
 def test_paper_preset_has_the_constants_of_the_paper():
@@ -61,12 +63,18 @@ def test_every_key_is_documented(key: str):
     ("given", "message"),
     [
         ({"n_cluster": 5}, "did you mean n_clusters"),
-        ({"n_clusters": 1}, "at least 2"),
+        ({"n_clusters": 1}, "2 to 10000, or 'auto'"),
         ({"n_clusters": "many"}, "'auto'"),
         ({"t_m": 1000}, "0 to 999"),
-        ({"draws": 0}, "at least 1"),
+        ({"draws": 0}, "1 to 10000"),
         ({"draws": "few"}, "refused"),
-        ({"strength": float("nan")}, "finite"),
+        ({"strength": float("nan")}, "0 to 1000000"),
+        ({"strength": int("9" * 401)}, "0 to 1000000"),
+        ({"kmeans_seed": -1}, "0 to 4294967295"),
+        ({"position": 1e300}, "0 to 1000"),
+        ({"reach": 999_999_999}, "0 to 8192"),
+        ({"tap": "${oc.env:HOME}"}, r"not the variable \$\{oc.env:HOME\}"),
+        ({"response": "linear"}, "leave out response"),
         ({"normalise": "max"}, "one of none, rms"),
     ],
 )
@@ -77,13 +85,29 @@ def test_bad_values_say_what_to_do(given: dict, message: str):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("t_n: 3", "did you mean"), ("- 1", "key: value"), ("a: [", "not YAML"), ("preset: papper", "did you mean paper")],
+    [
+        ("t_n: 3", "did you mean"),
+        ("- 1", "key: value"),
+        ("a: [", "not YAML"),
+        ("preset: papper", "did you mean paper"),
+        ("preset: 3", "available: fast"),
+        ("t_m: ${oc.env:HOME}", "expand none"),
+    ],
 )
 def test_bad_files_say_what_to_do(tmp_path: Path, text: str, message: str):
     file = tmp_path / "mine.yaml"
     file.write_text(text)
     with pytest.raises(GensegError, match=message):
         load_recipe(file)
+
+
+def test_every_number_has_bounds_that_its_default_keeps():
+    numbers = {f.name for f in fields(Recipe) if re.search(r"int|float", str(f.type))}
+    assert numbers == set(BOUNDS)
+
+
+def test_a_recipe_of_an_earlier_version_still_loads():
+    assert load_recipe({"response": "full"}) == load_recipe("paper")
 
 
 def test_missing_file_and_preset():

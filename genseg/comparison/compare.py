@@ -6,7 +6,6 @@ import gc
 import hashlib
 import importlib.util
 import json
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -98,10 +97,10 @@ def compare(
         raise GensegError(f"seed must be at least 0, not {seed}")
     backends, models = list(backends), models or {}
     _check_names(backends, models)
-    asked = load_recipe(recipe or "paper", calibration={"n_clusters": sys.maxsize}, options=options, **overrides)
+    asked = load_recipe(recipe or "paper", calibration={"n_clusters": CLUSTERS}, options=options, **overrides)
     if isinstance(asked.n_clusters, str):
         raise GensegError(f"models are compared at one number of clusters, not {asked.n_clusters!r}; give 25")
-    overrides["n_clusters"] = CLUSTERS if asked.n_clusters == sys.maxsize else asked.n_clusters
+    overrides["n_clusters"] = asked.n_clusters
 
     scratch = None if out is not None else tempfile.TemporaryDirectory(prefix="genseg-compare-")
     failures: list[Failure] = []

@@ -21,7 +21,6 @@ from genseg.recipe import Recipe
 from genseg.sites import Prefix, as_map, offset, prefix_recorded, prefix_replayed, read
 from genseg_backends.engine.attention import SharedQueriesAndKeys
 from genseg_backends.engine.codecs import Codec
-from genseg_backends.engine.derivatives import derivatives
 from genseg_backends.engine.noise import DiffusionState, noise_generator
 from genseg_backends.engine.schedule import Schedule
 
@@ -182,17 +181,13 @@ class DiffusionBackend(Backend):
                 if index == 0:
                     with prefix_recorded(self.network, point.module, side=point.side) as prefix:
                         mean = self.step(x, t, before)
-                    step, unmodified = partial(self._offset_step, x, t, before, point, prefix, recipe), 0 * branches[:1]
+                    step = partial(self._offset_step, x, t, before, point, prefix, recipe)
                 else:
                     mean = self.step(x, t, before)
-                    step, unmodified = partial(self.step, timesteps=t, previous=before), x
+                    step = partial(self.step, timesteps=t, previous=before, network=self.compiled)
                 attention.leads = False
-                if recipe.response == "linear":
-                    branches = batches.map(partial(self._linear, step, unmodified), branches)
-                else:
-                    run = step if index == 0 else partial(step, network=self.compiled)
-                    branches = batches.map(run, branches) + (after - mean)
-        return branches + state.latents[-1] if recipe.response == "linear" else branches
+                branches = batches.map(step, branches) + (after - mean)
+        return branches
 
     def _attention(self, recipe: Recipe) -> AbstractContextManager[Any]:
         """Attention injection, or what stands in for it where every row attends to itself."""
@@ -212,11 +207,6 @@ class DiffusionBackend(Backend):
         rows = prefix_replayed(prefix, len(offsets))
         with rows, offset(self.network, point, offsets, recipe.strength_unit):
             return self.step(x.expand(len(offsets), -1, -1, -1), t, before)
-
-    def _linear(self, step: Callable[[Tensor], Tensor], at: Tensor, tangents: Tensor) -> Tensor:
-        """The derivative of ``step`` at one row along each of the tangents, counted as so many rows."""
-        self.meter.count(evaluations=len(tangents) - 1)
-        return derivatives(self.network, step, at, tangents)
 
     @torch.inference_mode()
     def generate(self, prompt: str, seed: int, recipe: Recipe) -> DiffusionState:
