@@ -7,15 +7,16 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
 
 from genseg.errors import GensegError
+
+if TYPE_CHECKING:  # a file that cannot be read is refused before torch is imported
+    from torch import Tensor
 
 ImageLike: TypeAlias = "str | Path | bytes | Image.Image | npt.NDArray[Any] | Tensor"
 
@@ -45,7 +46,7 @@ def load_image(source: ImageLike, max_pixels: int) -> Image.Image:
         _check_size(source.size, max_pixels, "the image")
         image = source
         _decode(image, "the image")
-    elif isinstance(source, (np.ndarray, Tensor)):
+    elif isinstance(source, np.ndarray) or _is_tensor(source):
         image = _from_array(source, max_pixels)
     else:
         raise GensegError(f"an image must be a path, a PIL image, an array or a tensor, not a {type(source).__name__}")
@@ -67,6 +68,8 @@ def model_size(width: int, height: int, area_side: int, multiple: int, resize: s
 
 def to_tensor(image: Image.Image, size: tuple[int, int]) -> Tensor:
     """An RGB image scaled to ``size`` (width, height) with LANCZOS: float32 [1, 3, H, W] in [-1, 1]."""
+    import torch
+
     pixels = np.asarray(image.resize(size, Image.Resampling.LANCZOS), dtype=np.float32)
     return torch.from_numpy(pixels / 127.5 - 1).permute(2, 0, 1)[None].contiguous()
 
@@ -79,6 +82,8 @@ def to_image(pixels: Tensor) -> Image.Image:
 
 def mirrored(maps: Tensor, margin: int) -> Tensor:
     """Continue maps [..., H, W] by ``margin`` positions beyond each border, the border itself repeated first."""
+    import torch
+
     rows, columns = (torch.from_numpy(np.pad(np.arange(n), margin, mode="symmetric")) for n in maps.shape[-2:])
     return maps[..., rows, :][..., columns]
 
@@ -149,17 +154,30 @@ def _check_size(size: tuple[int, int], max_pixels: int, name: str) -> None:
         raise GensegError(f"{name} is {width}x{height} pixels; images need at least {SMALLEST_SIDE} on each side")
 
 
+def _is_tensor(source: object) -> TypeGuard[Tensor]:
+    from torch import Tensor
+
+    return isinstance(source, Tensor)
+
+
+def _array_of(tensor: Tensor) -> npt.NDArray[Any]:
+    """A tensor (H, W) or (C, H, W) as an array (H, W) or (H, W, C)."""
+    import torch
+
+    tensor = tensor.detach().cpu()
+    tensor = tensor.float() if tensor.dtype is torch.bfloat16 else tensor  # of which numpy has none
+    array: npt.NDArray[Any] = (tensor.permute(1, 2, 0) if tensor.ndim == 3 else tensor).numpy()
+    return array
+
+
 def _from_array(source: npt.NDArray[Any] | Tensor, max_pixels: int) -> Image.Image:
     shape = tuple(source.shape)
-    if isinstance(source, Tensor):
-        source = source.detach().cpu()
-        source = source.float() if source.dtype is torch.bfloat16 else source
-        source = source.permute(1, 2, 0) if source.ndim == 3 else source
-        kinds = "(H, W), (3, H, W) or (4, H, W)"
-        array = source.numpy()
-    else:
+    if isinstance(source, np.ndarray):
         kinds = "(H, W), (H, W, 3) or (H, W, 4)"
         array = source
+    else:
+        kinds = "(H, W), (3, H, W) or (4, H, W)"
+        array = _array_of(source)
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise GensegError(f"an image {type(source).__name__.lower()} must have shape {kinds}, not {shape}")
     _check_size((array.shape[1], array.shape[0]), max_pixels, "the image")
