@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 import genseg
+from genseg.display.palette import palette
 from genseg.images import inner, load_image, model_size, to_image, to_tensor
 from genseg.modulate import differences, labels_at, masks_for, perturbed
-from genseg.segmentation import palette
 
 HERE = Path(__file__).parent
 PHOTOS = HERE.parent / "examples" / "images"

@@ -2,13 +2,12 @@ from .calibration.search import Calibration as Calibration
 from .calibration.search import calibrate as calibrate
 from .comparison.compare import compare as compare
 from .comparison.result import Comparison as Comparison
-from .embedder import Embedder as Embedder
-from .embedder import list_embedders as list_embedders
-from .embedder import load_embedder as load_embedder
+from .cost import Cost as Cost
 from .errors import GensegError as GensegError
 from .exports.export import export_run as export_run
 from .interface import Backend as Backend
 from .interface import Capabilities as Capabilities
+from .interface import Embedder as Embedder
 from .interface import FeatureTap as FeatureTap
 from .interface import ModelCard as ModelCard
 from .interface import ModulationPoint as ModulationPoint
@@ -19,7 +18,9 @@ from .plugins import PluginInfo as PluginInfo
 from .recipe import Recipe as Recipe
 from .recipe import load_recipe as load_recipe
 from .registry import list_backends as list_backends
+from .registry import list_embedders as list_embedders
 from .registry import load_backend as load_backend
+from .registry import load_embedder as load_embedder
 from .runs.concepts import Concepts as Concepts
 from .runs.concepts import find_concepts as find_concepts
 from .runs.driver import run_dataset as run_dataset
@@ -27,7 +28,6 @@ from .runs.naming import name_run as name_run
 from .runs.naming import name_run_from_examples as name_run_from_examples
 from .runs.run import Run as Run
 from .runs.synth import synth as synth
-from .segmentation import Cost as Cost
 from .segmentation import Segmentation as Segmentation
 from .segmenter import Segmenter as Segmenter
 from .segmenter import segment as segment

@@ -1,4 +1,4 @@
-"""What an image costs: seconds by stage, evaluations and memory; and progress, as it is spent."""
+"""The cost of an image, in seconds by stage, model evaluations and memory, and the timer that measures it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,30 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeAlias
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import torch
+from genseg.progress import Progress
 
-from genseg.interface import Backend
-from genseg.segmentation import Cost
+if TYPE_CHECKING:  # `Segmentation.load` does not wait for torch
+    from genseg.interface import Backend
 
-Progress: TypeAlias = Callable[[str, int, int], None]
-"""Called with the stage's name, what is done of it and how much there is."""
+
+@dataclass(frozen=True)
+class Cost:
+    """What one segmentation took.
+
+    Attributes:
+        evaluations: Rows sent through the generative network, each at one timestep.
+        decodes: Images decoded to pixels.
+        seconds: Wall time by stage.
+        peak_memory: Bytes: the most that was allocated on a GPU, or the process's largest resident size on the CPU.
+    """
+
+    evaluations: int = 0
+    decodes: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    peak_memory: int = 0
 
 
 class Clock:
@@ -28,6 +43,8 @@ class Clock:
         self._evaluations, self._decodes = backend.meter.evaluations, backend.meter.decodes
         self._seconds = dict(seconds or {})
         if backend.device.type == "cuda":
+            import torch
+
             torch.cuda.reset_peak_memory_stats(backend.device)
 
     @contextmanager
@@ -48,6 +65,8 @@ class Clock:
         finally:
             meter.listener = None
         if self._backend.device.type == "cuda":
+            import torch
+
             torch.cuda.synchronize(self._backend.device)
         self._seconds[name] = time.perf_counter() - start
         self._progress(name, total, total)
@@ -56,6 +75,8 @@ class Clock:
         """What was spent since the clock was made."""
         meter = self._backend.meter
         if self._backend.device.type == "cuda":
+            import torch
+
             peak = torch.cuda.max_memory_allocated(self._backend.device)
         else:
             peak = _largest_resident_size()

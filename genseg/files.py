@@ -66,12 +66,6 @@ def in_bytes(size: float) -> str:
     return f"{size:.3g} {unit}"
 
 
-def files_below(model: str) -> list[tuple[str, int, int]]:
-    """A local model's files, how large they are and when they were written; none for one of the hub."""
-    files = [Path(model), *sorted(Path(model).rglob("*"))]
-    return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
-
-
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

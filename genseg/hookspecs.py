@@ -28,7 +28,7 @@ def register_backends(register: Register) -> None:
 def register_encoders(register: Register) -> None:
     """Register vision encoders by name, as `register_backends` does backends.
 
-    The factory returns a `genseg.evaluation.encoders.Encoder`.
+    The factory returns a `genseg.interface.Encoder`.
     """
 
 
@@ -37,5 +37,5 @@ def register_embedders(register: Register) -> None:
     """Register embedders, which name segments, by name.
 
     Call ``register("maskclip", "genseg_backends.embedders.maskclip:maskclip")`` for each, as with backends: the factory
-    takes ``model=``, ``device=`` and ``dtype=`` and returns a `genseg.embedder.Embedder`.
+    takes ``model=``, ``device=`` and ``dtype=`` and returns a `genseg.interface.Embedder`.
     """

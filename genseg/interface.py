@@ -8,13 +8,15 @@ offset be added inside (modulation point), and turns what it regenerates into pi
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from torch import Tensor
+
 from genseg.errors import GensegError, unknown
-from genseg.recipe import Recipe
+from genseg.recipe import Recipe, RecipeLike, load_recipe
 
 if TYPE_CHECKING:  # names of plug-ins are completed in the shell, which does not wait for torch
     import torch
@@ -149,6 +151,19 @@ class Backend(ABC):
         self.name = name
         self.meter = Meter()
 
+    def resolve(self, recipe: RecipeLike | None = None, options: Sequence[str] = (), **overrides: Any) -> Recipe:
+        """The recipe with this backend's calibration laid over it.
+
+        Args:
+            recipe: See `genseg.load_recipe`; None for `preset`.
+            options: Recipe keys as ``key=value``, as on the command line.
+            **overrides: Recipe keys, such as ``n_clusters=25``.
+
+        Raises:
+            GensegError: For an unknown recipe or key, or a value that a key cannot have.
+        """
+        return load_recipe(recipe or self.preset, calibration=self.recipe, options=options, **overrides)
+
     @property
     @abstractmethod
     def device(self) -> torch.device:
@@ -238,3 +253,64 @@ def pick(kind: str, sites: Mapping[str, SiteT], name: str | None) -> SiteT:
     if name not in sites:
         raise unknown(kind, name, sites)
     return sites[name]
+
+
+class Embedder(ABC):
+    """A model whose embeddings of pixels and of texts can be compared by their cosine. Subclass it for another one.
+
+    Its licence and checkpoint stand in the attribute ``card``, a `genseg.ModelCard`, of the factory that loads it.
+
+    Attributes:
+        name: The name under which results are reported.
+        image_size: Side of the square, in pixels, whose area an image is scaled to.
+        size_multiple: Both sides of an image must be multiples of this, in pixels.
+    """
+
+    image_size: int
+    size_multiple: int
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @abstractmethod
+    def pixels(self, image: Tensor) -> Tensor:
+        """Embed the parts of an image.
+
+        Args:
+            image: float32 [1, 3, H, W] in [-1, 1]; H and W are multiples of `size_multiple`.
+
+        Returns:
+            float32 [D, h, w] on the CPU, of any length: cell (i, j) is the part of the image that lies there when h × w
+            cells of equal size cover it.
+        """
+
+    @abstractmethod
+    def texts(self, prompts: Sequence[str]) -> Tensor:
+        """Embed texts: float32 [N, D] on the CPU, of any length."""
+
+
+class Encoder(ABC):
+    """One vision model behind the harness's contract.
+
+    Attributes:
+        name: The name under which results are reported.
+        image_size: Side of the square image that the model was made for, in pixels.
+        size_multiple: Both sides of an image must be multiples of this, in pixels: the side of a patch.
+        card: What is known of the model; None where nothing is.
+    """
+
+    name: str
+    image_size: int
+    size_multiple: int
+    card: ModelCard | None = None
+
+    @abstractmethod
+    def features(self, image: Tensor) -> Tensor:
+        """Features of an image.
+
+        Args:
+            image: float32 [1, 3, H, W] in [-1, 1]; H and W are multiples of `size_multiple`.
+
+        Returns:
+            float32 [C, h, w], one feature a patch.
+        """

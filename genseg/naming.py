@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from genseg.embedder import Embedder
 from genseg.errors import GensegError
 from genseg.images import model_size, to_tensor
+from genseg.interface import Embedder
 
 _QUALITIES = (
     "bad", "cropped", "bright", "dark", "close-up", "black and white", "pixelated", "jpeg corrupted", "blurry", "good",

@@ -7,7 +7,6 @@ import inspect
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import distributions
 from typing import Any, TypeVar, get_args, is_typeddict
 
@@ -169,14 +168,6 @@ class Plugins:
             ) from error
         except (ImportError, AttributeError) as error:
             raise GensegError(f"{self.kind} {name!r} cannot be loaded from {factory}: {error}") from error
-
-
-@cache
-def discovered(kind: str) -> Plugins:
-    """What is installed of one kind; looked for once."""
-    plugins = Plugins(kind)
-    plugins.discover()
-    return plugins
 
 
 def _options(factory: Any) -> set[str] | None:

@@ -7,11 +7,16 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""A progress callback: ``(stage, done, total)``."""
 
 FIRST, LAST = "encode", "labels"  # the stages that an image begins and ends with
+
 UNITS = {"features": "draws", "modulate": "masks", "decode": "masks"}
 UNITS |= dict.fromkeys(("sample", "centres", "examples", "classes"), "images")  # of a run
+
 TRUST = 0.1  # what the image before says of the speed weighs as much as this part of the stage measured now
 
 

@@ -1,38 +1,67 @@
-"""Finding, listing and loading backends."""
+"""Find, list and load registered models: backends, encoders and embedders."""
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
+from functools import cached_property
+from typing import Any, Generic, TypeVar
 
-from genseg.interface import Backend
-from genseg.plugins import PluginInfo, discovered
+from genseg.interface import Backend, Embedder, Encoder
+from genseg.plugins import PluginInfo, Plugins
 
-_registry = partial(discovered, "backend")
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """The models of one kind that installed plug-ins register.
+
+    Args:
+        kind: In the singular, such as ``"backend"``; plug-ins register it through the hook ``register_backends``.
+        base: The class that every factory of this kind must return.
+    """
+
+    def __init__(self, kind: str, base: type[T]) -> None:
+        self.kind, self.base = kind, base
+
+    @cached_property
+    def plugins(self) -> Plugins:
+        """The installed plug-ins, discovered on first use."""
+        plugins = Plugins(self.kind)
+        plugins.discover()
+        return plugins
+
+    def list(self) -> list[PluginInfo]:
+        """All registered models, in order of name, and whether each is usable here."""
+        return self.plugins.infos()
+
+    def info(self, name: str) -> PluginInfo:
+        """One line of `list`.
+
+        Raises:
+            GensegError: If the name is unknown, or claimed by two plug-ins.
+        """
+        return self.plugins.info(name)
+
+    def load(
+        self,
+        name: str,
+        *,
+        model: str | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        **options: Any,
+    ) -> T:
+        """Load a model; see `load_backend`."""
+        return self.plugins.load(name, self.base, options, model=model, device=device, dtype=dtype)
+
+
+BACKENDS = Registry[Backend]("backend", Backend)  # type: ignore[type-abstract]
+ENCODERS = Registry[Encoder]("encoder", Encoder)  # type: ignore[type-abstract]
+EMBEDDERS = Registry[Embedder]("embedder", Embedder)  # type: ignore[type-abstract]
 
 
 def list_backends() -> list[PluginInfo]:
     """All registered backends, in order of name, and whether each is usable here."""
-    return _registry().infos()
-
-
-def providers(name: str) -> list[str]:
-    """The plug-ins that register a backend ``name``; no backend is imported."""
-    return _registry().providers(name)
-
-
-def info_of(name: str) -> PluginInfo:
-    """The line of `list_backends` on one backend.
-
-    Raises:
-        GensegError: If the name is unknown, or claimed by two plug-ins.
-    """
-    return _registry().info(name)
-
-
-def options_of(name: str) -> set[str] | None:
-    """What a backend takes besides model, device and dtype; None where its signature does not tell."""
-    return _registry().options(name)
+    return BACKENDS.list()
 
 
 def load_backend(
@@ -45,14 +74,40 @@ def load_backend(
         model: A local checkpoint, or a hub id; None for the backend's own.
         device: A torch device such as ``"cuda:0"``; None for CUDA where there is one, else the CPU.
         dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"``; None for float32.
-        **options: What else the backend's factory takes, such as ``revision="main"``; None means "not given".
+        **options: Further options of the backend's factory, such as ``revision="main"``; None means "not given".
 
     Returns:
         The backend, its weights loaded.
 
     Raises:
-        GensegError: For an unknown name or option, a missing package, missing or wrong weights, or a device that is
-            not there.
+        GensegError: For an unknown name or option, a missing package, missing or wrong weights, or an unavailable
+            device.
     """
-    backend: Backend = _registry().load(name, Backend, options, model=model, device=device, dtype=dtype)  # type: ignore[type-abstract]
-    return backend
+    return BACKENDS.load(name, model=model, device=device, dtype=dtype, **options)
+
+
+def list_embedders() -> list[PluginInfo]:
+    """All registered embedders, in order of name, and whether each is usable here."""
+    return EMBEDDERS.list()
+
+
+def load_embedder(
+    name: str, *, model: str | None = None, device: str | None = None, dtype: str | None = None, **options: Any
+) -> Embedder:
+    """Load an embedder, by which segments are named (EmerDiff, section 4.4).
+
+    Args:
+        name: One of `list_embedders`.
+        model: A local checkpoint, or a hub id; None for the embedder's own.
+        device: A torch device such as ``"cuda:0"``; None for CUDA where there is one, else the CPU.
+        dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"``; None for float32.
+        **options: Further options of the embedder's factory, such as ``size=224``; None means "not given".
+
+    Returns:
+        The embedder, its weights loaded.
+
+    Raises:
+        GensegError: For an unknown name or option, a missing package, missing or wrong weights, or an unavailable
+            device.
+    """
+    return EMBEDDERS.load(name, model=model, device=device, dtype=dtype, **options)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import colorsys
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,34 +15,21 @@ from PIL import Image
 from skimage.segmentation import find_boundaries
 from sklearn.cluster import AgglomerativeClustering
 
+from genseg.cost import Cost
 from genseg.display.captions import captioned
-from genseg.display.html import pictures, small
+from genseg.display.html import pictures
 from genseg.errors import GensegError
+from genseg.files import write_whole
 from genseg.recipe import Recipe
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from genseg.embedder import Embedder
+    from genseg.interface import Embedder
 
+FORMAT = 1  # of .npz files
+ARRAYS = ("labels", "grid_labels", "embeddings", "colors", "image", "scores", "confidence")
 SHOWN = 400  # pixels: width of a picture in a notebook, at most
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What one segmentation took.
-
-    Attributes:
-        evaluations: Rows sent through the generative network, each at one timestep.
-        decodes: Images decoded to pixels.
-        seconds: Wall time by stage.
-        peak_memory: Bytes: the most that was allocated on a GPU, or the process's largest resident size on the CPU.
-    """
-
-    evaluations: int = 0
-    decodes: int = 0
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    peak_memory: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,8 +87,8 @@ class Segmentation:
         Raises:
             GensegError: For an unknown embedder, missing weights, or classes or templates that cannot be used.
         """
-        from genseg.embedder import load_embedder
         from genseg.naming import classes_of, name_masks
+        from genseg.registry import load_embedder
 
         classes = classes_of(classes)  # refuse those that cannot be used before a model is loaded
         model = load_embedder(embedder) if isinstance(embedder, str) else embedder
@@ -224,10 +211,27 @@ class Segmentation:
         Raises:
             GensegError: For another suffix, more than 256 labels in a ``.png``, or an unwritable file.
         """
-        from genseg.saving import save
-
-        save(self, Path(path))
-        return Path(path)
+        path = Path(path)
+        if path.suffix == ".png":
+            if len(self.colors) > 256:
+                raise GensegError(
+                    f"an indexed PNG holds 256 labels, not {len(self.colors)}; save as .npz or merge first"
+                )
+            picture = Image.fromarray(self.labels.astype(np.uint8))
+            picture.putpalette(self.colors.tobytes())
+            write_whole(path, lambda file: picture.save(file, format="PNG"))
+        elif path.suffix == ".npz":
+            meta = {"format": FORMAT, "backend": self.backend, "seed": self.seed, "names": self.names}
+            meta |= {"recipe": asdict(self.recipe), "cost": asdict(self.cost)}
+            arrays = {name: getattr(self, name) for name in ARRAYS if getattr(self, name) is not None}
+            write_whole(
+                path, lambda file: np.savez_compressed(file, allow_pickle=False, meta=json.dumps(meta), **arrays)
+            )
+        else:
+            raise GensegError(
+                f"cannot save as {path.suffix or 'a file without suffix'}; use .png (labels) or .npz (everything)"
+            )
+        return path
 
     @staticmethod
     def load(path: str | Path) -> Segmentation:
@@ -236,27 +240,49 @@ class Segmentation:
         Raises:
             GensegError: If the file is missing, damaged, or of another kind.
         """
-        from genseg.saving import load
+        path = Path(path)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                meta: dict[str, Any] = json.loads(str(file["meta"]))
+                arrays: dict[str, Any] = {name: file.get(name) for name in ARRAYS}
+            if meta["format"] != FORMAT:
+                raise GensegError(
+                    f"{path} was saved by another version of genseg (format {meta['format']}); upgrade genseg"
+                )
+            names = meta.get("names")  # absent in files from before segments had names
+            return Segmentation(
+                **arrays,
+                recipe=Recipe(**meta["recipe"]),
+                cost=Cost(**meta["cost"]),
+                backend=meta["backend"],
+                seed=meta["seed"],
+                names=None if names is None else tuple(names),
+            )
+        except GensegError:
+            raise
+        except FileNotFoundError as error:
+            raise GensegError(f"{path} does not exist; check the path") from error
+        except Exception as error:  # zipfile, json or numpy, on a file that is not ours
+            raise GensegError(f"{path} is not a segmentation saved by genseg as .npz; save it again") from error
 
-        return load(Path(path))
+    def resized(self, width: int) -> Segmentation:
+        """The same with image and labels at most ``width`` pixels wide; draw boundaries after, or they fade."""
+        rows, columns = self.labels.shape
+        size = (min(columns, width), max(round(rows * min(width / columns, 1)), 1))
+        image = Image.fromarray(self.image).resize(size, Image.Resampling.LANCZOS)
+        labels = Image.fromarray(self.labels).resize(size, Image.Resampling.NEAREST)
+        return replace(self, image=np.asarray(image), labels=np.asarray(labels))
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
-        small(self, SHOWN).overlay().save(buffer, format="PNG")
+        self.resized(SHOWN).overlay().save(buffer, format="PNG")
         return buffer.getvalue()
 
     def _repr_html_(self) -> str:
-        shown, (height, width) = small(self, SHOWN), self.labels.shape
+        shown, (height, width) = self.resized(SHOWN), self.labels.shape
         facts = f"{self.backend}, {self.n_segments} segments, {width}×{height} pixels, seed {self.seed}"
         spent = f"{sum(self.cost.seconds.values()):.1f} s, {self.cost.evaluations} model evaluations"
         return pictures([Image.fromarray(shown.image), shown.overlay()], f"{facts}; {spent}")
-
-
-def palette(n: int) -> npt.NDArray[np.uint8]:
-    """``n`` distinct colours, uint8 (n, 3); colour k is the same whatever ``n``."""
-    golden = (5**0.5 - 1) / 2
-    rows = [colorsys.hsv_to_rgb(k * golden % 1, 0.55 + 0.4 * (k % 2), 0.95 - 0.3 * (k % 3 == 2)) for k in range(n)]
-    return np.round(np.array(rows) * 255).astype(np.uint8)
 
 
 def _nearest(embeddings: npt.NDArray[np.float32], present: Any, target: Any) -> npt.NDArray[np.int32]:

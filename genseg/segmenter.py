@@ -1,65 +1,29 @@
-"""The pipeline: encode → features → cluster → difference maps → labels (EmerDiff, figure 2)."""
+"""Segment images: the pipeline over one loaded model, and its result at the image's own resolution."""
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
 
-from genseg.cluster import cluster
-from genseg.cost import Clock, Progress
+from genseg.cost import Clock
+from genseg.display.palette import palette
 from genseg.errors import GensegError
-from genseg.images import ImageLike, inner, load_image, mirrored, model_size, to_image, to_tensor
+from genseg.images import ImageLike, inner, to_image
 from genseg.interface import Backend, pick
-from genseg.modulate import differences, labels_and_margins, masks_for, normalised, perturbed
-from genseg.progress import Bar
-from genseg.recipe import Recipe, RecipeLike, load_recipe
+from genseg.modulate import labels_and_margins, normalised
+from genseg.pipeline import Analysis, Clusters, Reading, encode, find_clusters, find_differences, read
+from genseg.progress import Bar, Progress
+from genseg.recipe import RecipeLike, load_recipe
 from genseg.registry import load_backend
-from genseg.segmentation import Segmentation, palette
-from genseg.sharing import shared
-
-
-class Clusters(NamedTuple):
-    """What is known before anything is modulated.
-
-    Attributes:
-        state: What the backend's `encode` returned.
-        size: (H, W) of the image as the model sees it, without its margin.
-        features: float32 [C, h, w]: the tap's features.
-        grid_labels: int32 (h, w): the low-resolution clusters.
-        embeddings: float32 (K, C): mean feature of each cluster.
-    """
-
-    state: Any
-    size: tuple[int, int]
-    features: Tensor
-    grid_labels: npt.NDArray[np.int32]
-    embeddings: npt.NDArray[np.float32]
-
-
-class Analysis(NamedTuple):
-    """What the method finds at the model's resolution.
-
-    Attributes:
-        features: float32 [C, h, w]: the tap's features.
-        grid_labels: int32 (h, w): the low-resolution clusters.
-        embeddings: float32 (K, C): mean feature of each cluster.
-        differences: float32 [K, H, W]: the difference maps, not yet normalised.
-    """
-
-    features: Tensor
-    grid_labels: npt.NDArray[np.int32]
-    embeddings: npt.NDArray[np.float32]
-    differences: Tensor
+from genseg.segmentation import Segmentation
 
 
 class Segmenter:
@@ -98,7 +62,7 @@ class Segmenter:
         if isinstance(backend, str):
             backend = load_backend(backend, model=model, device=device, dtype=dtype)
         self.backend = backend
-        self.recipe = load_recipe(recipe or backend.preset, calibration=backend.recipe, **overrides)
+        self.recipe = backend.resolve(recipe, **overrides)
         self.seed = seed
         self.progress = Bar() if progress is True else progress or None
         self.tap = pick("tap", backend.taps, self.recipe.tap)
@@ -131,7 +95,7 @@ class Segmenter:
             GensegError: When the turn of an image comes that cannot be used; what came before has been yielded.
         """
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="genseg-read") as reader:
-            waiting: deque[Future[_Reading]] = deque()
+            waiting: deque[Future[Reading]] = deque()
             for image in images:
                 waiting.append(reader.submit(self._read, image))
                 if len(waiting) > 1:
@@ -140,7 +104,7 @@ class Segmenter:
                 yield self._segmented(waiting.popleft().result())
 
     def reconstruction(self, image: ImageLike) -> tuple[Tensor, Tensor]:
-        """What the model takes an image for, and what it regenerates of it where nothing is perturbed.
+        """The model's input and its unperturbed reconstruction.
 
         Args:
             image: As for a call.
@@ -153,18 +117,14 @@ class Segmenter:
             GensegError: If the image cannot be used.
         """
         pixels, margin = self._read(image).pixels, self.recipe.margin
-        continued = mirrored(pixels, margin)
-        state = self.backend.encode(continued, self.recipe, self.seed)
-        nothing = torch.zeros(1, *self.point.grid_for(*continued.shape[2:]), device=self.backend.device)
+        state = encode(self.backend, pixels, self.recipe, self.seed)
+        height, width = pixels.shape[2] + 2 * margin, pixels.shape[3] + 2 * margin
+        nothing = torch.zeros(1, *self.point.grid_for(height, width), device=self.backend.device)
         estimate = self.backend.regenerate(state, self.point, nothing, self.recipe)
         return pixels, inner(self.backend.decode(estimate), margin).float().cpu()
 
-    def _read(self, image: ImageLike) -> _Reading:
-        start = time.perf_counter()
-        picture = load_image(image, self.recipe.max_pixels)
-        side = self.recipe.size or self.backend.image_size
-        size = model_size(*picture.size, side, self.backend.size_multiple, self.recipe.resize)
-        return _Reading(picture, to_tensor(picture, size), time.perf_counter() - start)
+    def _read(self, image: ImageLike) -> Reading:
+        return read(image, self.recipe, self.backend.image_size, self.backend.size_multiple)
 
     def generate(self, prompt: str = "", seed: int | None = None) -> Segmentation:
         """Let the model make an image and segment it: exactly, without inversion.
@@ -185,24 +145,24 @@ class Segmenter:
             state = self.backend.generate(prompt, seed, recipe)
             unmodified = torch.zeros(1, *self.point.grid)
             (image,) = self.backend.decode(self.backend.regenerate(state, self.point, unmodified, recipe))
-        clusters = self._clustered(state, (image.shape[1], image.shape[2]), recipe, clock)
-        found = self._modulated(clusters, recipe, clock)
-        return replace(self._labelled(found, to_image(image), clock), recipe=recipe, seed=seed)
+        clusters = find_clusters(self.backend, state, (image.shape[1], image.shape[2]), recipe, clock)
+        analysis = find_differences(self.backend, clusters, recipe, clock)
+        return replace(self._labelled(analysis, to_image(image), clock), recipe=recipe, seed=seed)
 
-    def _segmented(self, read: _Reading) -> Segmentation:
-        clock = Clock(self.backend, self.progress, {"read": read.seconds})
-        return self._labelled(self.analyse(read.pixels, clock), read.picture, clock)
+    def _segmented(self, reading: Reading) -> Segmentation:
+        clock = Clock(self.backend, self.progress, {"read": reading.seconds})
+        return self._labelled(self.analyse(reading.pixels, clock), reading.picture, clock)
 
-    def _labelled(self, found: Analysis, picture: Image.Image, clock: Clock) -> Segmentation:
-        """What was found, at the size of the picture it was found in."""
+    def _labelled(self, analysis: Analysis, picture: Image.Image, clock: Clock) -> Segmentation:
+        """Give each pixel of the picture to the cluster that moves it most (EmerDiff, section 3.4)."""
         with clock.stage("labels"):
-            maps = normalised(found.differences, self.recipe.normalise)
+            maps = normalised(analysis.differences, self.recipe.normalise)
             labels, margins = labels_and_margins(maps, picture.height, picture.width)
         return Segmentation(
             labels=labels.numpy(),
-            grid_labels=found.grid_labels,
-            embeddings=found.embeddings,
-            colors=palette(len(found.embeddings)),
+            grid_labels=analysis.grid_labels,
+            embeddings=analysis.embeddings,
+            colors=palette(len(analysis.embeddings)),
             image=np.asarray(picture),
             scores=maps.numpy() if self.recipe.keep_scores else None,
             cost=clock.cost(),
@@ -234,39 +194,12 @@ class Segmenter:
         """
         clock = clock or Clock(self.backend)
         with clock.stage("encode"):
-            state = self.backend.encode(mirrored(pixels, self.recipe.margin), self.recipe, self.seed)
-        return self._clustered(state, (pixels.shape[2], pixels.shape[3]), self.recipe, clock)
+            state = encode(self.backend, pixels, self.recipe, self.seed)
+        return find_clusters(self.backend, state, (pixels.shape[2], pixels.shape[3]), self.recipe, clock)
 
     def modulated(self, clusters: Clusters, clock: Clock | None = None) -> Analysis:
         """The second half of `analyse`: perturb each cluster and take differences."""
-        return self._modulated(clusters, self.recipe, clock or Clock(self.backend))
-
-    def _clustered(self, state: Any, size: tuple[int, int], recipe: Recipe, clock: Clock) -> Clusters:
-        """Features and clusters of an encoded image of ``size`` (H, W) without its margin."""
-        with clock.stage("features", recipe.draws, evaluations=recipe.draws):
-            features = inner(self.backend.features(state, self.tap, recipe), recipe.margin // self.tap.stride)
-        with clock.stage("cluster"):
-            return Clusters(state, size, features, *cluster(features, recipe))
-
-    def _modulated(self, clusters: Clusters, recipe: Recipe, clock: Clock) -> Analysis:
-        backend, margin, (state, size, features, grid_labels, embeddings) = self.backend, recipe.margin, clusters
-        masks = masks_for(self.point, grid_labels, len(embeddings), size, margin)
-        branches, attribute = shared(masks, recipe.reach)
-        rows = 2 * len(branches) if recipe.difference == "two-sided" else 1 + len(branches)
-        with clock.stage("modulate", len(branches), evaluations=(1 + rows) * backend.steps(recipe)):
-            estimates = perturbed(backend, state, branches, recipe)
-        with clock.stage("decode", len(branches)) as progress:
-            whole = (size[0] + 2 * margin, size[1] + 2 * margin)
-            maps = attribute(differences(backend, estimates, whole, recipe, progress))
-        return Analysis(features, grid_labels, embeddings, inner(maps, margin))
-
-
-class _Reading(NamedTuple):
-    """An image as the user gave it and as the model takes it, and the seconds that reading took."""
-
-    picture: Image.Image
-    pixels: Tensor
-    seconds: float
+        return find_differences(self.backend, clusters, self.recipe, clock)
 
 
 def segment(

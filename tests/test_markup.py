@@ -13,9 +13,9 @@ from PIL import Image
 
 from genseg import Calibration, Comparison, Cost, Recipe, Segmentation
 from genseg.calibration.trials import Trial
-from genseg.comparison.result import Failure
+from genseg.comparison.inputs import Failure
+from genseg.display.palette import palette
 from genseg.evaluation.results import Evaluation
-from genseg.segmentation import palette
 
 NAME = "<b>me & mine</b>"
 ESCAPED = "&lt;b&gt;me &amp; mine&lt;/b&gt;"

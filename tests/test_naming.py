@@ -14,6 +14,7 @@ from PIL import Image
 
 import genseg
 from genseg import Cost, GensegError, Recipe, Segmentation
+from genseg.display.palette import palette
 from genseg.naming import (
     IMAGENET_TEMPLATES,
     TEMPLATES,
@@ -23,7 +24,6 @@ from genseg.naming import (
     name_masks,
     named_classes,
 )
-from genseg.segmentation import palette
 
 mpl.use("Agg")
 ORDER = ("red", "green", "blue", "red")  # of the stripes 0, 1, 3 and 4; no pixel is of label 2
@@ -50,7 +50,7 @@ def seg(stripes) -> Segmentation:
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("genseg.embedder._registry", registry)
+    monkeypatch.setattr("genseg.registry.EMBEDDERS.plugins", registry())
 
 
 def test_every_segment_gets_the_name_of_its_colour(stripes):

@@ -155,7 +155,7 @@ def received(tiny, monkeypatch: pytest.MonkeyPatch):
         setattr(module, factory.__name__, recorded(factory))
     registry.add(plugin(*((f.__name__, f"factories:{f.__name__}") for f in (plain, keyword, typed, anything))), "one:x")
     monkeypatch.setitem(sys.modules, "factories", module)
-    monkeypatch.setattr("genseg.registry._registry", lambda: registry)
+    monkeypatch.setattr("genseg.registry.BACKENDS.plugins", registry)
     return calls
 
 

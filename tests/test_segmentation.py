@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from genseg import Cost, GensegError, Recipe, Segmentation
-from genseg.segmentation import palette
+from genseg.display.palette import palette
 
 mpl.use("Agg")
 

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from genseg.sharing import shared
+from genseg.modulate import shared
 
 
 def columns(*positions: int, width: int = 12) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Vision encoders of transformers: patch features of the last layer, for clusters to be compared with ours.
 
-They generate nothing, so they are `genseg.evaluation.encoders.Encoder`s and no backends.
+They generate nothing, so they are `genseg.interface.Encoder`s and no backends.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from genseg.evaluation.encoders import Encoder
-from genseg.interface import ModelCard
+from genseg.interface import Encoder, ModelCard
 from genseg.sites import tokens_to_map
 from genseg_backends.loading.checkpoints import load_part
 from genseg_backends.loading.hub import extra, local_path, the_hub

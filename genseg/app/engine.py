@@ -17,8 +17,8 @@ from genseg.recipe import load_recipe
 if TYPE_CHECKING:
     from PIL import Image
 
-    from genseg.cost import Progress
     from genseg.interface import Backend
+    from genseg.progress import Progress
     from genseg.segmentation import Segmentation
 
 WAIT, LOAD = "wait", "load"  # the stages before those of a segmenter

@@ -16,7 +16,7 @@ from genseg.errors import GensegError
 from genseg.recipe import list_presets
 
 if TYPE_CHECKING:
-    from genseg.app.server import Sessions
+    from genseg.app.session import Sessions
 
 ASSETS = Path(__file__).parent / "assets"
 OWN = "its own"  # the backend's recipe

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
@@ -17,14 +16,12 @@ from genseg.app.downloads import download
 from genseg.app.engine import Engine
 from genseg.app.middleware import Gate
 from genseg.app.page import build, look
-from genseg.app.session import Session
+from genseg.app.session import Sessions
 from genseg.errors import GensegError
 
 if TYPE_CHECKING:
     import gradio
 
-SESSIONS = 64
-"""Most tabs that are remembered; the oldest goes first. Each holds an image and its difference maps."""
 
 EVENTS = 100
 """Most clicks and the like that may wait to be answered; runs have a line of their own."""
@@ -43,41 +40,6 @@ class Limits:
     upload_mb: float = 20
     max_pixels: int = 20_000_000
     queue: int = 8
-
-
-class Sessions:
-    """The tabs there are, by the key that Gradio knows them by; `named` finds them by their own token."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._open: OrderedDict[str, Session] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def of(self, key: str) -> Session:
-        """The session of a tab, a new one for a new tab."""
-        with self._lock:
-            if key not in self._open:
-                self._open[key] = Session(self._engine)
-            self._open.move_to_end(key)
-            old = self._open.popitem(last=False)[1] if len(self._open) > SESSIONS else None
-        if old is not None:
-            old.close()
-        return self._open[key]
-
-    def named(self, token: str) -> Session | None:
-        """The session of this token."""
-        with self._lock:
-            return next((session for session in self._open.values() if session.token == token), None)
-
-    def end(self, key: str) -> None:
-        """Close the session of a tab that was closed."""
-        with self._lock:
-            session = self._open.pop(key, None)
-        if session is not None:
-            session.close()
-
-    def __len__(self) -> int:
-        return len(self._open)
 
 
 class App:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from genseg.segmentation import Segmentation
+if TYPE_CHECKING:
+    pass
+
 
 STAGES = {
     LOAD: "loading the model",
@@ -30,6 +34,9 @@ STAGES = {
     "decode": "taking differences",
     "labels": "giving pixels to clusters",
 }
+
+SESSIONS = 64
+"""Most tabs that are remembered; the oldest goes first. Each holds an image and its difference maps."""
 
 
 class Cancelled(Exception):  # noqa: N818  # no error: someone changed their mind
@@ -233,7 +240,7 @@ class Session:
 
 def _alike(results: list[Segmentation]) -> list[Segmentation]:
     """The results, the segments of all coloured like those of the first that they match."""
-    from genseg.report import matched_colours
+    from genseg.evaluation.agreement import matched_colours
 
     first, n = results[0].labels, max(len(result.colors) for result in results)
     return [results[0]] + [
@@ -244,3 +251,38 @@ def _alike(results: list[Segmentation]) -> list[Segmentation]:
 def _unforeseen(error: Exception) -> str:
     logging.getLogger("genseg.app").exception("a run failed", exc_info=error)
     return f"the run failed ({type(error).__name__}); the terminal of genseg app says more"
+
+
+class Sessions:
+    """The tabs there are, by the key that Gradio knows them by; `named` finds them by their own token."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._open: OrderedDict[str, Session] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, key: str) -> Session:
+        """The session of a tab, a new one for a new tab."""
+        with self._lock:
+            if key not in self._open:
+                self._open[key] = Session(self._engine)
+            self._open.move_to_end(key)
+            old = self._open.popitem(last=False)[1] if len(self._open) > SESSIONS else None
+        if old is not None:
+            old.close()
+        return self._open[key]
+
+    def named(self, token: str) -> Session | None:
+        """The session of this token."""
+        with self._lock:
+            return next((session for session in self._open.values() if session.token == token), None)
+
+    def end(self, key: str) -> None:
+        """Close the session of a tab that was closed."""
+        with self._lock:
+            session = self._open.pop(key, None)
+        if session is not None:
+            session.close()
+
+    def __len__(self) -> int:
+        return len(self._open)

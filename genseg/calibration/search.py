@@ -9,16 +9,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import genseg
 from genseg.calibration.criterion import Labelled, Truth, Unlabelled, check_protocol
-from genseg.calibration.trials import FACTORS, Bench, Trial, TrialLog, key_of
-from genseg.cost import Progress
+from genseg.calibration.trials import FACTORS, Bench, Trial, TrialLog
 from genseg.errors import GensegError, unknown
 from genseg.files import write_whole
+from genseg.fingerprint import digest, relevant
 from genseg.images import ImageLike
 from genseg.interface import Backend, pick
+from genseg.progress import Progress
 from genseg.recipe import Recipe, RecipeLike, load_recipe
 from genseg.segmenter import Segmenter
+from genseg.version import __version__
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,7 +70,7 @@ class Calibration:
         shipped = asdict(self.shipped)
         values = {key: value for key, value in asdict(self.recipe).items() if value != shipped[key]}
         header = [
-            f"backend: {self.backend}, model: {self.model or 'its own'}, genseg {genseg.__version__}, {self.date}",
+            f"backend: {self.backend}, model: {self.model or 'its own'}, genseg {__version__}, {self.date}",
             f"criterion: {self.criterion}; score {self.best.score:.4f}, {self.trials[0].score:.4f} to begin with",
             f"{self.images} images, {len(self.trials)} settings, seed {self.seed}",
         ]
@@ -182,7 +183,7 @@ def calibrate(
     bench = Bench(loaded, best_recipe, images)
     sizes = [(pixels.shape[2], pixels.shape[3]) for pixels in bench.pixels]
     criterion = Unlabelled() if truths is None else Labelled(truths, sizes, protocol, seed)
-    provenance = [loaded.name, model, dtype, loaded.device.type, genseg.__version__, bench.digest, seed]
+    provenance = [loaded.name, model, dtype, loaded.device.type, bench.digest, seed]
     provenance += [criterion.words, criterion.digest]
     log, trials = TrialLog(Path(out) if out is not None else None), dict[str, Trial]()
     done, total = 0, len(images) * (1 + rounds * sum(len(values) for values in tried.values()))
@@ -191,7 +192,7 @@ def calibrate(
     def trial_of(candidate: Recipe, what: str) -> Trial:
         nonlocal done
         tell(what, done, total)
-        key = key_of(candidate, provenance)
+        key = digest(relevant(candidate), *provenance)[:16]
         if key not in log.trials:
             log.add(bench.tried(key, candidate, criterion, seed, lambda n: tell(what, done + n, total)))
         done += len(images)
@@ -220,7 +221,7 @@ def calibrate(
         backend=loaded.name,
         model=model,
         preset=loaded.preset,
-        shipped=load_recipe(loaded.preset, calibration=loaded.recipe),
+        shipped=loaded.resolve(),
         criterion=criterion.words,
         images=len(images),
         seed=seed,

@@ -6,20 +6,17 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy.typing as npt
-from torch import Tensor
-
 from genseg.calibration.criterion import Criterion, Found
-from genseg.cluster import cluster
 from genseg.errors import GensegError
 from genseg.files import write_whole
-from genseg.images import ImageLike, inner, load_image, mirrored, model_size, to_tensor
-from genseg.interface import Backend, pick
-from genseg.modulate import difference_maps, masks_for, normalised
+from genseg.images import ImageLike
+from genseg.interface import Backend
+from genseg.modulate import normalised
+from genseg.pipeline import Clusters, encode, find_clusters, find_differences, read
 from genseg.recipe import Recipe
 
 FACTORS = ("tap", "t_f", "point", "t_m", "strength")
@@ -66,16 +63,11 @@ class Bench:
         if not images:
             raise GensegError("calibration needs images; give some, as varied as those you will segment")
         self._backend = backend
-        self.pixels = [self._read(image, recipe) for image in images]
+        self.pixels = [read(image, recipe, backend.image_size, backend.size_multiple).pixels for image in images]
         self.digest = hashlib.sha256(b"".join(each.numpy().tobytes() for each in self.pixels)).hexdigest()
         self._t_m: int | None = None
         self._states: dict[tuple[int, int], Any] = {}
-        self._clusters: dict[Any, tuple[npt.NDArray[Any], npt.NDArray[Any]]] = {}
-
-    def _read(self, image: ImageLike, recipe: Recipe) -> Tensor:
-        picture = load_image(image, recipe.max_pixels)
-        side = recipe.size or self._backend.image_size
-        return to_tensor(picture, model_size(*picture.size, side, self._backend.size_multiple, recipe.resize))
+        self._clusters: dict[Any, Clusters] = {}
 
     def found(self, index: int, recipe: Recipe, seed: int) -> Found:
         """What `Segmenter.analyse` finds in an image, the difference maps normalised as the recipe says.
@@ -83,23 +75,19 @@ class Bench:
         Raises:
             GensegError: If the recipe does not work, as when its offset changes nothing.
         """
-        backend, pixels, margin = self._backend, self.pixels[index], recipe.margin
+        backend, pixels = self._backend, self.pixels[index]
         if recipe.t_m != self._t_m:
             self._t_m = recipe.t_m
             self._states.clear()
-        state = self._states.get((index, seed))
-        if state is None:
-            state = self._states[index, seed] = backend.encode(mirrored(pixels, margin), recipe, seed)
+        if (index, seed) not in self._states:
+            self._states[index, seed] = encode(backend, pixels, recipe, seed)
+        state = self._states[index, seed]
         key = (index, seed, recipe.tap, recipe.t_f)
         if key not in self._clusters:
-            tap = pick("tap", backend.taps, recipe.tap)
-            features = inner(backend.features(state, tap, recipe), margin // tap.stride)
-            self._clusters[key] = cluster(features, recipe)
-        grid_labels, embeddings = self._clusters[key]
-        point = pick("point", backend.points, recipe.point)
-        masks = masks_for(point, grid_labels, len(embeddings), (pixels.shape[2], pixels.shape[3]), margin)
-        maps = inner(difference_maps(backend, state, masks, recipe), margin)
-        return Found(grid_labels, embeddings, normalised(maps, recipe.normalise))
+            self._clusters[key] = find_clusters(backend, state, (pixels.shape[2], pixels.shape[3]), recipe)
+        analysis = find_differences(backend, self._clusters[key]._replace(state=state), recipe)
+        maps = normalised(analysis.differences, recipe.normalise)
+        return Found(analysis.grid_labels, analysis.embeddings, maps)
 
     def tried(self, key: str, recipe: Recipe, criterion: Criterion, seed: int, told: Callable[[int], None]) -> Trial:
         """Score a recipe; ``told`` is called with the number of images done."""
@@ -147,9 +135,3 @@ class TrialLog:
         if self._path is not None:
             lines = "".join(json.dumps(asdict(each)) + "\n" for each in self.trials.values())
             write_whole(self._path, lambda file: file.write(lines.encode()))
-
-
-def key_of(recipe: Recipe, provenance: Sequence[Any]) -> str:
-    """A short name of a recipe and of all else that determines its score, which JSON can hold."""
-    known = asdict(replace(recipe, keep_scores=False, batch_size=None))  # which change no result
-    return hashlib.sha256(json.dumps([known, *provenance], sort_keys=True).encode()).hexdigest()[:16]

@@ -30,6 +30,7 @@ from genseg.cli.commands.segment import segment
 from genseg.cli.commands.synth import synth
 from genseg.cli.completion import recipes as recipe_names
 from genseg.cli.errors import EXIT_CODES, in_one_sentence
+from genseg.version import __version__
 
 app = typer.Typer(
     help="Segment images with what generative models already know: no training, no labels, no prompt.",
@@ -46,8 +47,6 @@ def main() -> None:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from genseg import __version__
-
         typer.echo(f"genseg {__version__}")
         raise typer.Exit
 

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import typer
 from PIL import Image
 
+from genseg.cli.files import files_of, write
+from genseg.cli.segment_report import cost_in_words
 from genseg.cluster import cluster
-from genseg.images import ImageLike, inner, load_image, mirrored, model_size, to_tensor
-from genseg.modulate import differences, labels_and_margins, masks_for, perturbed
-from genseg.segmentation import Cost, Segmentation, palette
+from genseg.cost import Cost
+from genseg.display.palette import palette
+from genseg.files import in_bytes
+from genseg.images import ImageLike, inner
+from genseg.modulate import differences, labels_and_margins, masks_for, perturbed, shared
+from genseg.pipeline import encode, read
+from genseg.progress import minutes
+from genseg.segmentation import Segmentation
 from genseg.segmenter import Segmenter
-from genseg.sharing import shared
+
+if TYPE_CHECKING:
+    from genseg.segmenter import Segmenter
+
 
 FEW = 4  # draws, and branches, that are run of the many
 
@@ -68,14 +81,12 @@ def forecast(segmenter: Segmenter, image: ImageLike, write: Callable[[Segmentati
         evaluations += (meter.evaluations - before) * times
 
     with stage("read"):
-        picture = load_image(image, recipe.max_pixels)
-        side = recipe.size or backend.image_size
-        pixels = to_tensor(picture, model_size(*picture.size, side, backend.size_multiple, recipe.resize))
+        picture, pixels, _ = read(image, recipe, backend.image_size, backend.size_multiple)
     size, margin = (pixels.shape[2], pixels.shape[3]), recipe.margin
     # Only where there is noise does the number of draws say how often the features are read.
     draws = min(recipe.draws, FEW) if backend.capabilities.noise_axis else recipe.draws
     with stage("encode"):
-        state = backend.encode(mirrored(pixels, margin), recipe, segmenter.seed)
+        state = encode(backend, pixels, recipe, segmenter.seed)
     backend.features(state, tap, replace(recipe, draws=1))
     with stage("features", recipe.draws / draws):
         features = inner(backend.features(state, tap, replace(recipe, draws=draws)), margin // tap.stride)
@@ -113,3 +124,26 @@ def forecast(segmenter: Segmenter, image: ImageLike, write: Callable[[Segmentati
         written = sum(file.stat().st_size for file in Path(folder).iterdir())
     measured = f"{draws} of {recipe.draws} noise draws and {len(few)} of {len(branches)} masks"
     return Forecast(round(evaluations), seconds, written, measured)
+
+
+def foretell(
+    segmenter: Segmenter, image: Path, images: int, kinds: Sequence[str], out: Path, loading: float, as_json: bool
+) -> None:
+    """Print what segmenting ``images`` images will take, if all are like ``image``.
+
+    Raises:
+        GensegError: If the image or the recipe cannot be used.
+    """
+    one = forecast(segmenter, image, lambda found, folder: write(found, files_of(image, folder, kinds)))
+    each = sum(one.seconds.values())
+    seconds, evaluations, size = loading + images * each, images * one.evaluations, images * one.size
+    if as_json:
+        facts = {"images": images, "seconds": round(seconds, 3), "evaluations": evaluations, "bytes": size}
+        model = {"loading": round(loading, 3), "backend": segmenter.backend.name, "recipe": asdict(segmenter.recipe)}
+        typer.echo(json.dumps(facts | {"probe": str(image), "per_image": asdict(one)} | model))
+        return
+    typer.echo(f"images: {images}")
+    typer.echo(f"time: {minutes(seconds)}, {loading:.1f} s of it to load the model")
+    typer.echo(f"cost per image: {cost_in_words(one.seconds, one.evaluations)}")
+    typer.echo(f"files: {in_bytes(size)} in {out}")
+    typer.echo(f"measured on {image}: {one.measured}, scaled up; nothing was written")

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import typer
 
 from genseg.errors import GensegError, NothingLeftError
-
-OFFLINE = "Use only what has been downloaded before."
-OWN_OPTIONS = {key: f"--{key}" for key in ("model", "revision", "device", "dtype")} | {"name": "--backend"}
-"""What a backend is loaded by that is no `--load`, and what to give instead."""
-
 
 EXIT_CODES = """Exit codes:
 
@@ -54,30 +47,3 @@ def sentence_of(error: Exception) -> str:
         "out of memory, although batches are halved until they fit; choose a smaller size, such as size=256, "
         "or, on a small graphics card, --load offload=true"
     )
-
-
-def load_options(load: Sequence[str], revision: str | None = None) -> dict[str, Any]:
-    """What the backend's factory is given besides model, device and dtype."""
-    from omegaconf import OmegaConf
-
-    problem = "is not KEY=VALUE with a single YAML value, such as offload=true"
-    given: dict[str, Any] = {"revision": revision}
-    for option in load:
-        key, equals, _ = option.partition("=")
-        if key in OWN_OPTIONS:
-            raise GensegError(f"--load {option} is refused; give {OWN_OPTIONS[key]} instead")
-        try:
-            values = OmegaConf.to_container(OmegaConf.from_dotlist([option]))
-        except Exception as error:  # the YAML parser's own
-            raise GensegError(f"--load {option} {problem}") from error
-        assert isinstance(values, dict)
-        if not equals or not isinstance(values.get(key, ()), str | int | float | None):
-            raise GensegError(f"--load {option} {problem}")
-        given[key] = values[key]
-    return given
-
-
-def go_offline(wanted: bool) -> None:
-    """Let nothing be asked of the hub, by the variable that its client goes by; before that is imported."""
-    if wanted:
-        os.environ["HF_HUB_OFFLINE"] = "1"

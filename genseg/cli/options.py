@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -14,15 +15,18 @@ from genseg.errors import GensegError
 Backend: TypeAlias = Annotated[
     str, typer.Option("--backend", "-b", help="See 'genseg backends'.", autocompletion=complete.plugins("backend"))
 ]
+
 BackendName: TypeAlias = Annotated[
     str, typer.Argument(help="See 'genseg backends list'.", autocompletion=complete.plugins("backend"))
 ]
+
 Recipe: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--recipe", "-r", help="A preset (see 'genseg recipes') or a YAML file.", autocompletion=complete.recipes
     ),
 ]
+
 Dtype: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -30,6 +34,7 @@ Dtype: TypeAlias = Annotated[
         autocompletion=complete.words("float32", "float16", "bfloat16"),
     ),
 ]
+
 Inputs: TypeAlias = Annotated[
     list[str],
     typer.Argument(
@@ -39,33 +44,52 @@ Inputs: TypeAlias = Annotated[
         autocompletion=complete.keys,
     ),
 ]
+
 Keys: TypeAlias = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys such as size=256.", autocompletion=complete.keys),
 ]
+
 Dataset: TypeAlias = Annotated[str, typer.Argument(metavar="DATASET", help="See 'genseg datasets'; or 'folder'.")]
+
 Root: TypeAlias = Annotated[Path, typer.Argument(metavar="ROOT", help="Where the data set lies.")]
+
 Protocols: TypeAlias = Annotated[
     str, typer.Option("--protocol", "-p", metavar="A,B,...", help="How masks are given classes; 'all' for each.")
 ]
+
 Resolution: TypeAlias = Annotated[str, typer.Option(help="full, 512, 320 or 128: the side of the centre square.")]
+
 Limit: TypeAlias = Annotated[int | None, typer.Option(metavar="N", help="At most N images, evenly spaced.")]
+
 Split: TypeAlias = Annotated[str | None, typer.Option(help="Of the data set; none for the usual one.")]
+
 Refine: TypeAlias = Annotated[str | None, typer.Option(help="A refinement of every method's masks, such as pamr.")]
+
 MinPixels: TypeAlias = Annotated[
     int, typer.Option(min=0, metavar="N", help="Merge parts smaller than N pixels, of every method.")
 ]
+
 Model: TypeAlias = Annotated[str | None, typer.Option(help="A local checkpoint or hub id in place of the backend's.")]
+
 Models: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=MODEL", help="A local checkpoint or hub id for one of the backends; repeatable."),
 ]
+
 Load: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(metavar="KEY=VALUE", help="Another option of the backend, such as offload=true; repeatable."),
 ]
+
 Out: TypeAlias = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where files go.")]
+
 Device: TypeAlias = Annotated[str | None, typer.Option(help="A torch device; else CUDA where there is one.")]
+
+OFFLINE = "Use only what has been downloaded before."
+
+OWN_OPTIONS = {key: f"--{key}" for key in ("model", "revision", "device", "dtype")} | {"name": "--backend"}
+"""What a backend is loaded by that is no `--load`, and what to give instead."""
 
 
 def names_in(given: str) -> list[str]:
@@ -101,3 +125,30 @@ def protocols_in(given: str, *, has_classes: bool = True, named: bool = False) -
     if given != "all":
         return names_in(given)
     return [p for p in PROTOCOLS if (has_classes or p == "oracle") and (named or p != "open-vocabulary")]
+
+
+def load_options(load: Sequence[str], revision: str | None = None) -> dict[str, Any]:
+    """What the backend's factory is given besides model, device and dtype."""
+    from omegaconf import OmegaConf
+
+    problem = "is not KEY=VALUE with a single YAML value, such as offload=true"
+    given: dict[str, Any] = {"revision": revision}
+    for option in load:
+        key, equals, _ = option.partition("=")
+        if key in OWN_OPTIONS:
+            raise GensegError(f"--load {option} is refused; give {OWN_OPTIONS[key]} instead")
+        try:
+            values = OmegaConf.to_container(OmegaConf.from_dotlist([option]))
+        except Exception as error:  # the YAML parser's own
+            raise GensegError(f"--load {option} {problem}") from error
+        assert isinstance(values, dict)
+        if not equals or not isinstance(values.get(key, ()), str | int | float | None):
+            raise GensegError(f"--load {option} {problem}")
+        given[key] = values[key]
+    return given
+
+
+def go_offline(wanted: bool) -> None:
+    """Let nothing be asked of the hub, by the variable that its client goes by; before that is imported."""
+    if wanted:
+        os.environ["HF_HUB_OFFLINE"] = "1"

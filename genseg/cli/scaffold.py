@@ -27,11 +27,11 @@ def write_project(name: str, parent: Path) -> Path:
     Raises:
         GensegError: If the name is no such name or a backend's already, the folder exists, or it cannot be written.
     """
-    from genseg.registry import providers
+    from genseg.registry import BACKENDS
 
     if not NAME.fullmatch(name):
         raise GensegError(f"{name!r} is no name for a backend; use lower-case words joined by hyphens, as in my-model")
-    if taken := providers(name):
+    if taken := BACKENDS.plugins.providers(name):
         raise GensegError(f"there is a backend {name!r} already, of {taken[0]}; choose another name")
     folder = parent / f"genseg-{name}"
     if folder.exists():

@@ -13,15 +13,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from genseg._cli_names import in_words
 from genseg.cli.files import KINDS, files_of
 from genseg.cli.progress import Bars
 
 if TYPE_CHECKING:
-    from genseg.segmentation import Cost, Segmentation
+    from genseg.cost import Cost
+    from genseg.segmentation import Segmentation
+if TYPE_CHECKING:
+    from genseg.segmentation import Segmentation
+
 
 PICTURE = (48, 32)  # the largest picture, in half characters: columns, and two to a line
+
 BESIDE = 26  # columns for what stands beside the picture
+
 WITHOUT: dict[str, Any] = dict.fromkeys(
     ("width", "height", "segments", "sizes", "names", "seconds", "evaluations", "backend", "seed", "recipe")
 )
@@ -156,3 +161,15 @@ def cost_in_words(seconds: Mapping[str, float], evaluations: float) -> str:
     whole = sum(seconds.values())
     parts = ", ".join(f"{stage} {spent:.1f}" for stage, spent in seconds.items() if spent >= max(whole / 20, 0.05))
     return f"{whole:.1f} s{f' ({parts})' if parts else ''}, {evaluations:.0f} model evaluations"
+
+
+def in_words(segmentation: Segmentation) -> str:
+    """Each segment's label, name and share of the image, the largest first, in one line."""
+    import numpy as np
+
+    assert segmentation.names is not None
+    labels, sizes = np.unique(segmentation.labels, return_counts=True)
+    parts = sorted(zip((-sizes).tolist(), labels.tolist(), strict=True))
+    return ", ".join(
+        f"{label} {segmentation.names[label]} {-size / segmentation.labels.size:.0%}" for size, label in parts
+    )

@@ -8,22 +8,21 @@ import importlib.util
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 
-import genseg
 from genseg.batches import sentence_of
-from genseg.comparison.inputs import TruthLike, load_truth
-from genseg.comparison.metrics import compared
-from genseg.comparison.result import Comparison, Failure, Photo
+from genseg.comparison.inputs import Failure, Photo, TruthLike, load_truth
+from genseg.comparison.metrics import measure, reconstruction_error
+from genseg.comparison.result import Comparison
 from genseg.errors import GensegError, NothingLeftError, unknown
 from genseg.evaluation.protocols import check_protocols
-from genseg.evaluation.reconstruction import reconstruction_error
-from genseg.files import files_below, write_whole
+from genseg.files import write_whole
+from genseg.fingerprint import digest, files_below, relevant
 from genseg.images import ImageLike, load_image
 from genseg.interface import Backend
 from genseg.recipe import Recipe, RecipeLike, load_recipe
@@ -108,7 +107,7 @@ def compare(
     job = _Job(
         folder=Path(scratch.name if scratch else out or ""),
         photos=photos,
-        resolve=lambda b: load_recipe(recipe or b.preset, calibration=b.recipe, options=options, **overrides),
+        resolve=lambda b: b.resolve(recipe, options, **overrides),
         load=lambda name: load_backend(name, model=models.get(name), device=device, dtype=dtype),
         weights={name: {"model": model, "files": files_below(model)} for name, model in models.items()},
         dtype=dtype,
@@ -132,7 +131,8 @@ def compare(
     if not common:
         raise NothingLeftError(f"no image is left to compare: {failures[-1].problem}")
     measured_by = [] if truths is None else list(dict.fromkeys(protocols))
-    return compared(common, working, measured_by, failures, seed, job.folder, scratch)
+    tables = measure(common, list(working), measured_by, failures, seed, job.folder)
+    return Comparison(*tables, working, measured_by, seed, job.folder, scratch)
 
 
 def name_of(backend: str | Backend) -> str:
@@ -202,17 +202,8 @@ class _Job:
 
     def _identity(self, segmenter: Segmenter, name: str, photo: Photo) -> str:
         """A digest of all that a result depends on."""
-        what = {
-            "genseg": genseg.__version__,
-            "backend": name,
-            "weights": self.weights.get(name),
-            "device": segmenter.backend.device.type,
-            "dtype": self.dtype,
-            "recipe": asdict(segmenter.recipe),
-            "seed": self.seed,
-            "image": photo.digest,
-        }
-        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+        weights, device = self.weights.get(name), segmenter.backend.device.type
+        return digest(name, weights, device, self.dtype, relevant(segmenter.recipe), self.seed, photo.digest)
 
 
 def _identity_in(sidecar: Path) -> str | None:
@@ -249,8 +240,8 @@ def _usable(
         except GensegError as error:
             failures.append(Failure("", name, str(error)))
             continue
-        digest = hashlib.sha256(f"{picture.size}".encode() + picture.tobytes()).hexdigest()
-        photos.append(Photo(name, source, digest, truth or None, classes))
+        pixels = hashlib.sha256(f"{picture.size}".encode() + picture.tobytes()).hexdigest()
+        photos.append(Photo(name, source, pixels, truth or None, classes))
     if failures and not photos:
         raise NothingLeftError(failures[0].problem)
     if not photos:

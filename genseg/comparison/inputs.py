@@ -1,16 +1,17 @@
-"""Reading ground truth: one class a pixel."""
+"""The inputs of a comparison: images, their ground truth, and where results are saved."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from genseg.errors import GensegError
 from genseg.evaluation.metrics import IGNORE
-from genseg.images import open_image
+from genseg.images import ImageLike, open_image
 
 TruthLike: TypeAlias = "str | Path | npt.NDArray[Any]"
 
@@ -43,3 +44,43 @@ def load_truth(source: TruthLike, height: int, width: int, max_pixels: int) -> n
             f"{name} has {labels.shape[1]}x{labels.shape[0]} pixels and its image {width}x{height}; scale the truth"
         )
     return np.where((labels == UNMEASURED) | (labels < 0), IGNORE, labels.astype(np.int64))
+
+
+class Failure(NamedTuple):
+    """What is left out: an image, or for ``image=""`` a backend or its figures under a protocol.
+
+    ``backend=""`` where no backend is at fault.
+    """
+
+    backend: str
+    image: str
+    problem: str
+
+
+class Files(NamedTuple):
+    """Where one result is kept: the segmentation, and beside it what it depends on and its reconstruction error."""
+
+    result: Path
+    sidecar: Path
+
+
+class Photo(NamedTuple):
+    """An image to compare on.
+
+    Attributes:
+        name: Its name.
+        source: What the caller gave.
+        digest: SHA-256 of its pixels.
+        truth: Reads its ground truth, int64 [H, W]; None where there is none.
+        classes: One more than the largest class in it.
+    """
+
+    name: str
+    source: ImageLike
+    digest: str
+    truth: Callable[[], npt.NDArray[np.int64]] | None
+    classes: int
+
+    def files(self, folder: Path, backend: str) -> Files:
+        """Where a backend's result is kept."""
+        return Files(folder / backend / f"{self.name}.npz", folder / backend / f"{self.name}.json")

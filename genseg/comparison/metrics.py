@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-import tempfile
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from genseg.comparison.result import Comparison, Failure, Photo
+from torch import Tensor
+
+from genseg.comparison.inputs import Failure, Photo
 from genseg.evaluation.agreement import ari, boundary_f, explains, matched_iou
 from genseg.evaluation.bootstrap import Means, weights
 from genseg.evaluation.mask_store import Row
@@ -18,8 +20,10 @@ from genseg.evaluation.method import Masks
 from genseg.evaluation.metrics import Floats, Labels, interval
 from genseg.evaluation.protocols import PROTOCOLS, Record
 from genseg.evaluation.scoring import Pair, scored
-from genseg.recipe import Recipe
 from genseg.segmentation import Segmentation
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 FIGURES = {
     "segments": "clusters that at least one pixel has",
@@ -45,6 +49,10 @@ TRUE = {
 }
 """Likewise those against ground truth, whose names have their protocol's before them: ``oracle_miou``."""
 
+RANGE = 2.0  # of pixels in [-1, 1]
+
+FLOOR = 2.0**-24  # float32's rounding at 1: an RMSE below it counts as it, so that the PSNR stays finite
+
 
 def meaning(name: str) -> str:
     """What a figure is, and under which protocol."""
@@ -54,37 +62,45 @@ def meaning(name: str) -> str:
     return f"{TRUE[figure]}; {PROTOCOLS[protocol].rule}"
 
 
-def compared(
+class Tables(NamedTuple):
+    """The metrics of a comparison, as `Comparison` has them."""
+
+    images: DataFrame
+    pairs: DataFrame
+    summary: DataFrame
+    failures: DataFrame
+
+
+def measure(
     photos: Sequence[Photo],
-    recipes: Mapping[str, Recipe],
+    backends: Sequence[str],
     protocols: Sequence[str],
     failures: Sequence[Failure],
     seed: int,
     folder: Path,
-    scratch: tempfile.TemporaryDirectory[str] | None,
-) -> Comparison:
-    """Measure the segmentations that are kept in a folder; those of one image are in memory at a time."""
+) -> Tables:
+    """Measure the segmentations saved in a folder; those of one image are in memory at a time."""
     from pandas import DataFrame
 
     own: dict[tuple[str, str], dict[str, Any]] = {}
     both: dict[tuple[str, str, str], dict[str, Any]] = {}
     for photo in photos:
         labels = {}
-        for name in recipes:
+        for name in backends:
             files = photo.files(folder, name)
             found = Segmentation.load(files.result)
             labels[name] = found.labels
             own[photo.name, name] = _cost(found) | _reconstruction(files.sidecar)
-        for first, second in combinations(recipes, 2):
+        for first, second in combinations(backends, 2):
             both[photo.name, first, second] = _agreement(labels[first], labels[second])
     keys = [photo.name for photo in photos]
-    summary = [row for name in recipes for row in _averaged(name, "", keys, [own[key, name] for key in keys], seed)]
+    summary = [row for name in backends for row in _averaged(name, "", keys, [own[key, name] for key in keys], seed)]
     if protocols:
-        true, unmeasured = _against_truth(photos, list(recipes), protocols, seed, folder, own)
+        true, unmeasured = _against_truth(photos, backends, protocols, seed, folder, own)
         summary, failures = [*summary, *true], [*failures, *unmeasured]
-    for pair in combinations(recipes, 2):
+    for pair in combinations(backends, 2):
         summary += _averaged(*pair, keys, [both[key, *pair] for key in keys], seed)
-    return Comparison(
+    return Tables(
         images=DataFrame([{"image": key, "backend": name} | figures for (key, name), figures in own.items()]),
         pairs=DataFrame(
             [{"image": key, "first": first, "second": second} | row for (key, first, second), row in both.items()],
@@ -92,11 +108,6 @@ def compared(
         ),
         summary=DataFrame(summary),
         failures=DataFrame(failures, columns=list(Failure._fields)),
-        recipes=recipes,
-        protocols=protocols,
-        seed=seed,
-        folder=folder,
-        _scratch=scratch,
     )
 
 
@@ -186,3 +197,18 @@ def _summed(first: str, second: str, figure: str, values: Floats) -> dict[str, A
     low, high = interval(values[1:])
     row = {"first": first, "second": second, "figure": figure, "mean": float(values[0]), "low": low, "high": high}
     return row | {"protocol": meaning(figure)}
+
+
+def reconstruction_error(image: Tensor, reconstruction: Tensor) -> tuple[float, float]:
+    """RMSE and PSNR, in dB, of a reconstruction, which is clamped as a picture is.
+
+    Args:
+        image: float32 [1, 3, H, W] in [-1, 1]: what the model was given.
+        reconstruction: Of the same shape, nominally in [-1, 1].
+
+    Returns:
+        The RMSE over pixels and channels, in units of [-1, 1], and the PSNR for a data range of 2; the same image has
+        0 and 150.5 dB.
+    """
+    rmse = (reconstruction.clamp(-1, 1).double() - image.double()).square().mean().sqrt().item()
+    return rmse, 20 * math.log10(RANGE / max(rmse, FLOOR))

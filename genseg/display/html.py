@@ -5,24 +5,10 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 from PIL import Image
-
-if TYPE_CHECKING:
-    from genseg.segmentation import Segmentation
-
-
-def small(segmentation: Segmentation, width: int) -> Segmentation:
-    """Image and labels at most ``width`` wide, for the screen; boundaries are drawn after, or they would fade."""
-    rows, columns = segmentation.labels.shape
-    size = (min(columns, width), max(round(rows * min(width / columns, 1)), 1))
-    image = Image.fromarray(segmentation.image).resize(size, Image.Resampling.LANCZOS)
-    labels = Image.fromarray(segmentation.labels).resize(size, Image.Resampling.NEAREST)
-    return replace(segmentation, image=np.asarray(image), labels=np.asarray(labels))
 
 
 def embedded(picture: Image.Image) -> str:

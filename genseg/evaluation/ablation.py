@@ -15,7 +15,7 @@ from genseg.evaluation.evaluate import evaluate
 from genseg.evaluation.results import SHOWN, written
 from genseg.files import write_whole
 from genseg.interface import Backend
-from genseg.recipe import KEYS, load_recipe
+from genseg.recipe import KEYS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -125,7 +125,7 @@ def ablate(
     settings = [(key, value) for key, values in map(sweep_of, sweeps) for value in values]
     for key, value in settings:
         together = [*options, f"{key}={value}"]
-        load_recipe(given.get("recipe") or backend.preset, calibration=backend.recipe, options=together)
+        backend.resolve(given.get("recipe"), together)
     rows = []
     for key, value in settings:
         name = hashlib.sha256(f"{key}={value}".encode()).hexdigest()[:12]

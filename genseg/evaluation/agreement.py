@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score
 
+from genseg.display.palette import palette
 from genseg.evaluation.metrics import TOLERANCE, Labels, boundary_scores, overlaps
+
+if TYPE_CHECKING:
+    pass
 
 
 def agreement(first: Labels, second: Labels) -> dict[str, float]:
@@ -80,3 +86,19 @@ def common(first: Labels, second: Labels) -> npt.NDArray[np.int64]:
     """How many pixels have each pair of labels: int64 [1 + largest of first, 1 + largest of second]."""
     assert first.shape == second.shape, (first.shape, second.shape)
     return overlaps(first, second, int(first.max()) + 1, int(second.max()) + 1)
+
+
+def matched_colours(labels: npt.NDArray[np.int32], reference: npt.NDArray[np.int32], n: int) -> npt.NDArray[np.uint8]:
+    """The palette of ``n`` colours, ordered so that segments look like those of another label map that they match.
+
+    Args:
+        labels: int32 (H, W) in 0..n-1.
+        reference: int32 (H, W) in 0..n-1, whose label k has the palette's colour k.
+        n: Number of colours.
+
+    Returns:
+        uint8 (n, 3): the colour of each of ``labels``, by the one-to-one matching with the most pixels in common.
+    """
+    _, partners = linear_sum_assignment(overlaps(labels, reference, n, n), maximize=True)
+    colours: npt.NDArray[np.uint8] = palette(n)[partners]
+    return colours

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import genseg
 from genseg.batches import sentence_of
 from genseg.errors import GensegError, NothingLeftError, unknown
 from genseg.evaluation.baselines import METHODS, method_named, needs_model
@@ -23,9 +22,11 @@ from genseg.evaluation.refinements.components import cleaned
 from genseg.evaluation.resolution import at_resolution
 from genseg.evaluation.results import Evaluation
 from genseg.evaluation.scoring import scored
+from genseg.fingerprint import relevant
 from genseg.interface import Backend
 from genseg.naming import named_classes
 from genseg.recipe import Recipe, RecipeLike, load_recipe
+from genseg.version import __version__
 
 Telling: TypeAlias = Callable[[str, str, int, int], None]
 """Called with an image's key, a stage, what is done of it and how much there is. An image ends with the stage
@@ -72,9 +73,8 @@ class Plan:
 
     def settings(self, recipe: Recipe, model: Mapping[str, Any]) -> dict[str, Any]:
         """What masks depend on, but the method; ``model`` tells the weights."""
-        left_out = ("keep_scores", "max_pixels", "batch_size")
         return {
-            "genseg": genseg.__version__,
+            "genseg": __version__,
             "dataset": self.dataset.name,
             "split": self.dataset.split,
             "data": self.dataset.fingerprint(),
@@ -83,7 +83,7 @@ class Plan:
             "min_pixels": self.min_pixels,
             "seed": self.seed,
             "model": dict(model),
-            "recipe": {key: value for key, value in asdict(recipe).items() if key not in left_out},
+            "recipe": relevant(recipe),
         }
 
 
@@ -130,7 +130,7 @@ def evaluate(
         refine: See there.
         min_pixels: See there.
         encoder: A vision encoder whose features are clustered in place of the backend's; see
-            `genseg.evaluation.encoders.list_encoders`.
+            ``genseg.registry.ENCODERS``.
         embedder: Names the masks, for the protocol ``open-vocabulary``; see `genseg.list_embedders`.
         embedder_model: A local checkpoint or hub id in place of the embedder's own.
         masks: The folder of an evaluation without embedder that is the same otherwise: the masks that it keeps are

@@ -13,10 +13,10 @@ from PIL import Image
 
 from genseg.cluster import cluster
 from genseg.errors import GensegError
-from genseg.evaluation.encoders import Encoder
-from genseg.images import model_size, to_tensor
+from genseg.interface import Encoder
+from genseg.pipeline import Analysis, Clusters, read
 from genseg.recipe import Recipe
-from genseg.segmenter import Analysis, Clusters, Segmenter
+from genseg.segmenter import Segmenter
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,11 @@ class Scene:
             GensegError: If there is neither.
         """
         source = self.model.backend if self.encoder is None else self.encoder
-        side = self.recipe.size or source.image_size
-        width, height = model_size(*self.image.size, side, source.size_multiple, self.recipe.resize)
-        pixels = to_tensor(self.image, (width, height))
+        pixels = read(self.image, self.recipe, source.image_size, source.size_multiple).pixels
         if self.encoder is None:
             return self.model.clusters(pixels)
         features = self.encoder.features(pixels)
-        return Clusters(None, (height, width), features, *cluster(features, self.recipe))
+        return Clusters(None, (pixels.shape[2], pixels.shape[3]), features, *cluster(features, self.recipe))
 
     @cached_property
     def analysis(self) -> Analysis:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,13 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import genseg
-from genseg.embedder import Embedder, embedder_info, load_embedder
-from genseg.evaluation.encoders import Encoder, encoder_info, load_encoder
-from genseg.files import files_below, write_whole
-from genseg.interface import Backend, ModelCard
+from genseg.files import write_whole
+from genseg.fingerprint import digest, weights_of
+from genseg.interface import Backend, Embedder, Encoder
 from genseg.recipe import Recipe, RecipeLike, load_recipe
-from genseg.registry import info_of, load_backend
+from genseg.registry import BACKENDS, EMBEDDERS, ENCODERS
 from genseg.segmenter import Segmenter
 
 
@@ -64,44 +61,48 @@ class Models:
             return None
         given, backend = {"model": self.model, "device": self.device, "dtype": self.dtype}, self.backend
         if isinstance(backend, str):
-            backend = load_backend(backend, **given, **self.load)
-        return Segmenter(backend, self._remembered or self._resolved(backend.preset, backend.recipe), seed=self.seed)
+            backend = BACKENDS.load(backend, **given, **self.load)
+        return Segmenter(
+            backend, self._remembered or backend.resolve(self.asked, self.options, **self.overrides), seed=self.seed
+        )
 
     @cached_property
     def reader(self) -> Encoder | None:
         """The encoder; None without one."""
         if self.encoder is None:
             return None
-        return load_encoder(self.encoder, model=self.model, device=self.device, dtype=self.dtype, **self.load)
+        return ENCODERS.load(self.encoder, model=self.model, device=self.device, dtype=self.dtype, **self.load)
 
     @cached_property
     def namer(self) -> Embedder | None:
         """The embedder; None without one."""
         if self.embedder is None:
             return None
-        return load_embedder(self.embedder, model=self.embedder_model, device=self.device)
+        return EMBEDDERS.load(self.embedder, model=self.embedder_model, device=self.device)
 
     @property
     def recipe(self) -> Recipe:
         """The resolved recipe."""
         if self._remembered is not None:
             return self._remembered
-        return self._resolved("paper", {}) if self.segmenter is None else self.segmenter.recipe
+        if self.segmenter is not None:
+            return self.segmenter.recipe
+        return load_recipe(self.asked or "paper", options=self.options, **self.overrides)
 
     @cached_property
     def source(self) -> dict[str, Any]:
         """What tells these weights from others, by what the factories say before they load any."""
         found: dict[str, Any] = {}
         if self.encoder is not None:
-            card = encoder_info(self.encoder).card
+            card = ENCODERS.info(self.encoder).card
             found = {**weights_of("encoder", self.encoder, card, self.model, self.load), "dtype": self.dtype}
         elif isinstance(self.backend, str):
-            card = info_of(self.backend).card
+            card = BACKENDS.info(self.backend).card
             found = {**weights_of("backend", self.backend, card, self.model, self.load), "dtype": self.dtype}
         elif self.backend is not None:
             found = {**weights_of("backend", self.backend.name, None, self.model, self.load), "dtype": self.dtype}
         if self.embedder is not None:
-            card = embedder_info(self.embedder).card
+            card = EMBEDDERS.info(self.embedder).card
             found |= {"names": weights_of("embedder", self.embedder, card, self.embedder_model, {})}
         return found
 
@@ -133,18 +134,4 @@ class Models:
         asked: Any = asdict(self.asked) if isinstance(self.asked, Recipe) else self.asked
         if isinstance(asked, (str, Path)) and Path(asked).is_file():
             asked = Path(asked).read_text(encoding="utf-8")
-        what = [genseg.__version__, self.source, asked, list(self.options), dict(self.overrides)]
-        return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
-
-    def _resolved(self, preset: str, calibration: Mapping[str, Any]) -> Recipe:
-        return load_recipe(self.asked or preset, calibration=calibration, options=self.options, **self.overrides)
-
-
-def weights_of(
-    kind: str, name: str, card: ModelCard | None, model: str | None, load: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What tells one model's weights from another's: the caller's checkpoint, or what the factory says it loads."""
-    if model is not None:
-        return {kind: name, "model": model, "files": files_below(model), "load": dict(load)}
-    released = {"model": card.model, "revision": card.revision} if card else {}
-    return {kind: name, **released, "load": dict(load)}
+        return digest(self.source, asked, list(self.options), dict(self.overrides))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from genseg.display.palette import palette
 from genseg.evaluation.datasets import Dataset
 from genseg.evaluation.mask_store import Kept
 from genseg.evaluation.metrics import IGNORE
@@ -20,7 +21,6 @@ from genseg.evaluation.protocols import Score, paired_interval
 from genseg.evaluation.resolution import at_resolution
 from genseg.evaluation.scoring import Scores, best_median_worst
 from genseg.files import write_whole
-from genseg.segmentation import palette
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,11 +10,11 @@ import numpy.typing as npt
 from PIL import Image
 from pycocotools import mask as coco_masks
 
+from genseg.display.palette import palette
 from genseg.exports.coco import category_entries, image_entry
 from genseg.exports.items import Item, Target
 from genseg.exports.json_arrays import Arrays
 from genseg.runs.rows import rle_of
-from genseg.segmentation import palette
 
 
 def write(items: Iterable[Item], target: Target) -> None:

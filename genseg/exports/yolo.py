@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from scipy.spatial import KDTree
+from skimage.measure import find_contours
 
 from genseg.exports.items import Item, Target
-from genseg.exports.polygons import polygons
 
 INSIDE = 0.25  # of a pixel: so that tools which round and tools which cut off find the same one
+
+Ring = npt.NDArray[np.int64]
+"""(N, 2): column and row of pixels, the last joined to the first."""
+
+LEVEL = 0.999  # of contours of a mask of 0 and 1: beside the pixels of the border
 
 
 def write(items: Iterable[Item], target: Target) -> None:
@@ -28,3 +38,43 @@ def write(items: Iterable[Item], target: Target) -> None:
                 for ring in polygons(item.labels == segment.label):
                     numbers = (ring + INSIDE) / [width, height]
                     file.write(f"{segment.category} {' '.join(f'{number:.6f}' for number in numbers.ravel())}\n")
+
+
+def polygons(mask: npt.NDArray[np.bool_]) -> Iterator[Ring]:
+    """The parts of a mask (H, W), each as one ring.
+
+    A hole is cut in: the ring goes from its border to the hole's, around it, and back the same way. Pixels that touch
+    at a corner are one part. A part that is a line, one pixel wide, encloses nothing and is left out.
+    """
+    parts, _ = ndimage.label(mask, structure=np.ones((3, 3)))
+    for number, window in enumerate(ndimage.find_objects(parts), start=1):
+        part = np.pad(parts[window] == number, 1).astype(float)
+        contours = find_contours(part, LEVEL, fully_connected="high")
+        contours.sort(key=lambda contour: -abs(_area(contour)))
+        outer, *holes = (np.rint(contour[:-1, ::-1]).astype(np.int64) - 1 for contour in contours)
+        for hole in sorted(holes, key=lambda ring: int(ring[:, 0].min())):
+            outer = _cut(outer, hole)
+        ring = _corners(outer)
+        if len(ring) >= 3:
+            yield ring + np.array([window[1].start, window[0].start])
+
+
+def _cut(ring: Ring, hole: Ring) -> Ring:
+    distances, nearest = KDTree(ring).query(hole)
+    there = int(distances.argmin())
+    here = int(nearest[there])
+    return np.concatenate([ring[: here + 1], hole[there:], hole[: there + 1], ring[here:]])
+
+
+def _corners(ring: Ring) -> Ring:
+    """The points at which a ring turns, or goes back."""
+    ring = ring[(ring != np.roll(ring, 1, axis=0)).any(axis=1)]
+    before, after = ring - np.roll(ring, 1, axis=0), np.roll(ring, -1, axis=0) - ring
+    turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
+    found: Ring = ring[turns | ((before * after).sum(axis=1) < 0)]
+    return found
+
+
+def _area(contour: npt.NDArray[np.float64]) -> float:
+    rows, columns = contour.T
+    return float((rows[:-1] * columns[1:] - rows[1:] * columns[:-1]).sum() / 2)

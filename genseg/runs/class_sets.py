@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from genseg.cost import Progress
 from genseg.errors import GensegError
+from genseg.progress import Progress
 from genseg.runs.rows import DONE, Row
 from genseg.runs.run import Run
 

@@ -16,10 +16,10 @@ import pyarrow as pa
 from sklearn.cluster import MiniBatchKMeans
 
 from genseg.cluster import kmeans, knee
-from genseg.cost import Progress
 from genseg.errors import GensegError
 from genseg.evaluation.protocols.base import nearest
 from genseg.evaluation.reservoir import Reservoir
+from genseg.progress import Progress
 from genseg.runs.class_sets import check_name, give_classes
 from genseg.runs.embeddings import Vectors, parts, rows_in_chunks
 from genseg.runs.rows import DONE, Row

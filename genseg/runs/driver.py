@@ -10,12 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from genseg.cost import Progress
 from genseg.errors import GensegError, needing
-from genseg.evaluation.models import weights_of
-from genseg.progress import Bar
+from genseg.fingerprint import weights_of
+from genseg.progress import Bar, Progress
 from genseg.recipe import RecipeLike, load_recipe, read_recipe
-from genseg.registry import info_of
+from genseg.registry import BACKENDS
 from genseg.runs.manifest import begin, check_same, earlier
 from genseg.runs.plan import make_plan
 from genseg.runs.report import write_report
@@ -92,7 +91,7 @@ def run_dataset(
     asked = read_recipe(recipe) if isinstance(recipe, str | Path) else recipe
     load_recipe(asked or "paper", calibration={"n_clusters": "auto"}, options=options, **overrides)
     load = {key: value for key, value in (load or {}).items() if value is not None}
-    card, store = info_of(backend).card, Store(str(out))
+    card, store = BACKENDS.info(backend).card, Store(str(out))
     if store.inside(str(given)):
         raise GensegError(f"{out} lies in {given}, whose files are the input; choose a folder outside of it")
     manifest = earlier(store, resume)

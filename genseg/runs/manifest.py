@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-import genseg
 from genseg.errors import GensegError
+from genseg.fingerprint import digest, relevant
 from genseg.runs.run import MANIFEST
 from genseg.runs.store import Store
 
-MATTER = ("weights", "dtype", "seed", "recipe", "prompts")
-"""The settings that labels depend on."""
+DEPENDENCIES = ("weights", "dtype", "seed", "prompts")
+"""The settings, besides the recipe, that labels depend on."""
 
-NO_MATTER = ("keep_scores", "max_pixels", "batch_size")
-"""The recipe keys that they do not."""
+
+def recipe_hash(settings: Mapping[str, Any]) -> str:
+    """Digest of all that a run's labels depend on, 16 hexadecimal digits."""
+    facts = {key: settings[key] for key in DEPENDENCIES if key in settings}
+    return digest(facts, relevant(settings["recipe"]))[:16]
 
 
 def earlier(store: Store, resume: bool) -> dict[str, Any] | None:
@@ -33,13 +35,6 @@ def earlier(store: Store, resume: bool) -> dict[str, Any] | None:
     return manifest
 
 
-def digest(settings: Mapping[str, Any]) -> str:
-    """The recipe hash: of all that a run's labels depend on, and genseg's version."""
-    what = {key: settings[key] for key in MATTER if key in settings}
-    what["recipe"] = {key: value for key, value in settings["recipe"].items() if key not in NO_MATTER}
-    return hashlib.sha256(json.dumps([genseg.__version__, what], sort_keys=True).encode()).hexdigest()[:16]
-
-
 def begin(store: Store, settings: Mapping[str, Any], **planned: Any) -> dict[str, Any]:
     """Write the manifest, with which a run begins.
 
@@ -50,7 +45,7 @@ def begin(store: Store, settings: Mapping[str, Any], **planned: Any) -> dict[str
     """
     names = ("genseg", "torch", "diffusers")
     versions = {name: version(name) for name in names} | {"python": platform.python_version()}
-    manifest = {**planned, "recipe_hash": digest(settings), **settings, "versions": versions}
+    manifest = {**planned, "recipe_hash": recipe_hash(settings), **settings, "versions": versions}
     store.write_json(MANIFEST, manifest)
     return manifest
 
@@ -62,7 +57,7 @@ def check_same(store: Store, manifest: Mapping[str, Any], settings: Mapping[str,
         GensegError: If they differ; the message says in what.
     """
     other = [key for key in settings if json.loads(json.dumps(settings[key])) != manifest.get(key)]
-    if manifest["recipe_hash"] != digest(settings) and not other:
+    if manifest["recipe_hash"] != recipe_hash(settings) and not other:
         other = ["version of genseg"]
     if other:
         raise GensegError(f"{store.url} holds a run with another {' and '.join(other)}; choose another output folder")

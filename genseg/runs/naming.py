@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from genseg.cost import Progress
-from genseg.embedder import Embedder, load_embedder
 from genseg.errors import GensegError
 from genseg.evaluation.datasets import Dataset, Sample
 from genseg.evaluation.metrics import IGNORE, overlaps
 from genseg.evaluation.protocols import View
-from genseg.evaluation.protocols.concept import Concept
+from genseg.evaluation.protocols.rules import Concept
+from genseg.interface import Embedder
 from genseg.naming import called_by, class_embeddings, classes_of, named_classes
+from genseg.progress import Progress
 from genseg.recipe import Recipe
-from genseg.registry import load_backend
+from genseg.registry import load_backend, load_embedder
 from genseg.runs.class_sets import check_name, give_classes
 from genseg.runs.concepts import Concepts
 from genseg.runs.rows import Row

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from genseg.display.html import embedded, rendered, small
+from genseg.cost import Cost
+from genseg.display.html import embedded, rendered
+from genseg.display.palette import palette
 from genseg.errors import GensegError
 from genseg.progress import minutes
 from genseg.recipe import Recipe
 from genseg.runs.rows import FAILED, Row
 from genseg.runs.run import Run
-from genseg.segmentation import Cost, Segmentation, palette
+from genseg.segmentation import Segmentation
 
 NAME = "report.html"
 FAILURES = 100  # that are listed
@@ -123,4 +125,4 @@ def _overlay(row: Row, picture: Any) -> Image.Image:
     colors = palette(int(row.labels.max()) + 1)
     nothing = np.zeros((len(colors), 0), dtype=np.float32)
     found = Segmentation(row.labels, row.labels, nothing, colors, picture, None, Cost(), Recipe(), "", 0)
-    return small(found, WIDTH).overlay()
+    return found.resized(WIDTH).overlay()

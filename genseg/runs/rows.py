@@ -15,10 +15,11 @@ import pyarrow as pa
 from PIL import Image
 from pycocotools import mask as coco_masks
 
+from genseg.cost import Cost
 from genseg.images import load_image
 from genseg.recipe import Recipe
 from genseg.runs.sources import Source
-from genseg.segmentation import Cost, Segmentation
+from genseg.segmentation import Segmentation
 
 DONE, FAILED = "done", "failed"
 LEVELS = 15  # of confidence above 0, so that its map is a PNG of 4 bits a pixel

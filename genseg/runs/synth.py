@@ -7,12 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from genseg.cost import Progress
 from genseg.errors import GensegError
-from genseg.evaluation.models import weights_of
+from genseg.fingerprint import weights_of
 from genseg.interface import Backend
-from genseg.recipe import RecipeLike, load_recipe
-from genseg.registry import info_of, load_backend
+from genseg.progress import Progress
+from genseg.recipe import RecipeLike
+from genseg.registry import BACKENDS, load_backend
 from genseg.runs.manifest import begin, check_same, earlier
 from genseg.runs.plan import shard_name
 from genseg.runs.report import write_report
@@ -83,9 +83,9 @@ def synth(
     told("load", 0, 1)
     weights: dict[str, Any] = {}
     if isinstance(backend, str):
-        weights = weights_of("backend", backend, info_of(backend).card, model, load)
+        weights = weights_of("backend", backend, BACKENDS.info(backend).card, model, load)
         backend = load_backend(backend, model=model, device=device, dtype=dtype, **load)
-    resolved = load_recipe(recipe or backend.preset, calibration=backend.recipe, options=options, **overrides)
+    resolved = backend.resolve(recipe, options, **overrides)
     settings = {
         "input": "synth",
         "backend": backend.name,

@@ -15,9 +15,8 @@ import torch
 
 from genseg.batches import sentence_of
 from genseg.errors import GensegError
-from genseg.recipe import Recipe, RecipeLike, load_recipe
+from genseg.recipe import Recipe, RecipeLike
 from genseg.registry import load_backend
-from genseg.runs.deaths import Deaths
 from genseg.runs.plan import Item, items_in, shard_name
 from genseg.runs.rows import FAILED, Row, table_of
 from genseg.runs.run import SHARDS
@@ -26,7 +25,10 @@ from genseg.runs.store import Store
 from genseg.segmenter import Segmenter
 
 AHEAD = 4  # images that are being fetched while the model works
+
 KILLER = "workers died on this image again and again, perhaps of too little memory; try it alone, with a smaller size"
+
+MOST = 3  # deaths in turn on one image
 
 
 @dataclass(frozen=True)
@@ -148,10 +150,7 @@ def segmenter_of(
     """
     torch.set_num_threads(job.threads)
     backend = load_backend(job.backend, model=job.model, device=job.device, dtype=job.dtype, **job.load)
-    if job.recipe:
-        recipe = Recipe(**job.recipe)
-    else:
-        recipe = load_recipe(asked or backend.preset, calibration=backend.recipe, options=options, **overrides or {})
+    recipe = Recipe(**job.recipe) if job.recipe else backend.resolve(asked, options, **overrides or {})
     return Segmenter(backend, recipe, seed=job.seed)
 
 
@@ -161,3 +160,37 @@ def shards_left(store: Store, shards: int) -> Iterator[int]:
     for name in store.names(SHARDS):
         there[int(name.rpartition("-")[2].removesuffix(".parquet"))] = True
     return iter(np.flatnonzero(~there).tolist())
+
+
+class Deaths:
+    """What is known of the attempts at a shard; a small file while it is not done.
+
+    Args:
+        store: The run's folder.
+        shard: Its number.
+    """
+
+    def __init__(self, store: Store, shard: int) -> None:
+        self._store, self._name = store, shard_name(shard).replace("shards/", "begun/").replace(".parquet", ".json")
+        known = store.read_json(self._name)
+        self._again = known is not None
+        self._last, self._times = (known or {}).get("key"), (known or {}).get("times", 0)
+        self._given_up = set((known or {}).get("given_up", ()))
+        if self._last is not None and self._times >= MOST:
+            self._given_up.add(self._last)
+        self._note(self._last, self._times)
+
+    def kills(self, key: str) -> bool:
+        """Whether an image is not to be tried any more; else it is noted as the one that is begun."""
+        if key in self._given_up:
+            return True
+        if self._again:  # the first attempt at a shard needs no notes, and nearly all have no second
+            self._note(key, self._times + 1 if key == self._last else 1)
+        return False
+
+    def over(self) -> None:
+        """The shard is done."""
+        self._store.remove(self._name)
+
+    def _note(self, key: str | None, times: int) -> None:
+        self._store.write_json(self._name, {"key": key, "times": times, "given_up": sorted(self._given_up)})

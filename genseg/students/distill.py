@@ -6,8 +6,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genseg.cost import Progress
 from genseg.errors import GensegError
+from genseg.progress import Progress
 from genseg.students.settings import Settings
 
 if TYPE_CHECKING:

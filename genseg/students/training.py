@@ -19,16 +19,16 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-import genseg
-from genseg.cost import Progress
 from genseg.errors import GensegError
 from genseg.files import write_whole
+from genseg.progress import Progress
 from genseg.runs.run import Run
 from genseg.students.export import write_student
 from genseg.students.loss import agreement, upsampled, weighted_loss
 from genseg.students.models import new_student, processor_for
 from genseg.students.samples import Sample, Samples
 from genseg.students.settings import Settings
+from genseg.version import __version__
 
 RECORD, STATE, CURVES = "training.json", "state", "curves"
 WARM_UP = 0.05  # of all steps, over which the learning rate rises
@@ -227,4 +227,4 @@ def _write(out: Path, record: Mapping[str, Any]) -> None:
 
 
 def _versions() -> dict[str, str]:
-    return {"genseg": genseg.__version__, "torch": torch.__version__, "transformers": transformers.__version__}
+    return {"genseg": __version__, "torch": torch.__version__, "transformers": transformers.__version__}

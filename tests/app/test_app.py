@@ -19,11 +19,9 @@ from typer.testing import CliRunner
 
 import genseg
 from genseg import GensegError
-from genseg.app.coco import coco
-from genseg.app.downloads import FILES, download
+from genseg.app.downloads import FILES, coco, download
 from genseg.app.options import CLUSTERS, ELSEWHERE, MOST, advanced, as_text, key_help
-from genseg.app.pictures import difference_map, grid_cells, view
-from genseg.app.render import files, views
+from genseg.app.render import difference_map, files, grid_cells, view, views
 from genseg.app.request import Run
 from genseg.app.session import Session
 from genseg.app.uploads import examples

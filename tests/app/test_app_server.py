@@ -13,7 +13,8 @@ from genseg.app.request import Run
 
 pytest.importorskip("gradio", reason="the app's extra is not installed")
 
-from genseg.app.server import SESSIONS, App, Limits, Sessions
+from genseg.app.server import App, Limits
+from genseg.app.session import SESSIONS, Sessions
 
 QUICK = ("n_clusters=4", "size=64", "draws=1", "replay_steps=1", "n_init=1")
 PASSWD = Path("/etc/passwd")

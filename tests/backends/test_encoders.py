@@ -7,7 +7,7 @@ import torch
 import transformers
 
 from genseg import GensegError
-from genseg.evaluation.encoders import list_encoders, load_encoder
+from genseg.registry import ENCODERS
 from genseg_backends.encoders import IMAGENET, OPENAI
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
@@ -72,7 +72,7 @@ def own_features(name, network, pixels):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_features_are_the_networks_own_patches(name, folders, pixels):
-    encoder = load_encoder(name, model=str(folders[name]), device="cpu")
+    encoder = ENCODERS.load(name, model=str(folders[name]), device="cpu")
     assert (encoder.name, encoder.image_size, encoder.size_multiple) == (name, 32, 8)
     image = pixels(32, 48)
     torch.manual_seed(0)
@@ -96,12 +96,12 @@ def test_the_processors_mean_and_deviation_count(folders, pixels, tmp_path):
     mean, std = (torch.tensor(ODD[key]).view(1, 3, 1, 1) for key in ("image_mean", "image_std"))
     network = transformers.Dinov2Model.from_pretrained(folder)
     expected = own_features("dinov2", network, ((image + 1) / 2 - mean) / std)
-    found = load_encoder("dinov2", model=str(folder), device="cpu").features(image)
+    found = ENCODERS.load("dinov2", model=str(folder), device="cpu").features(image)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_encoders_are_listed_with_their_licences_and_are_usable():
-    infos = {info.name: info for info in list_encoders()}
+    infos = {info.name: info for info in ENCODERS.list()}
     assert set(NETWORKS) <= set(infos)
     assert all(not info.problem and info.card.licence in info.description for info in infos.values())
     assert infos["dinov3"].provider == "genseg:builtin"
@@ -118,4 +118,4 @@ def test_encoders_are_listed_with_their_licences_and_are_usable():
 )
 def test_what_cannot_be_loaded_is_one_sentence(name, model, options, said, folders):
     with pytest.raises(GensegError, match=said):
-        load_encoder(name, model=str(folders.get(model, model)) if model else None, device="cpu", **options)
+        ENCODERS.load(name, model=str(folders.get(model, model)) if model else None, device="cpu", **options)

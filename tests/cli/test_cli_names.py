@@ -25,7 +25,7 @@ def picture(photo, tmp_path: Path) -> Path:
 
 
 def test_names_are_printed_and_drawn_and_kept(picture, tmp_path, monkeypatch):
-    monkeypatch.setattr("genseg.embedder._registry", registry)
+    monkeypatch.setattr("genseg.registry.EMBEDDERS.plugins", registry())
     common = ("segment", picture, *QUICK, "--save", "labels,overlay,npz")
     plain = run(*common, "-o", tmp_path / "plain")
     named = run(*common, "-o", tmp_path / "named", "--names", "red,blue, grey", "--embedder", "colours")

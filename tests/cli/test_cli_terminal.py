@@ -16,7 +16,7 @@ from rich.console import Console
 
 import genseg
 from genseg.cli.segment_report import can_show, pictured
-from genseg.segmentation import palette
+from genseg.display.palette import palette
 
 TERMINAL = {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
 

@@ -14,9 +14,9 @@ from models import sd_parts
 from PIL import Image
 
 import genseg
-from genseg import report
+from genseg.comparison import result as report
 from genseg.display import html as markup
-from genseg.segmentation import palette
+from genseg.display.palette import palette
 from genseg_backends.families.stable_diffusion import StableDiffusion
 
 QUICK = {"n_clusters": 4, "n_init": 1, "draws": 1, "replay_steps": 1, "size": 64, "margin": 0}

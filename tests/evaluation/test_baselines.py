@@ -16,8 +16,8 @@ from genseg.evaluation.baselines import METHODS, method_named, needs_model
 from genseg.evaluation.baselines.attention import merged_to
 from genseg.evaluation.baselines.ncut import best_cut, segments_of
 from genseg.evaluation.baselines.pooling import pooled
-from genseg.evaluation.encoders import Encoder
 from genseg.evaluation.method import Scene
+from genseg.interface import Encoder
 
 QUICK = {"n_clusters": 6, "n_init": 1, "draws": 1, "replay_steps": 1, "size": 96}
 SIZE = (48, 72)

@@ -140,7 +140,7 @@ def test_what_fails_to_load_leaves_the_folder_to_others(data: Dataset, tmp_path:
 
 
 def test_names_are_kept_for_a_later_protocol(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("genseg.embedder._registry", registry)
+    monkeypatch.setattr("genseg.registry.EMBEDDERS.plugins", registry())
     settings = {"methods": ("slic",), "resolution": "full", "n_clusters": 4, "embedder": "colours"}
     evaluate(data, tmp_path / "out", protocols=("oracle",), **settings)
     witness = Witness()

@@ -6,7 +6,7 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio
 
 import genseg
-from genseg.evaluation.reconstruction import reconstruction_error
+from genseg.comparison.metrics import reconstruction_error
 from genseg.images import mirrored, to_tensor
 
 QUICK = {"n_clusters": 3, "n_init": 1, "draws": 1, "replay_steps": 1, "size": 64}

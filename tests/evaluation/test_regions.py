@@ -8,8 +8,7 @@ import pytest
 from skimage.metrics import variation_of_information as vi_of_skimage
 from sklearn.metrics import adjusted_rand_score, rand_score
 
-from genseg.evaluation.metrics import overlaps
-from genseg.evaluation.regions import adjusted_rand_index, rand_index, variation_of_information
+from genseg.evaluation.metrics import adjusted_rand_index, overlaps, rand_index, variation_of_information
 
 
 def partitions(seed, shape=(9, 11)):

@@ -67,7 +67,7 @@ def _letters(monkeypatch: pytest.MonkeyPatch) -> None:
 
     made = Plugins("embedder")
     made.add(sys.modules[__name__], "test:letters")
-    monkeypatch.setattr("genseg.embedder._registry", lambda: made)
+    monkeypatch.setattr("genseg.registry.EMBEDDERS.plugins", made)
 
 
 @pytest.fixture(scope="module")

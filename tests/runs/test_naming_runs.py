@@ -239,7 +239,7 @@ def command(*arguments: object):
 
 
 def test_the_command_names_by_text(run, found, tmp_path, monkeypatch):
-    monkeypatch.setattr("genseg.embedder._registry", registry)
+    monkeypatch.setattr("genseg.registry.EMBEDDERS.plugins", registry())
     done = command(tmp_path / "run", "--classes", CLASSES, "--embedder", "colours", "--name", "mine")
     assert done.exit_code == 0, done.stderr
     assert names_in(run, "mine") == expected(found, Colours(), CLASSES)

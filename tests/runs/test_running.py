@@ -14,7 +14,7 @@ import genseg
 from genseg import GensegError, Run
 from genseg.cli import app
 from genseg.runs.driver import follow, run_dataset
-from genseg.runs.manifest import digest
+from genseg.runs.manifest import recipe_hash
 from genseg.runs.plan import make_plan
 from genseg.runs.report import Summary
 from genseg.runs.rows import FAILED, Row, rows_of
@@ -154,9 +154,9 @@ def test_shards_are_not_written_among_the_input(photos):
 
 def test_the_hash_leaves_out_what_labels_do_not_depend_on():
     settings = {"weights": {}, "dtype": None, "seed": 0, "recipe": {"t_m": 281, "batch_size": None}}
-    assert digest(settings) == digest(settings | {"recipe": {"t_m": 281, "batch_size": 3}})
-    assert digest(settings) != digest(settings | {"recipe": {"t_m": 282, "batch_size": None}})
-    assert digest(settings) != digest(settings | {"seed": 1})
+    assert recipe_hash(settings) == recipe_hash(settings | {"recipe": {"t_m": 281, "batch_size": 3}})
+    assert recipe_hash(settings) != recipe_hash(settings | {"recipe": {"t_m": 282, "batch_size": None}})
+    assert recipe_hash(settings) != recipe_hash(settings | {"seed": 1})
 
 
 def test_images_and_confidence_are_kept_if_asked_for(photos):

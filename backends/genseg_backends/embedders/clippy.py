@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genseg.embedder import Embedder
 from genseg.errors import GensegError
-from genseg.interface import ModelCard
+from genseg.interface import Embedder, ModelCard
 from genseg_backends.embedders.common import CLIP_PIXELS, as_grid, tokens_of
 from genseg_backends.embedders.published import Published, filled
 from genseg_backends.loading.checkpoints import load_part

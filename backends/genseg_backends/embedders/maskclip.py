@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genseg.embedder import Embedder
 from genseg.errors import GensegError
-from genseg.interface import ModelCard
+from genseg.interface import Embedder, ModelCard
 from genseg_backends.embedders.common import CLIP_PIXELS, Pixels, as_grid, clip_texts, tokens_of
 from genseg_backends.loading.checkpoints import load_part
 from genseg_backends.loading.hub import extra, local_path, missing, the_hub

@@ -9,9 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genseg.embedder import Embedder
 from genseg.errors import GensegError
-from genseg.interface import ModelCard
+from genseg.interface import Embedder, ModelCard
 from genseg_backends.embedders import openai
 from genseg_backends.embedders.common import IMAGENET_PIXELS, clip_texts
 from genseg_backends.embedders.published import Published, filled

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from genseg.cli import options as opt
-from genseg.cli.errors import load_options
 from genseg.cli.files import check_writable
+from genseg.cli.options import load_options
 from genseg.cli.progress import Bars
 
 

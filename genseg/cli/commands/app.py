@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from genseg.cli import options as opt
-from genseg.cli.errors import OFFLINE, go_offline, in_one_sentence
+from genseg.cli.errors import in_one_sentence
+from genseg.cli.options import OFFLINE, go_offline
 from genseg.errors import needing
 
 LOCAL = ("127.0.0.1", "localhost", "::1")

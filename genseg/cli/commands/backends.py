@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from genseg.cli import options as opt
-from genseg.cli.errors import go_offline, in_one_sentence, load_options
+from genseg.cli.errors import in_one_sentence
+from genseg.cli.options import go_offline, load_options
 from genseg.errors import GensegError
 
 if TYPE_CHECKING:
@@ -54,16 +55,16 @@ def list_(as_json: Json = False) -> None:
 @in_one_sentence()
 def show(name: opt.BackendName, model: Model = None, as_json: Json = False) -> None:
     """Show a backend's family, licence, size, taps and points, and whether it is usable here or why not."""
-    from genseg.registry import info_of, load_backend, options_of
+    from genseg.registry import BACKENDS, load_backend
 
-    info = info_of(name)
+    info = BACKENDS.info(name)
     facts: dict[str, Any] = {"name": name, "description": info.description, "provider": info.provider}
     if info.card is not None:
         facts |= asdict(info.card)
     facts["usable"] = "yes" if info.usable else f"no: {info.problem}"
     backend = None
     if info.usable:
-        facts["options"] = ", ".join(sorted(options_of(name) or ())) or "none"
+        facts["options"] = ", ".join(sorted(BACKENDS.plugins.options(name) or ())) or "none"
         go_offline(os.environ.get("HF_HUB_OFFLINE") is None)  # what is not here is not fetched to be looked at
         try:
             backend = load_backend(name, model=model, device="cpu")

@@ -79,7 +79,7 @@ def calibrate(
             chosen,
             truths=truths,
             protocol=protocol,
-            recipe=load_recipe(loaded.preset, calibration=loaded.recipe, options=options),
+            recipe=loaded.resolve(options=options),
             grid=factors,
             rounds=rounds,
             seed=seed,

@@ -10,7 +10,7 @@ import typer
 
 from genseg.cli import completion as complete
 from genseg.cli import options as opt
-from genseg.cli.errors import OFFLINE, go_offline
+from genseg.cli.options import OFFLINE, go_offline
 from genseg.cli.progress import Bars
 
 NAMES = ("segformer-nano", "segformer-b0", "segformer-b1", "segformer-b2", "mobilenet-v2")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from genseg.cli import options as opt
-from genseg.cli.errors import OFFLINE, go_offline, load_options
 from genseg.cli.files import check_writable
+from genseg.cli.options import OFFLINE, go_offline, load_options
 from genseg.cli.progress import Bars
 from genseg.errors import GensegError
 

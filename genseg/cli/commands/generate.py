@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from genseg.cli import options as opt
-from genseg.cli.errors import OFFLINE, go_offline, in_one_sentence, load_options
+from genseg.cli.errors import in_one_sentence
 from genseg.cli.files import KINDS, check_writable, kinds_of, planned, write
+from genseg.cli.options import OFFLINE, go_offline, load_options
 from genseg.cli.progress import Bars
 from genseg.errors import GensegError
 
@@ -41,12 +42,11 @@ def generate(
     check_writable(out)
     with Bars(number) as bars:
         bars.stage("load", 0, 1)
-        from genseg.recipe import load_recipe
         from genseg.registry import load_backend
         from genseg.segmenter import Segmenter
 
         loaded = load_backend(backend, model=model, device=device, dtype=dtype, **load_options(load or []))
-        resolved = load_recipe(recipe or loaded.preset, calibration=loaded.recipe, options=options or [])
+        resolved = loaded.resolve(recipe, options or [])
         segmenter = Segmenter(loaded, resolved, progress=bars.stage)
         for name, files in plan:
             if not files:

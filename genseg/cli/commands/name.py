@@ -10,7 +10,7 @@ import typer
 from genseg.cli import completion as complete
 from genseg.cli import options as opt
 from genseg.cli.commands.concepts import RunFolder, show
-from genseg.cli.errors import OFFLINE, go_offline
+from genseg.cli.options import OFFLINE, go_offline
 from genseg.cli.progress import Bars
 from genseg.errors import GensegError, needing
 
@@ -77,8 +77,8 @@ def name(
 def _by_text(
     run: Run, classes: str, embedder: str, model: str | None, name: str, resume: bool, device: str | None
 ) -> None:
-    from genseg.embedder import load_embedder
     from genseg.naming import classes_of
+    from genseg.registry import load_embedder
     from genseg.runs.naming import name_run
 
     asked = classes_of(classes)  # refuse those that cannot be used before a model is loaded

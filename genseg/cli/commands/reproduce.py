@@ -9,8 +9,8 @@ import typer
 
 from genseg.cli import completion as complete
 from genseg.cli import options as opt
-from genseg.cli.errors import OFFLINE, go_offline, load_options
 from genseg.cli.files import check_writable
+from genseg.cli.options import OFFLINE, go_offline, load_options
 from genseg.cli.progress import Bars
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from genseg.cli import options as opt
-from genseg.cli.errors import OFFLINE, go_offline, load_options
+from genseg.cli.options import OFFLINE, go_offline, load_options
 from genseg.cli.progress import RunBar
 from genseg.errors import needing
 

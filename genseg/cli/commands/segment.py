@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genseg._cli_dry import foretell
-from genseg._cli_names import naming
 from genseg.cli import completion as complete
 from genseg.cli import options as opt
-from genseg.cli.errors import OFFLINE, go_offline, load_options, sentence_of
+from genseg.cli.dry_run import foretell
+from genseg.cli.errors import sentence_of
 from genseg.cli.files import KINDS, check_writable, kinds_of, planned, sorted_out, write
+from genseg.cli.options import OFFLINE, go_offline, load_options
 from genseg.cli.progress import Bars
 from genseg.cli.segment_report import Report
 from genseg.errors import GensegError
 
 if TYPE_CHECKING:
     from genseg.recipe import Recipe
+if TYPE_CHECKING:
+    from genseg.segmentation import Segmentation
 
 
 def segment(
@@ -95,12 +98,11 @@ def segment(
             begun = time.perf_counter()
             named = naming(names, embedder, embedder_model, device, dtype)
 
-            from genseg.recipe import load_recipe
             from genseg.registry import load_backend
             from genseg.segmenter import Segmenter
 
             loaded = load_backend(backend, model=model, device=device, dtype=dtype, **further)
-            resolved = load_recipe(recipe or loaded.preset, calibration=loaded.recipe, options=options)
+            resolved = loaded.resolve(recipe, options)
             _check_merge(merge, resolved)
             segmenter = Segmenter(loaded, resolved, seed=seed, progress=bars.stage)
             loading = time.perf_counter() - begun
@@ -152,3 +154,23 @@ def _unreadable(image: Path, recipe: Recipe) -> str:
     except GensegError as error:
         return str(error)
     return ""
+
+
+def naming(
+    names: str | None, embedder: str | None, model: str | None, device: str | None, dtype: str | None
+) -> Callable[[Segmentation], Segmentation] | None:
+    """What gives segments names as ``--names`` and ``--embedder`` ask for; None where no names are asked for.
+
+    Raises:
+        GensegError: If an embedder is given without names, or cannot be loaded, or a class has no name.
+    """
+    if names is None:
+        if embedder or model:
+            raise GensegError("--embedder names segments; give classes too, such as --names sky,building,tree")
+        return None
+    from genseg.naming import classes_of
+    from genseg.registry import load_embedder
+
+    classes = classes_of(names)
+    loaded = load_embedder(embedder or "maskclip", model=model, device=device, dtype=dtype)
+    return lambda segmentation: segmentation.name(classes, loaded)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from genseg.cli import options as opt
-from genseg.cli.errors import OFFLINE, go_offline, load_options
+from genseg.cli.options import OFFLINE, go_offline, load_options
 from genseg.cli.progress import Bars
 from genseg.errors import GensegError, needing
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 from genseg.errors import unknown
 from genseg.evaluation.baselines.attention import kl_merge
 from genseg.evaluation.baselines.ncut import ncut
-from genseg.evaluation.baselines.partitions import grid, random
-from genseg.evaluation.baselines.simple import rgb_kmeans, slic
+from genseg.evaluation.baselines.simple import grid, random, rgb_kmeans, slic
 from genseg.evaluation.baselines.upsampling import feature_upsampling, modulation, naive
 from genseg.evaluation.method import Method
 

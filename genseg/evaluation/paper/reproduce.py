@@ -7,18 +7,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from genseg.embedder import load_embedder
 from genseg.errors import GensegError, unknown
 from genseg.evaluation.datasets import Dataset, load_dataset
 from genseg.evaluation.datasets.catalogue import READERS
 from genseg.evaluation.datasets.files import absent
-from genseg.evaluation.encoders import load_encoder
 from genseg.evaluation.evaluate import Plan, Telling, evaluate
 from genseg.evaluation.paper.published import PAPERS, Row, Table
 from genseg.evaluation.paper.result import Reproduction, described, measured
 from genseg.evaluation.results import Evaluation
 from genseg.recipe import RecipeLike, load_recipe
-from genseg.registry import info_of, load_backend
+from genseg.registry import BACKENDS, EMBEDDERS, ENCODERS, load_backend
 
 
 class Job(NamedTuple):
@@ -100,7 +98,7 @@ class Reproducer:
             raise GensegError(f"{self.paper} has the tables {', '.join(map(str, self._paper.tables))}, not {other[0]}")
         self._tables = {n: table for n, table in self._paper.tables.items() if n in self.tables or not self.tables}
         self._backend = self.backend or self._paper.backend
-        info_of(self._backend)
+        BACKENDS.info(self._backend)
         load_recipe(self.recipe, options=self.options)
         parts = {part for job in _jobs(self._paper.tables.values()) for part in (job.encoder, job.embedder) if part}
         for name in self.weights:
@@ -190,7 +188,7 @@ class Reproducer:
                 load_backend(self._backend, model=self.model, device=self.device, dtype=self.dtype, **self.load)
             except GensegError as error:
                 problems[self._backend] = str(error)
-        for kind, load in (("encoder", load_encoder), ("embedder", load_embedder)):
+        for kind, load in (("encoder", ENCODERS.load), ("embedder", EMBEDDERS.load)):
             for name in dict.fromkeys(getattr(job, kind) for job in jobs if getattr(job, kind)):
                 try:
                     load(name, model=self.weights.get(name), device=self.device)

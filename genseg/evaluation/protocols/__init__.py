@@ -6,10 +6,14 @@ from collections.abc import Collection
 
 from genseg.errors import GensegError, unknown
 from genseg.evaluation.protocols.base import Protocol, View
-from genseg.evaluation.protocols.concept import Concept
-from genseg.evaluation.protocols.open_vocabulary import OpenVocabulary
-from genseg.evaluation.protocols.per_image import Oracle, PerImageHungarian, PerImageManyToOne
-from genseg.evaluation.protocols.rules import Traditional
+from genseg.evaluation.protocols.rules import (
+    Concept,
+    OpenVocabulary,
+    Oracle,
+    PerImageHungarian,
+    PerImageManyToOne,
+    Traditional,
+)
 from genseg.evaluation.protocols.score import Record, Score, measured, paired_interval
 from genseg.evaluation.protocols.statistics import Seen, Truth
 

@@ -13,15 +13,17 @@ from genseg.evaluation.metrics import (
     IGNORE,
     TOLERANCE,
     Labels,
+    adjusted_rand_index,
     boundaries,
     components,
     covering,
     near,
     overlaps,
     precision_recall_f,
+    rand_index,
+    variation_of_information,
 )
 from genseg.evaluation.protocols.base import View
-from genseg.evaluation.regions import adjusted_rand_index, rand_index, variation_of_information
 
 DIAGONAL = 0.0075  # of the image's diagonal: the tolerance of the Berkeley benchmark (Arbeláez et al., 2011)
 

@@ -1,0 +1,137 @@
+"""The method as functions: read, encode, cluster, perturb (EmerDiff, figure 2).
+
+Each runs one stage at the model's resolution; `genseg.Segmenter` calls them in order. Tap and point are those that the
+recipe names.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from torch import Tensor
+
+from genseg.cluster import cluster
+from genseg.cost import Clock
+from genseg.images import ImageLike, inner, load_image, mirrored, model_size, to_tensor
+from genseg.interface import Backend, pick
+from genseg.modulate import differences, masks_for, perturbed, shared
+from genseg.recipe import Recipe
+
+
+class Reading(NamedTuple):
+    """An image as the user gave it and as the model takes it.
+
+    Attributes:
+        picture: The image, upright and in RGB, at its own size.
+        pixels: float32 [1, 3, H, W] in [-1, 1], at the model's size.
+        seconds: Wall time of reading.
+    """
+
+    picture: Image.Image
+    pixels: Tensor
+    seconds: float
+
+
+class Clusters(NamedTuple):
+    """The low-resolution clusters of an image, before anything is perturbed.
+
+    Attributes:
+        state: The state that the backend's `encode` returned; None where there is no backend.
+        size: (H, W) of the image as the model sees it, without its margin.
+        features: float32 [C, h, w]: the tap's features.
+        grid_labels: int32 (h, w): the low-resolution clusters.
+        embeddings: float32 (K, C): mean feature of each cluster.
+    """
+
+    state: Any
+    size: tuple[int, int]
+    features: Tensor
+    grid_labels: npt.NDArray[np.int32]
+    embeddings: npt.NDArray[np.float32]
+
+
+class Analysis(NamedTuple):
+    """The difference maps of an image, at the model's resolution.
+
+    Attributes:
+        features: float32 [C, h, w]: the tap's features.
+        grid_labels: int32 (h, w): the low-resolution clusters.
+        embeddings: float32 (K, C): mean feature of each cluster.
+        differences: float32 [K, H, W]: the difference maps, not yet normalised.
+    """
+
+    features: Tensor
+    grid_labels: npt.NDArray[np.int32]
+    embeddings: npt.NDArray[np.float32]
+    differences: Tensor
+
+
+def read(image: ImageLike, recipe: Recipe, image_size: int, size_multiple: int) -> Reading:
+    """Load an image and scale it for a model.
+
+    Args:
+        image: See `genseg.images.load_image`.
+        recipe: Gives `size`, `resize` and `max_pixels`.
+        image_size: The model's own, where the recipe has none.
+        size_multiple: Both sides of the model's input are multiples of this, in pixels.
+
+    Raises:
+        GensegError: If the image cannot be used.
+    """
+    start = time.perf_counter()
+    picture = load_image(image, recipe.max_pixels)
+    size = model_size(*picture.size, recipe.size or image_size, size_multiple, recipe.resize)
+    return Reading(picture, to_tensor(picture, size), time.perf_counter() - start)
+
+
+def encode(backend: Backend, pixels: Tensor, recipe: Recipe, seed: int) -> Any:
+    """Encode an image [1, 3, H, W], continued by the recipe's margin; returns the backend's state."""
+    return backend.encode(mirrored(pixels, recipe.margin), recipe, seed)
+
+
+def find_clusters(
+    backend: Backend, state: Any, size: tuple[int, int], recipe: Recipe, clock: Clock | None = None
+) -> Clusters:
+    """Read the tap's features and cluster them (EmerDiff, section 3.2).
+
+    Args:
+        backend: The model.
+        state: The result of `encode`.
+        size: (H, W) of the image without its margin.
+        recipe: The resolved recipe.
+        clock: Times the stages and reports progress.
+    """
+    clock, tap = clock or Clock(backend), pick("tap", backend.taps, recipe.tap)
+    with clock.stage("features", recipe.draws, evaluations=recipe.draws):
+        features = inner(backend.features(state, tap, recipe), recipe.margin // tap.stride)
+    with clock.stage("cluster"):
+        return Clusters(state, size, features, *cluster(features, recipe))
+
+
+def find_differences(backend: Backend, clusters: Clusters, recipe: Recipe, clock: Clock | None = None) -> Analysis:
+    """Perturb each cluster and take the difference of what is regenerated (EmerDiff, section 3.3).
+
+    Args:
+        backend: The model.
+        clusters: The result of `find_clusters`.
+        recipe: The resolved recipe.
+        clock: Times the stages and reports progress.
+
+    Raises:
+        GensegError: If no cluster changes any pixel, or the differences are not finite.
+    """
+    clock, point = clock or Clock(backend), pick("point", backend.points, recipe.point)
+    state, size, features, grid_labels, embeddings = clusters
+    masks = masks_for(point, grid_labels, len(embeddings), size, recipe.margin)
+    branches, attribute = shared(masks, recipe.reach)
+    batch_elements = 2 * len(branches) if recipe.difference == "two-sided" else 1 + len(branches)
+    with clock.stage("modulate", len(branches), evaluations=(1 + batch_elements) * backend.steps(recipe)):
+        estimates = perturbed(backend, state, branches, recipe)
+    with clock.stage("decode", len(branches)) as progress:
+        whole = (size[0] + 2 * recipe.margin, size[1] + 2 * recipe.margin)
+        maps = attribute(differences(backend, estimates, whole, recipe, progress))
+    return Analysis(features, grid_labels, embeddings, inner(maps, recipe.margin))
