@@ -8,7 +8,7 @@ FRESH := build/plugin
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
 OPEN ?= $(shell command -v xdg-open || command -v open)
 
-.PHONY: help demo test check plugin format docs bench ladder clean
+.PHONY: help demo test check plugin format docs bench ladder quality runs clean
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | sort
 
@@ -57,8 +57,15 @@ bench: $(READY) ## time and FLOPs of the engine beside the procedure as publishe
 	$(BIN)/python benchmarks/flops.py
 
 ladder: $(READY) ## what each approximation gains and costs; DATA=FOLDER of photos with ground truth
-	$(if $(DATA),,$(error give the folder of photos: make ladder DATA=FOLDER))
 	$(BIN)/python benchmarks/ladder.py --data $(DATA)
+
+quality: $(READY) ## how good the segments are beside other methods'; DATA=FOLDER of photos with ground truth
+	$(BIN)/python benchmarks/quality.py --data $(DATA)
+
+runs: $(READY) ## rate of runs, what kills do to them, their memory and speed-up; DATA=FOLDER of photos
+	for what in rate kill memory workers; do $(BIN)/python benchmarks/runs.py $$what --images $(DATA) || exit; done
+
+ladder quality runs: DATA ?= $(error give the folder: make $@ DATA=FOLDER)
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) build demo-output .pytest_cache .mypy_cache .ruff_cache .coverage
