@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import tempfile
@@ -38,23 +39,51 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 def whole_folder(path: Path) -> Iterator[Path]:
     """A folder of a temporary name beside ``path``: renamed when all went well, removed when not.
 
+    It is locked while it is written, so that the next call for ``path`` can remove those of processes that were killed.
+
     Raises:
         GensegError: If ``path`` is there and not empty, or cannot be written; it is then as it was.
     """
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise GensegError(f"{path} is there already; remove it or name another folder")
-    temporary = None
+    prefix, temporary = f".{path.name[:100]}.genseg-", None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-        yield temporary
-        temporary.chmod(0o777 & ~_umask())
-        temporary.replace(path)
+        for abandoned in path.parent.glob(f"{glob.escape(prefix)}*"):
+            with _locked(abandoned) as is_ours:
+                if is_ours:
+                    shutil.rmtree(abandoned, ignore_errors=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=prefix))
+        with _locked(temporary):
+            yield temporary
+            temporary.chmod(0o777 & ~_umask())
+            temporary.replace(path)
     except OSError as error:
         raise GensegError(f"cannot write {path}: {error.strerror or error}; choose another output folder") from error
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Whether this process alone holds a folder, for as long as it lives; never where the system has no such locks."""
+    try:
+        import fcntl
+
+        descriptor = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield False
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_ours = True
+    except OSError:
+        is_ours = False
+    try:
+        yield is_ours
+    finally:
+        os.close(descriptor)
 
 
 def in_bytes(size: float) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable
 
 from PIL import Image
 
+from genseg.display.spreadsheet import cell
 from genseg.errors import GensegError
 from genseg.evaluation.datasets.cityscapes import CLASSES, LABEL_IDS
 from genseg.exports.items import Item, Target
@@ -26,8 +28,10 @@ def write(items: Iterable[Item], target: Target) -> None:
     if target.classes is None:
         raise GensegError("cityscapes maps hold classes, not segments; name a set of classes that the run has")
     numbers = numbers_of(target.classes, dict(zip(CLASSES, LABEL_IDS, strict=True)), LAST)
-    lines = [f"{number},{name}\n" for number, name in zip(numbers, target.classes, strict=True)]
-    (target.folder / "classes.csv").write_text("value,class\n" + "".join(lines), encoding="utf-8")
+    with (target.folder / "classes.csv").open("w", newline="", encoding="utf-8") as table:
+        lines = csv.writer(table)
+        lines.writerow(["value", "class"])
+        lines.writerows((number, cell(name)) for number, name in zip(numbers, target.classes, strict=True))
     for item in items:
         city, _, frame = item.name.rpartition("/")
         stem = f"{city}/{city}_000000_{frame}"

@@ -31,7 +31,7 @@ def write(items: Iterable[Item], target: Target) -> None:
     folder = target.folder / "annotations/panoptic"
     with Arrays(target.folder / "annotations/panoptic.json", head, "images", "annotations") as arrays:
         for item in items:
-            placed = item.place(target.folder / "images")
+            placed = item.place(target.folder / "images", ".jpg")  # which detectron2 takes for granted
             arrays.add("images", image_entry(item.number, placed, item.row.size) | {"key": item.row.key})
             numbers = 1 + (item.labels if target.classes is None else item.categories)  # 0 is VOID
             path = folder / f"{item.name}.png"

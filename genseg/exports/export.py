@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from genseg.display.spreadsheet import cell
 from genseg.errors import GensegError, NothingLeftError, unknown
 from genseg.exports.file_names import Names
 from genseg.exports.formats import EXPORTS
@@ -58,8 +59,8 @@ def export_run(
             ignored. None for masks that are all of the class ``"segment"``.
         min_confidence: In [0, 1]; pixels below it become "ignore": they are of no mask.
         min_area: In pixels; segments with fewer are ignored.
-        images: ``"link"`` makes symbolic links to image files of this machine where the format takes them as they
-            are, ``"copy"`` copies, and ``"none"`` leaves them out.
+        images: ``"link"`` links image files of this machine where the format takes them as they are: hard links, or
+            symbolic ones to another disk. ``"copy"`` copies, and ``"none"`` leaves them out.
         limit: The first so many images alone.
         progress: Told how many images are written, of how many.
 
@@ -95,7 +96,7 @@ def export_run(
                     continue
                 item = Item(found.images + 1, free.of(row.key), row, target)
                 if not chosen.keys:
-                    lines.writerow([item.name, row.key])
+                    lines.writerow([item.name, cell(row.key)])
                 yield item
                 found.images += 1
                 if progress:

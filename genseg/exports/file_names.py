@@ -6,7 +6,8 @@ import re
 import sqlite3
 import unicodedata
 
-LONGEST = 100  # letters of a part; file systems stop at 255
+LONGEST = 100  # letters of a folder or file; file systems stop at 255
+DEEPEST = 16  # folders, the last of a key; paths stop at 4096 letters
 SUFFIX = re.compile(r"\.(avif|bmp|gif|jpe?g|pgm|png|ppm|tiff?|webp)$", re.IGNORECASE)
 LAYOUTS = {"folders": ("/", "/", "_"), "flat": ("_", "_", "_"), "city": ("-", "/", "-")}
 """What joins folders, what stands before the last part, and what replaces letters that are not safe."""
@@ -33,9 +34,10 @@ class Names:
         """The name of the next key, without a suffix."""
         parts = [part for part in re.split(r"[/\\]", SUFFIX.sub("", key)) if part.strip(" .")]
         *folders, last = [self._safe(part) for part in parts] or ["image"]
-        folders = [folder.replace(".", self._fill) for folder in folders]  # so that no folder is called as a file
+        folders = [folder.replace(".", self._fill) for folder in folders[-DEEPEST:]]  # no folder is called as a file
         folders = folders or (["genseg"] if self._needs_folder else [])
         name = self._joint.join(folders) + (self._before_last if folders else "") + last
+        name = "/".join(part[:LONGEST] for part in name.split("/"))
         free, number = name, 1
         while self._number(free) is not None:
             number = max(number, self._number(name) or 1) + 1
@@ -52,4 +54,4 @@ class Names:
     def _safe(self, part: str) -> str:
         ascii_part = unicodedata.normalize("NFKD", part).encode("ascii", "ignore").decode()
         safe = re.sub(r"[^A-Za-z0-9.-]+" if self._fill == "-" else r"[^A-Za-z0-9._-]+", self._fill, ascii_part)
-        return safe.lstrip(".-")[:LONGEST] or self._fill
+        return safe.lstrip(".-") or self._fill

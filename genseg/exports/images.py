@@ -28,8 +28,8 @@ def place(row: Row, folder: Path, name: str, images: str, suffix: str | None = N
         row: Of a run.
         folder: Where to.
         name: Of the file, without suffix; may have folders.
-        images: ``"link"`` makes symbolic links to files on this machine, and copies all others; ``"copy"`` copies;
-            ``"none"`` writes nothing.
+        images: ``"link"`` links files of this machine, and copies all others; ``"copy"`` copies; ``"none"`` writes
+            nothing.
         suffix: The one format that may be written, ``".jpg"`` or ``".png"``; None for any.
 
     Returns:
@@ -50,8 +50,17 @@ def place(row: Row, folder: Path, name: str, images: str, suffix: str | None = N
     if content:
         target.write_bytes(content)
     else:
-        target.symlink_to(str(file))
+        assert file is not None
+        _link(target, file)
     return f"{name}{found}"
+
+
+def _link(target: Path, file: Path) -> None:
+    """Make a second name of a file: some tools refuse symbolic links that lead out of a dataset."""
+    try:
+        target.hardlink_to(file.resolve())
+    except OSError:  # on another disk, or of another owner
+        target.symlink_to(file)
 
 
 def encoded(row: Row, suffix: str | None = None) -> tuple[bytes, str]:

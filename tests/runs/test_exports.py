@@ -3,20 +3,27 @@
 import csv
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from exported import KEYS, SIZE, made
+from exported import KEYS, SIZE, made, segmented
 from PIL import Image
 from typer.testing import CliRunner
 
 import genseg
 from genseg import GensegError
 from genseg.cli import app
-from genseg.exports.file_names import Names
+from genseg.exports.file_names import LAYOUTS, Names
 from genseg.exports.formats import EXPORTS
 from genseg.exports.json_arrays import Arrays
+from genseg.files import whole_folder
+from genseg.runs.rows import Row, png_of, table_of
+from genseg.runs.run import MANIFEST, Run
+from genseg.runs.sources import Source
+from genseg.runs.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +56,15 @@ def test_names_are_safe_unique_and_keep_folders():
     assert len({name.lower() for name in found}) == len(keys)
 
 
+def test_no_key_is_too_long_to_be_a_file(tmp_path):
+    for layout in LAYOUTS:
+        names = Names(layout)
+        for key in ("/".join(["folder" * 30] * 60), "/".join(["folder" * 9] * 5)):
+            path = tmp_path / f"{names.of(key)}_000000_{'x' * 40}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+
+
 def test_names_of_flat_layouts_have_their_folders_in_them():
     flat, city = Names("flat"), Names("city")
     assert [flat.of(key) for key in ("a/b_c.jpg", "a_b/c.png", "x")] == ["a_b_c", "a_b_c-2", "x"]
@@ -74,7 +90,8 @@ def test_images_are_linked_where_they_can_be_taken_as_they_lie(run, tmp_path):
     names = [image["file_name"] for image in instances(tmp_path / "out")["images"]]
     assert names == ["street/a_photo.jpg", "street/b.png", "street/B-2.png", "c.png", "inside.webp"]
     paths = [tmp_path / "out/images" / name for name in names]
-    assert [path.is_symlink() for path in paths] == [True, True, False, False, False]
+    linked = [path.samefile(row.source.uri) for row, path in zip(list(run.rows())[:3], paths, strict=False)]
+    assert linked == [True, True, False]
     for row, path in zip(run.rows(), paths, strict=True):
         with Image.open(path) as image:
             assert image.size == SIZE
@@ -86,7 +103,7 @@ def test_images_are_copied_or_left_out(run, tmp_path):
     genseg.export_run(run, "coco-instances", tmp_path / "none", images="none")
     copy = tmp_path / "copy/images/street/a_photo.jpg"
     source = next(run.rows()).source.uri
-    assert not copy.is_symlink()
+    assert not copy.samefile(source)
     assert copy.read_bytes() == Path(source).read_bytes()
     assert not (tmp_path / "none/images").exists()
     assert instances(tmp_path / "none")["images"][0]["file_name"] == source
@@ -115,6 +132,38 @@ def test_an_export_that_fails_leaves_nothing(tmp_path):
         with pytest.raises(GensegError, match=r"a\.jpg does not exist"):
             genseg.export_run(moved, name, tmp_path / "out", classes="streets", limit=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "run"]
+
+
+def test_what_a_killed_export_left_is_removed_by_the_next_one(run, tmp_path):
+    write = f"""
+import os, pathlib, genseg.files
+with genseg.files.whole_folder(pathlib.Path({str(tmp_path / "out")!r})) as folder:
+    (folder / "half").touch()
+    os.kill(os.getpid(), 9)
+"""
+    subprocess.run([sys.executable, "-c", write], check=False)
+    (abandoned,) = tmp_path.iterdir()
+    with whole_folder(tmp_path / "out") as busy:
+        assert not abandoned.exists()
+        genseg.export_run(run, "voc", tmp_path / "out", limit=1)
+        assert busy.exists()
+        (tmp_path / "out").rename(tmp_path / "first")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "out"]
+
+
+def test_no_key_is_a_formula_of_a_spreadsheet(tmp_path):
+    segments = segmented("coffee")
+    image = png_of(segments.image)
+    rows = [Row.of(segments, key, Source("x"), "", image=image) for key in ("=1+1.png", "a,b.png")]
+    store = Store(str(tmp_path / "run"))
+    store.write_table("shards/shard-0.parquet", table_of(rows))
+    store.write_json(MANIFEST, {})
+    run = Run(str(tmp_path / "run"))
+    run.assign("c", ["road, wet", "@car"], lambda _: np.zeros(10, dtype=np.int32))
+    genseg.export_run(run, "cityscapes", tmp_path / "out", classes="c", images="none")
+    cells = [list(csv.reader((tmp_path / "out" / name).open(newline=""))) for name in ("keys.csv", "classes.csv")]
+    assert [key for _, key in cells[0]] == ["key", "'=1+1.png", "a,b.png"]
+    assert [name for _, name in cells[1]] == ["class", "road, wet", "'@car"]
 
 
 def test_a_folder_that_is_there_is_left_alone(run, tmp_path):

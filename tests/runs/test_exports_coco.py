@@ -123,6 +123,7 @@ def test_panoptic_files_keep_the_rules_and_hold_the_run(run, tmp_path, classes):
         assert (numbers == 0).any()
     for one, row in zip(found["images"], run.rows(), strict=True):
         assert one["key"] == row.key
+        assert one["file_name"].endswith(".jpg")  # which detectron2 makes of any name
 
 
 def test_the_rules_can_be_broken(run, tmp_path):

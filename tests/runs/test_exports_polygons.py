@@ -89,6 +89,14 @@ def test_supervision_reads_the_masks_of_a_run(run, tmp_path):
             assert iou(mine, categories == category) > 0.95
 
 
+def test_supervision_reads_coco_with_images_that_are_linked(run, tmp_path):
+    genseg.export_run(run, "coco-instances", tmp_path / "out")
+    paths = [str(tmp_path / "out" / name) for name in ("images", "annotations/instances.json")]
+    found = supervision.DetectionDataset.from_coco(*paths, force_masks=True)
+    sizes = [(image.shape[:2], len(detections)) for _, image, detections in found]
+    assert sizes == [(row.size, len(row.masks)) for row in run.rows()]
+
+
 def test_lines_are_fractions_from_which_rounding_and_cutting_off_find_the_same_pixels(run, tmp_path):
     genseg.export_run(run, "yolo-seg", tmp_path / "out", images="none")
     lines = (tmp_path / "out/labels/train/street_b.txt").read_text().splitlines()
