@@ -32,11 +32,20 @@ from skimage.segmentation import slic
 import genseg
 from command import run
 from genseg.evaluation import baselines
-from genseg.evaluation import method as scene
+from genseg.evaluation import method as method_module
 from genseg.evaluation.baselines.upsampling import modulated
+from genseg.evaluation.method import MethodInput
 from genseg.evaluation.metrics import IGNORE, Labels
-from genseg.evaluation.protocols import Record, Score, Seen, Truth, measured, paired_interval, protocol_named
-from genseg.evaluation.resolution import centre_square
+from genseg.evaluation.protocols import (
+    GroundTruth,
+    Record,
+    Score,
+    SegmentStatistics,
+    measured,
+    paired_interval,
+    protocol_named,
+)
+from genseg.evaluation.resolution import center_square
 from genseg.files import write_whole
 from genseg.images import load_image
 from genseg.interface import Backend
@@ -75,12 +84,12 @@ def load_set(folder: Path, n_images: int) -> tuple[list[Sample], int | None]:
             with Image.open(file) as labels:
                 if labels.size != image.size:
                     raise genseg.GensegError(f"{file} is not of its image's size {image.size}")
-                square = centre_square(labels).resize((SIDE, SIDE), Image.Resampling.NEAREST)
+                square = center_square(labels).resize((SIDE, SIDE), Image.Resampling.NEAREST)
             truth = np.asarray(square, dtype=np.int64)
             truths.append(np.where(truth == 255, IGNORE, truth) if has_classes else truth)
         if not truths:
             raise genseg.GensegError(f"{folder / 'labels'} has no file {pattern}")
-        samples.append(Sample(path.stem, centre_square(image), truths))
+        samples.append(Sample(path.stem, center_square(image), truths))
     return samples, max(1 + int(s.truths[0].max()) for s in samples) if has_classes else None
 
 
@@ -89,7 +98,7 @@ def model_labels(backend: Backend, square: Image.Image, recipe: genseg.Recipe, s
 
     They differ in the last step alone: how a low-resolution result becomes pixels.
     """
-    seen = scene.Scene(square, (SIDE, SIDE), recipe, seed, genseg.Segmenter(backend, recipe, seed=seed))
+    seen = MethodInput(square, (SIDE, SIDE), recipe, seed, genseg.Segmenter(backend, recipe, seed=seed))
     labels = {name: baselines.METHODS[name](seen) for name in MODEL}
     labels |= {name: modulated(seen, how) for name, how in ARGMAX.items()}
     return {name: masks.segments for name, masks in labels.items()}
@@ -97,7 +106,7 @@ def model_labels(backend: Backend, square: Image.Image, recipe: genseg.Recipe, s
 
 def colour_labels(square: Image.Image, recipe: genseg.Recipe) -> dict[str, Labels]:
     """Segments [SIDE, SIDE] of the methods that see colours alone; SLIC is asked for K segments and gives fewer."""
-    seen = scene.Scene(square, (SIDE, SIDE), recipe)
+    seen = MethodInput(square, (SIDE, SIDE), recipe)
     labels = baselines.METHODS["rgb-kmeans"](seen).segments
     asked = int(labels.max()) + 1  # K, which the recipe may leave to the colours
     return {"rgb-kmeans": labels, "slic": slic(np.asarray(seen.colours()), n_segments=asked, start_label=0)}
@@ -122,7 +131,7 @@ def identity(args: argparse.Namespace, backend: Backend, recipe: genseg.Recipe) 
     home = Path(inspect.getfile(type(backend))).parent
     names = ("batches", "cluster", "images", "modulate", "segmenter", "sharing", "sites")
     sources = [Path(genseg.__file__).parent / f"{name}.py" for name in names]
-    sources += [Path(str(scene.__file__)), *sorted(Path(str(baselines.__file__)).parent.glob("*.py"))]
+    sources += [Path(str(method_module.__file__)), *sorted(Path(str(baselines.__file__)).parent.glob("*.py"))]
     code = hashlib.sha256(b"".join(f.read_bytes() for f in (*sources, *sorted(home.glob("*.py"))))).hexdigest()
     weights = weights_of(args.backend, args.model) or args.model
     return {"recipe": known, "seed": args.seed, "backend": args.backend, "weights": weights, "code": code}
@@ -149,7 +158,10 @@ def cached_labels(
 
 def record_of(segments: Labels, truths: Sequence[Labels], n_classes: int | None) -> Record:
     """What one photo's segments measure under the protocol ``oracle``."""
-    seen, oracle = Seen(segments, [Truth(truth, n_classes) for truth in truths]), protocol_named("oracle", n_classes)
+    seen, oracle = (
+        SegmentStatistics(segments, [GroundTruth(truth, n_classes) for truth in truths]),
+        protocol_named("oracle", n_classes),
+    )
     return measured(seen, [oracle.classes(view) for view in seen.views()])
 
 

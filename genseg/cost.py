@@ -32,7 +32,7 @@ class Cost:
     peak_memory: int = 0
 
 
-class Clock:
+class StageTimer:
     """Seconds by stage, told to ``progress`` as they begin and end; at the end, the cost."""
 
     def __init__(
@@ -72,7 +72,7 @@ class Clock:
         self._progress(name, total, total)
 
     def cost(self) -> Cost:
-        """What was spent since the clock was made."""
+        """What was spent since the timer was made."""
         meter = self._backend.meter
         if self._backend.device.type == "cuda":
             import torch

@@ -44,7 +44,7 @@ def difference_maps(backend: Backend, state: Any, masks: Tensor, recipe: Recipe)
     Raises:
         GensegError: If no mask changes any pixel, or the differences are not finite.
     """
-    branches, attribute = shared(masks, recipe.reach)
+    branches, attribute = pack_masks(masks, recipe.reach)
     stride = pick("point", backend.points, recipe.point).stride
     size = (masks.shape[1] * stride, masks.shape[2] * stride)
     return attribute(differences(backend, perturbed(backend, state, branches, recipe), size, recipe))
@@ -162,7 +162,7 @@ def labels_and_margins(maps: Tensor, height: int, width: int) -> tuple[Tensor, T
     return labels, ((best - second) / best.clamp(min=torch.finfo(best.dtype).tiny)).clamp(0, 1)
 
 
-def shared(masks: Tensor, reach: int | None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+def pack_masks(masks: Tensor, reach: int | None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """Unite masks whose surroundings do not overlap.
 
     A mask's surroundings are the grid cells at most ``reach`` from it. Masks whose surroundings overlap are neighbours

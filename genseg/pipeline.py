@@ -15,10 +15,10 @@ from PIL import Image
 from torch import Tensor
 
 from genseg.cluster import cluster
-from genseg.cost import Clock
+from genseg.cost import StageTimer
 from genseg.images import ImageLike, inner, load_image, mirrored, model_size, to_tensor
 from genseg.interface import Backend, pick
-from genseg.modulate import differences, masks_for, perturbed, shared
+from genseg.modulate import differences, masks_for, pack_masks, perturbed
 from genseg.recipe import Recipe
 
 
@@ -94,7 +94,7 @@ def encode(backend: Backend, pixels: Tensor, recipe: Recipe, seed: int) -> Any:
 
 
 def find_clusters(
-    backend: Backend, state: Any, size: tuple[int, int], recipe: Recipe, clock: Clock | None = None
+    backend: Backend, state: Any, size: tuple[int, int], recipe: Recipe, timer: StageTimer | None = None
 ) -> Clusters:
     """Read the tap's features and cluster them (EmerDiff, section 3.2).
 
@@ -103,35 +103,35 @@ def find_clusters(
         state: The result of `encode`.
         size: (H, W) of the image without its margin.
         recipe: The resolved recipe.
-        clock: Times the stages and reports progress.
+        timer: Times the stages and reports progress.
     """
-    clock, tap = clock or Clock(backend), pick("tap", backend.taps, recipe.tap)
-    with clock.stage("features", recipe.draws, evaluations=recipe.draws):
+    timer, tap = timer or StageTimer(backend), pick("tap", backend.taps, recipe.tap)
+    with timer.stage("features", recipe.draws, evaluations=recipe.draws):
         features = inner(backend.features(state, tap, recipe), recipe.margin // tap.stride)
-    with clock.stage("cluster"):
+    with timer.stage("cluster"):
         return Clusters(state, size, features, *cluster(features, recipe))
 
 
-def find_differences(backend: Backend, clusters: Clusters, recipe: Recipe, clock: Clock | None = None) -> Analysis:
+def find_differences(backend: Backend, clusters: Clusters, recipe: Recipe, timer: StageTimer | None = None) -> Analysis:
     """Perturb each cluster and take the difference of what is regenerated (EmerDiff, section 3.3).
 
     Args:
         backend: The model.
         clusters: The result of `find_clusters`.
         recipe: The resolved recipe.
-        clock: Times the stages and reports progress.
+        timer: Times the stages and reports progress.
 
     Raises:
         GensegError: If no cluster changes any pixel, or the differences are not finite.
     """
-    clock, point = clock or Clock(backend), pick("point", backend.points, recipe.point)
+    timer, point = timer or StageTimer(backend), pick("point", backend.points, recipe.point)
     state, size, features, grid_labels, embeddings = clusters
     masks = masks_for(point, grid_labels, len(embeddings), size, recipe.margin)
-    branches, attribute = shared(masks, recipe.reach)
+    branches, attribute = pack_masks(masks, recipe.reach)
     batch_elements = 2 * len(branches) if recipe.difference == "two-sided" else 1 + len(branches)
-    with clock.stage("modulate", len(branches), evaluations=(1 + batch_elements) * backend.steps(recipe)):
+    with timer.stage("modulate", len(branches), evaluations=(1 + batch_elements) * backend.steps(recipe)):
         estimates = perturbed(backend, state, branches, recipe)
-    with clock.stage("decode", len(branches)) as progress:
+    with timer.stage("decode", len(branches)) as progress:
         whole = (size[0] + 2 * recipe.margin, size[1] + 2 * recipe.margin)
         maps = attribute(differences(backend, estimates, whole, recipe, progress))
     return Analysis(features, grid_labels, embeddings, inner(maps, recipe.margin))

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from genseg.cost import Clock
+from genseg.cost import StageTimer
 from genseg.display.palette import palette
 from genseg.errors import GensegError
 from genseg.images import ImageLike, inner, to_image
@@ -140,22 +140,22 @@ class Segmenter:
             GensegError: If the model cannot generate, or not from a prompt.
         """
         seed, recipe = self.seed if seed is None else seed, replace(self.recipe, margin=0)
-        clock = Clock(self.backend, self.progress)
-        with clock.stage("encode"):
+        timer = StageTimer(self.backend, self.progress)
+        with timer.stage("encode"):
             state = self.backend.generate(prompt, seed, recipe)
             unmodified = torch.zeros(1, *self.point.grid)
             (image,) = self.backend.decode(self.backend.regenerate(state, self.point, unmodified, recipe))
-        clusters = find_clusters(self.backend, state, (image.shape[1], image.shape[2]), recipe, clock)
-        analysis = find_differences(self.backend, clusters, recipe, clock)
-        return replace(self._labelled(analysis, to_image(image), clock), recipe=recipe, seed=seed)
+        clusters = find_clusters(self.backend, state, (image.shape[1], image.shape[2]), recipe, timer)
+        analysis = find_differences(self.backend, clusters, recipe, timer)
+        return replace(self._labelled(analysis, to_image(image), timer), recipe=recipe, seed=seed)
 
     def _segmented(self, reading: Reading) -> Segmentation:
-        clock = Clock(self.backend, self.progress, {"read": reading.seconds})
-        return self._labelled(self.analyse(reading.pixels, clock), reading.picture, clock)
+        timer = StageTimer(self.backend, self.progress, {"read": reading.seconds})
+        return self._labelled(self.analyse(reading.pixels, timer), reading.picture, timer)
 
-    def _labelled(self, analysis: Analysis, picture: Image.Image, clock: Clock) -> Segmentation:
+    def _labelled(self, analysis: Analysis, picture: Image.Image, timer: StageTimer) -> Segmentation:
         """Give each pixel of the picture to the cluster that moves it most (EmerDiff, section 3.4)."""
-        with clock.stage("labels"):
+        with timer.stage("labels"):
             maps = normalised(analysis.differences, self.recipe.normalise)
             labels, margins = labels_and_margins(maps, picture.height, picture.width)
         return Segmentation(
@@ -165,41 +165,41 @@ class Segmenter:
             colors=palette(len(analysis.embeddings)),
             image=np.asarray(picture),
             scores=maps.numpy() if self.recipe.keep_scores else None,
-            cost=clock.cost(),
+            cost=timer.cost(),
             recipe=self.recipe,
             backend=self.backend.name,
             seed=self.seed,
             confidence=margins.half().numpy(),
         )
 
-    def analyse(self, pixels: Tensor, clock: Clock | None = None) -> Analysis:
+    def analyse(self, pixels: Tensor, timer: StageTimer | None = None) -> Analysis:
         """The method itself, at the model's resolution: all but reading the image and scaling the result.
 
         Args:
             pixels: float32 [1, 3, H, W] in [-1, 1]; H and W are multiples of the backend's `size_multiple`.
-            clock: Times the stages and tells progress.
+            timer: Times the stages and tells progress.
 
         Returns:
             Features, clusters and difference maps, the recipe's margin cut off.
         """
-        clock = clock or Clock(self.backend)
-        return self.modulated(self.clusters(pixels, clock), clock)
+        timer = timer or StageTimer(self.backend)
+        return self.modulated(self.clusters(pixels, timer), timer)
 
-    def clusters(self, pixels: Tensor, clock: Clock | None = None) -> Clusters:
+    def clusters(self, pixels: Tensor, timer: StageTimer | None = None) -> Clusters:
         """The first half of `analyse`: encode, read features and cluster them.
 
         Args:
             pixels: float32 [1, 3, H, W] in [-1, 1]; H and W are multiples of the backend's `size_multiple`.
-            clock: Times the stages and tells progress.
+            timer: Times the stages and tells progress.
         """
-        clock = clock or Clock(self.backend)
-        with clock.stage("encode"):
+        timer = timer or StageTimer(self.backend)
+        with timer.stage("encode"):
             state = encode(self.backend, pixels, self.recipe, self.seed)
-        return find_clusters(self.backend, state, (pixels.shape[2], pixels.shape[3]), self.recipe, clock)
+        return find_clusters(self.backend, state, (pixels.shape[2], pixels.shape[3]), self.recipe, timer)
 
-    def modulated(self, clusters: Clusters, clock: Clock | None = None) -> Analysis:
+    def modulated(self, clusters: Clusters, timer: StageTimer | None = None) -> Analysis:
         """The second half of `analyse`: perturb each cluster and take differences."""
-        return find_differences(self.backend, clusters, self.recipe, clock)
+        return find_differences(self.backend, clusters, self.recipe, timer)
 
 
 def segment(

@@ -240,11 +240,11 @@ class Session:
 
 def _alike(results: list[Segmentation]) -> list[Segmentation]:
     """The results, the segments of all coloured like those of the first that they match."""
-    from genseg.evaluation.agreement import matched_colours
+    from genseg.evaluation.agreement import matched_colors
 
     first, n = results[0].labels, max(len(result.colors) for result in results)
     return [results[0]] + [
-        replace(result, colors=matched_colours(result.labels, first, n)[: len(result.colors)]) for result in results[1:]
+        replace(result, colors=matched_colors(result.labels, first, n)[: len(result.colors)]) for result in results[1:]
     ]
 
 

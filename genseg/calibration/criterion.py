@@ -16,18 +16,18 @@ from torch import Tensor
 
 from genseg.cluster import masks_of
 from genseg.errors import GensegError
-from genseg.evaluation.mask_store import Row
+from genseg.evaluation.mask_store import MethodMasks
 from genseg.evaluation.method import Masks
 from genseg.evaluation.metrics import IGNORE, Labels
 from genseg.evaluation.protocols import check_protocols
 from genseg.evaluation.scoring import scored
 from genseg.modulate import labels_at
 
-Truth: TypeAlias = "npt.NDArray[np.integer[Any]] | Sequence[npt.NDArray[np.integer[Any]]]"
+TruthMaps: TypeAlias = "npt.NDArray[np.integer[Any]] | Sequence[npt.NDArray[np.integer[Any]]]"
 """One map (H, W) of classes, 255 ignored; or one map of region numbers from each annotator."""
 
 
-class Found(NamedTuple):
+class SeedResult(NamedTuple):
     """What one seed's noise gives for an image.
 
     Attributes:
@@ -54,7 +54,7 @@ class Criterion(Protocol):
     seeds: int
     digest: str
 
-    def measure(self, index: int, pixels: Tensor, found: Sequence[Found]) -> Any:
+    def measure(self, index: int, pixels: Tensor, found: Sequence[SeedResult]) -> Any:
         """Measure one image: its number, float32 [1, 3, H, W] in [-1, 1], and what each seed gives for it."""
 
     def score(self, measured: Sequence[Any]) -> tuple[float, dict[str, float]]:
@@ -65,16 +65,16 @@ class Criterion(Protocol):
         """
 
 
-class Unlabelled:
-    """The geometric mean of three terms, so that none makes up for one that is 0; see `unlabelled_terms`."""
+class UnsupervisedCriterion:
+    """The geometric mean of three terms, so that none makes up for one that is 0; see `unsupervised_terms`."""
 
     words = "geometric mean of localisation, stability and explained colour variance"
     seeds = 2
     digest = ""
 
-    def measure(self, index: int, pixels: Tensor, found: Sequence[Found]) -> dict[str, float]:  # noqa: ARG002
+    def measure(self, index: int, pixels: Tensor, found: Sequence[SeedResult]) -> dict[str, float]:  # noqa: ARG002
         """The terms of one image."""
-        return unlabelled_terms(pixels, found)
+        return unsupervised_terms(pixels, found)
 
     def score(self, measured: Sequence[Mapping[str, float]]) -> tuple[float, dict[str, float]]:
         """The score and its terms, means over images."""
@@ -82,7 +82,7 @@ class Unlabelled:
         return float(np.prod(list(terms.values())) ** (1 / len(terms))), terms
 
 
-class Labelled:
+class SupervisedCriterion:
     """The mean of mIoU and boundary F under a protocol, at the resolution of the model.
 
     Args:
@@ -98,7 +98,7 @@ class Labelled:
     seeds = 1
 
     def __init__(
-        self, truths: Sequence[Truth], sizes: Sequence[tuple[int, int]], protocol: str = "oracle", seed: int = 0
+        self, truths: Sequence[TruthMaps], sizes: Sequence[tuple[int, int]], protocol: str = "oracle", seed: int = 0
     ) -> None:
         if len(truths) != len(sizes):
             raise GensegError(f"{len(sizes)} images need as many truths, not {len(truths)}; give one for each")
@@ -119,11 +119,11 @@ class Labelled:
         self.words = f"mean of {protocol} mIoU and boundary F"
         self._protocol, self._seed = protocol, seed
 
-    def measure(self, index: int, pixels: Tensor, found: Sequence[Found]) -> Row:  # noqa: ARG002
+    def measure(self, index: int, pixels: Tensor, found: Sequence[SeedResult]) -> MethodMasks:  # noqa: ARG002
         """One image's segments; the embedding of each is its cluster's."""
-        return Row(Masks(found[0].maps.argmax(dim=0).int().numpy(), found[0].embeddings), None)
+        return MethodMasks(Masks(found[0].maps.argmax(dim=0).int().numpy(), found[0].embeddings), None)
 
-    def score(self, measured: Sequence[Row]) -> tuple[float, dict[str, float]]:
+    def score(self, measured: Sequence[MethodMasks]) -> tuple[float, dict[str, float]]:
         """The score and its terms, over the set of images."""
         held, keys = _Held(self._truths, measured), [str(index) for index in range(len(measured))]
         found = scored(held, keys, [""], [self._protocol], self._n_classes, self._seed)
@@ -139,19 +139,19 @@ class _Held:
     """One setting's segments of each image, as `scored` reads them; images go by their number."""
 
     truths: Sequence[Sequence[Labels]]
-    rows: Sequence[Row]
+    rows: Sequence[MethodMasks]
 
     def truth(self, key: str) -> Sequence[Labels]:
         """An image's truths."""
         return self.truths[int(key)]
 
-    def row(self, method: str, key: str) -> Row:  # noqa: ARG002
+    def row(self, method: str, key: str) -> MethodMasks:  # noqa: ARG002
         """An image's segments."""
         return self.rows[int(key)]
 
 
-def check_protocol(protocol: str, truths: Sequence[Truth] | None) -> None:
-    """Refuse a protocol that `Labelled` could not score by, before a model is loaded.
+def check_protocol(protocol: str, truths: Sequence[TruthMaps] | None) -> None:
+    """Refuse a protocol that `SupervisedCriterion` could not score by, before a model is loaded.
 
     Raises:
         GensegError: For an unknown protocol, or one that these truths cannot have.
@@ -162,7 +162,7 @@ def check_protocol(protocol: str, truths: Sequence[Truth] | None) -> None:
         raise GensegError("protocols measure against ground truth; give the truths too")
 
 
-def unlabelled_terms(pixels: Tensor, found: Sequence[Found]) -> dict[str, float]:
+def unsupervised_terms(pixels: Tensor, found: Sequence[SeedResult]) -> dict[str, float]:
     """What can be said of one image's labels without ground truth.
 
     Args:
@@ -185,7 +185,7 @@ def unlabelled_terms(pixels: Tensor, found: Sequence[Found]) -> dict[str, float]
     }
 
 
-def _localisation(found: Found) -> float:
+def _localisation(found: SeedResult) -> float:
     height, width = found.maps.shape[1:]
     own = labels_at(masks_of(found.grid_labels, len(found.maps)), height, width).numpy().ravel()
     scores = np.zeros(len(found.maps))  # a mask without pixels has nothing to be told from

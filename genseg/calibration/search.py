@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genseg.calibration.criterion import Labelled, Truth, Unlabelled, check_protocol
-from genseg.calibration.trials import FACTORS, Bench, Trial, TrialLog
+from genseg.calibration.criterion import SupervisedCriterion, TruthMaps, UnsupervisedCriterion, check_protocol
+from genseg.calibration.trials import FACTORS, Trial, TrialLog, TrialRunner
 from genseg.errors import GensegError, unknown
 from genseg.files import write_whole
 from genseg.fingerprint import digest, relevant
@@ -127,7 +127,7 @@ def calibrate(
     backend: str | Backend,
     images: Sequence[ImageLike],
     *,
-    truths: Sequence[Truth] | None = None,
+    truths: Sequence[TruthMaps] | None = None,
     protocol: str = "oracle",
     recipe: RecipeLike | None = None,
     grid: Mapping[str, Sequence[Any]] | None = None,
@@ -180,9 +180,9 @@ def calibrate(
         point=start.recipe.point or next(iter(loaded.points)),
     )
     tried = _checked_grid(loaded, best_recipe, grid or {})
-    bench = Bench(loaded, best_recipe, images)
+    bench = TrialRunner(loaded, best_recipe, images)
     sizes = [(pixels.shape[2], pixels.shape[3]) for pixels in bench.pixels]
-    criterion = Unlabelled() if truths is None else Labelled(truths, sizes, protocol, seed)
+    criterion = UnsupervisedCriterion() if truths is None else SupervisedCriterion(truths, sizes, protocol, seed)
     provenance = [loaded.name, model, dtype, loaded.device.type, bench.digest, seed]
     provenance += [criterion.words, criterion.digest]
     log, trials = TrialLog(Path(out) if out is not None else None), dict[str, Trial]()

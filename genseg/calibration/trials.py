@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from genseg.calibration.criterion import Criterion, Found
+from genseg.calibration.criterion import Criterion, SeedResult
 from genseg.errors import GensegError
 from genseg.files import write_whole
 from genseg.images import ImageLike
@@ -44,7 +44,7 @@ class Trial:
     seconds: float = 0.0
 
 
-class Bench:
+class TrialRunner:
     """One model and a few images, on which one recipe after the other is tried.
 
     What recipes share is not computed again: states as long as t_m stays the same, and the clusters of every tap and
@@ -69,7 +69,7 @@ class Bench:
         self._states: dict[tuple[int, int], Any] = {}
         self._clusters: dict[Any, Clusters] = {}
 
-    def found(self, index: int, recipe: Recipe, seed: int) -> Found:
+    def found(self, index: int, recipe: Recipe, seed: int) -> SeedResult:
         """What `Segmenter.analyse` finds in an image, the difference maps normalised as the recipe says.
 
         Raises:
@@ -87,7 +87,7 @@ class Bench:
             self._clusters[key] = find_clusters(backend, state, (pixels.shape[2], pixels.shape[3]), recipe)
         analysis = find_differences(backend, self._clusters[key]._replace(state=state), recipe)
         maps = normalised(analysis.differences, recipe.normalise)
-        return Found(analysis.grid_labels, analysis.embeddings, maps)
+        return SeedResult(analysis.grid_labels, analysis.embeddings, maps)
 
     def tried(self, key: str, recipe: Recipe, criterion: Criterion, seed: int, told: Callable[[int], None]) -> Trial:
         """Score a recipe; ``told`` is called with the number of images done."""

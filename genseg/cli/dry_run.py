@@ -23,7 +23,7 @@ from genseg.cost import Cost
 from genseg.display.palette import palette
 from genseg.files import in_bytes
 from genseg.images import ImageLike, inner
-from genseg.modulate import differences, labels_and_margins, masks_for, perturbed, shared
+from genseg.modulate import differences, labels_and_margins, masks_for, pack_masks, perturbed
 from genseg.pipeline import encode, read
 from genseg.progress import minutes
 from genseg.segmentation import Segmentation
@@ -93,7 +93,7 @@ def forecast(segmenter: Segmenter, image: ImageLike, write: Callable[[Segmentati
     with stage("cluster"):
         grid_labels, embeddings = cluster(features, recipe)
     masks = masks_for(point, grid_labels, len(embeddings), size, margin)
-    branches, _ = shared(masks, recipe.reach)
+    branches, _ = pack_masks(masks, recipe.reach)
     few = branches[:FEW]
     perturbed(backend, state, few[:1], recipe)
     of, among = (1 + (2 * n if recipe.difference == "two-sided" else 1 + n) for n in (len(branches), len(few)))

@@ -15,7 +15,7 @@ from torch import Tensor
 from genseg.comparison.inputs import Failure, Photo
 from genseg.evaluation.agreement import ari, boundary_f, explains, matched_iou
 from genseg.evaluation.bootstrap import Means, weights
-from genseg.evaluation.mask_store import Row
+from genseg.evaluation.mask_store import MethodMasks
 from genseg.evaluation.method import Masks
 from genseg.evaluation.metrics import Floats, Labels, interval
 from genseg.evaluation.protocols import PROTOCOLS, Record
@@ -124,10 +124,10 @@ class _Segmentations:
         assert read is not None
         return [read()]
 
-    def row(self, method: str, key: str) -> Row:
+    def row(self, method: str, key: str) -> MethodMasks:
         """A backend's segments of an image; the embedding of each is its cluster's."""
         found = Segmentation.load(self.photos[key].files(self.folder, method).result)
-        return Row(Masks(found.labels, found.embeddings), None)
+        return MethodMasks(Masks(found.labels, found.embeddings), None)
 
 
 def _against_truth(

@@ -18,7 +18,7 @@ from PIL import Image
 
 from genseg.comparison.metrics import FIGURES, TRUE, meaning
 from genseg.display.html import data_uri, embedded, rendered, table
-from genseg.evaluation.agreement import matched_colours
+from genseg.evaluation.agreement import matched_colors
 from genseg.files import write_whole
 from genseg.recipe import Recipe
 from genseg.segmentation import Segmentation
@@ -203,7 +203,7 @@ def _pictures(comparison: Comparison, image: str) -> list[tuple[str, str]]:
     n = max(len(segmentation.colors) for segmentation in found.values())
     pictures = [("photo", embedded(Image.fromarray(first.image)))]
     for name, segmentation in found.items():
-        coloured = replace(segmentation, colors=matched_colours(segmentation.labels, first.labels, n))
+        coloured = replace(segmentation, colors=matched_colors(segmentation.labels, first.labels, n))
         pictures.append((f"{name}: {segmentation.n_segments} segments", embedded(coloured.overlay())))
     return pictures
 

@@ -88,7 +88,7 @@ def common(first: Labels, second: Labels) -> npt.NDArray[np.int64]:
     return overlaps(first, second, int(first.max()) + 1, int(second.max()) + 1)
 
 
-def matched_colours(labels: npt.NDArray[np.int32], reference: npt.NDArray[np.int32], n: int) -> npt.NDArray[np.uint8]:
+def matched_colors(labels: npt.NDArray[np.int32], reference: npt.NDArray[np.int32], n: int) -> npt.NDArray[np.uint8]:
     """The palette of ``n`` colours, ordered so that segments look like those of another label map that they match.
 
     Args:

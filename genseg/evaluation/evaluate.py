@@ -13,8 +13,8 @@ from genseg.errors import GensegError, NothingLeftError, unknown
 from genseg.evaluation.baselines import METHODS, method_named, needs_model
 from genseg.evaluation.baselines.pooling import masks_with
 from genseg.evaluation.datasets import Dataset, Sample
-from genseg.evaluation.mask_store import Kept, Row
-from genseg.evaluation.method import Masks, Scene
+from genseg.evaluation.mask_store import MaskStore, MethodMasks
+from genseg.evaluation.method import Masks, MethodInput
 from genseg.evaluation.models import Models
 from genseg.evaluation.protocols import check_protocols
 from genseg.evaluation.refinements import REFINEMENTS, refined
@@ -28,7 +28,7 @@ from genseg.naming import named_classes
 from genseg.recipe import Recipe, RecipeLike, load_recipe
 from genseg.version import __version__
 
-Telling: TypeAlias = Callable[[str, str, int, int], None]
+ProgressCallback: TypeAlias = Callable[[str, str, int, int], None]
 """Called with an image's key, a stage, what is done of it and how much there is. An image ends with the stage
 ``"done"``, ``"kept"`` (by an earlier run) or ``"failed"``, which counts images; ``"score"`` comes last, key ``""``."""
 
@@ -109,7 +109,7 @@ def evaluate(
     dtype: str | None = None,
     load: Mapping[str, Any] | None = None,
     options: Sequence[str] = (),
-    progress: Telling | None = None,
+    progress: ProgressCallback | None = None,
     **overrides: Any,
 ) -> Evaluation:
     """Segment a data set with several methods on the same features, and score the masks under several protocols.
@@ -141,7 +141,7 @@ def evaluate(
         dtype: Likewise.
         load: What else the backend's or encoder's factory takes.
         options: Recipe keys as ``key=value``, as on the command line.
-        progress: Told how far the work is; see `Telling`.
+        progress: Told how far the work is; see `ProgressCallback`.
         **overrides: Recipe keys, such as ``n_clusters=25``.
 
     Returns:
@@ -169,11 +169,11 @@ def evaluate(
         load=load,
     )
     settings = plan.settings(models.recipe, models.source)
-    kept, lent = Kept(Path(out), settings), None
+    kept, lent = MaskStore(Path(out), settings), None
     if masks is not None:
         unnamed = {kind: what for kind, what in models.source.items() if kind != "names"}
-        lent = Kept(Path(masks), plan.settings(models.recipe, unnamed))
-    failures = Maker(plan, kept, models, telling, lent).run()
+        lent = MaskStore(Path(masks), plan.settings(models.recipe, unnamed))
+    failures = MaskMaker(plan, kept, models, telling, lent).run()
     keys = [key for key in plan.keys if key not in failures]
     if not keys:
         raise NothingLeftError(f"no image is left to evaluate: {next(iter(failures.values()), 'the set is empty')}")
@@ -184,14 +184,14 @@ def evaluate(
 
 
 @dataclass
-class Maker:
+class MaskMaker:
     """Makes the masks that are not kept yet, image by image."""
 
     plan: Plan
-    kept: Kept
+    kept: MaskStore
     models: Models
-    telling: Telling
-    lent: Kept | None = None
+    telling: ProgressCallback
+    lent: MaskStore | None = None
 
     def run(self) -> dict[str, str]:
         """Make them.
@@ -224,12 +224,12 @@ class Maker:
         models, size = self.models, (sample.image.height, sample.image.width)
         if models.segmenter is not None:
             models.segmenter.progress = partial(self.telling, key)
-        scene = Scene(sample.image, size, models.recipe, self.plan.seed, models.segmenter, models.reader)
+        scene = MethodInput(sample.image, size, models.recipe, self.plan.seed, models.segmenter, models.reader)
         for method in methods:
             self.kept.keep(method, key, self._row(scene, sample, method))
         self.kept.keep_truth(key, sample.truths)
 
-    def _row(self, scene: Scene, sample: Sample, method: str) -> Row:
+    def _row(self, scene: MethodInput, sample: Sample, method: str) -> MethodMasks:
         if self.lent is not None and self.lent.has(method, sample.key):
             masks = self.lent.row(method, sample.key).masks
         else:
@@ -237,9 +237,9 @@ class Maker:
         named = None
         if self.models.namer is not None:
             named = named_classes(masks.segments, sample.image, self.plan.dataset.classes, self.models.namer)
-        return Row(masks, named)
+        return MethodMasks(masks, named)
 
-    def _masks(self, scene: Scene, sample: Sample, method: str) -> Masks:
+    def _masks(self, scene: MethodInput, sample: Sample, method: str) -> Masks:
         masks = METHODS[method](scene)
         if self.plan.refine is not None:
             masks = refined(masks, sample.image, self.plan.refine)

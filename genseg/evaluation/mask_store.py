@@ -19,14 +19,14 @@ from genseg.files import write_whole
 SETTINGS = "settings.json"
 
 
-class Row(NamedTuple):
+class MethodMasks(NamedTuple):
     """One method's masks of one image, and the class each was given by name, int64 [K], if any were asked for."""
 
     masks: Masks
     named: npt.NDArray[np.int64] | None
 
 
-class Kept:
+class MaskStore:
     """A folder of masks and truths.
 
     Layout: ``settings.json``, ``truths/KEY.npz``, ``masks/METHOD/KEY.npz``.
@@ -76,7 +76,7 @@ class Kept:
         arrays = {f"truth{i}": truth.astype(np.int32) for i, truth in enumerate(truths)}
         write_whole(self._truth(key), lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
 
-    def keep(self, method: str, key: str, row: Row) -> None:
+    def keep(self, method: str, key: str, row: MethodMasks) -> None:
         """Keep a method's masks of an image."""
         arrays: dict[str, npt.NDArray[Any]] = {"segments": row.masks.segments.astype(np.uint16)}
         if row.masks.embeddings is not None:
@@ -90,10 +90,10 @@ class Kept:
         arrays = _arrays(self._truth(key))
         return [arrays[f"truth{i}"] for i in range(len(arrays))]
 
-    def row(self, method: str, key: str) -> Row:
+    def row(self, method: str, key: str) -> MethodMasks:
         """A method's masks of an image."""
         arrays = _arrays(self._masks(method, key))
-        return Row(Masks(arrays["segments"].astype(np.int32), arrays.get("embeddings")), arrays.get("named"))
+        return MethodMasks(Masks(arrays["segments"].astype(np.int32), arrays.get("embeddings")), arrays.get("named"))
 
     def _truth(self, key: str) -> Path:
         return self.folder / "truths" / f"{key}.npz"

@@ -33,7 +33,7 @@ class Masks:
 
 
 @dataclass
-class Scene:
+class MethodInput:
     """One image as every method sees it; what the model finds is computed once, when first asked for.
 
     Attributes:
@@ -104,5 +104,5 @@ class Scene:
         return self.image.resize((width, height), Image.Resampling.LANCZOS)
 
 
-Method: TypeAlias = Callable[[Scene], Masks]
+Method: TypeAlias = Callable[[MethodInput], Masks]
 """A way to segment an image; `genseg.evaluation.baselines.METHODS` has them by name."""

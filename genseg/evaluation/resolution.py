@@ -33,11 +33,11 @@ def at_resolution(sample: Sample, how: str) -> Sample:
     if how == "full":
         return sample
     side = int(how)
-    image = centre_square(sample.image).resize((side, side), Image.Resampling.LANCZOS)
+    image = center_square(sample.image).resize((side, side), Image.Resampling.LANCZOS)
     return dataclasses.replace(sample, image=image, truths=tuple(_scaled(truth, side) for truth in sample.truths))
 
 
-def centre_square(image: Image.Image) -> Image.Image:
+def center_square(image: Image.Image) -> Image.Image:
     """The largest centred square of an image."""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
@@ -45,5 +45,5 @@ def centre_square(image: Image.Image) -> Image.Image:
 
 
 def _scaled(truth: Labels, side: int) -> Labels:
-    square = centre_square(Image.fromarray(truth.astype(np.int32)))
+    square = center_square(Image.fromarray(truth.astype(np.int32)))
     return np.asarray(square.resize((side, side), Image.Resampling.NEAREST), dtype=np.int64)

@@ -15,7 +15,7 @@ import numpy as np
 
 from genseg.display.palette import palette
 from genseg.evaluation.datasets import Dataset
-from genseg.evaluation.mask_store import Kept
+from genseg.evaluation.mask_store import MaskStore
 from genseg.evaluation.metrics import IGNORE
 from genseg.evaluation.protocols import Score, paired_interval
 from genseg.evaluation.resolution import at_resolution
@@ -54,7 +54,7 @@ class Evaluation:
     """
 
     results: Mapping[str, Any]
-    kept: Kept
+    kept: MaskStore
     dataset: Dataset
 
     @classmethod
@@ -65,7 +65,7 @@ class Evaluation:
         protocols: Sequence[str],
         found: Scores,
         settings: Mapping[str, Any],
-        kept: Kept,
+        kept: MaskStore,
         keys: Sequence[str],
         failures: Mapping[str, str],
     ) -> Evaluation:
@@ -181,7 +181,7 @@ class Evaluation:
         figure, axes = plt.subplots(len(shown), len(columns), figsize=size, squeeze=False, layout="constrained")
         for line, (place, key) in zip(axes, shown, strict=True):
             labels = [self.kept.truth(key)[0], *(self.kept.row(method, key).masks.segments for method in methods)]
-            pictures = [np.asarray(at_resolution(self.dataset[key], resolution).image), *map(coloured, labels)]
+            pictures = [np.asarray(at_resolution(self.dataset[key], resolution).image), *map(colored, labels)]
             for axis, head, picture in zip(line, columns, pictures, strict=True):
                 axis.imshow(picture)
                 axis.set_title(f"{place}: {key}" if head == "image" else head, fontsize=8)
@@ -206,7 +206,7 @@ class Evaluation:
         return written
 
 
-def coloured(labels: Any) -> Any:
+def colored(labels: Any) -> Any:
     """Labels [H, W] as a picture, uint8 [H, W, 3]; black where nothing is measured."""
     colors = np.concatenate([palette(max(int(labels.max()) + 1, 1)), np.zeros((1, 3), dtype=np.uint8)])
     return colors[np.where(labels == IGNORE, len(colors) - 1, labels)]

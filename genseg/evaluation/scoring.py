@@ -12,20 +12,29 @@ from typing import Any
 import numpy as np
 
 from genseg.errors import GensegError
-from genseg.evaluation.mask_store import Row
+from genseg.evaluation.mask_store import MethodMasks
 from genseg.evaluation.metrics import Labels
-from genseg.evaluation.protocols import Protocol, Record, Score, Seen, Truth, View, measured, protocol_named
+from genseg.evaluation.protocols import (
+    Contingency,
+    EvaluationProtocol,
+    GroundTruth,
+    Record,
+    Score,
+    SegmentStatistics,
+    measured,
+    protocol_named,
+)
 
 Pair = tuple[str, str]  # a method and a protocol
 
 
-class Source(typing.Protocol):
-    """Where masks and truths are: a `genseg.evaluation.mask_store.Kept`, or what reads or holds others."""
+class MaskSource(typing.Protocol):
+    """Where masks and truths are: a `genseg.evaluation.mask_store.MaskStore`, or what reads or holds others."""
 
     def truth(self, key: str) -> Sequence[Labels]:
         """An image's truths, [H, W] each: classes or annotators' regions; `IGNORE` where nothing is measured."""
 
-    def row(self, method: str, key: str) -> Row:
+    def row(self, method: str, key: str) -> MethodMasks:
         """A method's masks of an image."""
 
 
@@ -47,7 +56,7 @@ class Scores:
 
 
 def scored(
-    source: Source,
+    source: MaskSource,
     keys: Sequence[str],
     methods: Sequence[str],
     protocols: Sequence[str],
@@ -75,7 +84,7 @@ def scored(
     for number in range(passes):
         learners = {pair: rule for pair, rule in rules.items() if rule.passes > number}
         for done, key in enumerate(keys, start=number * len(keys)):
-            truths = [Truth(truth, n_classes) for truth in source.truth(key)]
+            truths = [GroundTruth(truth, n_classes) for truth in source.truth(key)]
             for method in dict.fromkeys(method for method, _ in learners):
                 _, views = _seen(source, key, method, truths)
                 for pair, rule in learners.items():
@@ -88,17 +97,17 @@ def scored(
     rules = {pair: rule for pair, rule in rules.items() if pair not in found.unmeasured}
     found.scores = {pair: Score(rule, n_classes, seed) for pair, rule in rules.items()}
     for done, key in enumerate(keys, start=passes * len(keys)):
-        _add(found, rules, source, key, [Truth(truth, n_classes) for truth in source.truth(key)], each)
+        _add(found, rules, source, key, [GroundTruth(truth, n_classes) for truth in source.truth(key)], each)
         progress(done, steps)
     return found
 
 
 def _add(
     found: Scores,
-    rules: dict[Pair, Protocol],
-    source: Source,
+    rules: dict[Pair, EvaluationProtocol],
+    source: MaskSource,
     key: str,
-    truths: list[Truth],
+    truths: list[GroundTruth],
     each: Callable[[str, Pair, Record], None],
 ) -> None:
     """Add an image to every score."""
@@ -117,13 +126,15 @@ def _add(
                     found.ranking[key] = record.figures["miou"]
 
 
-def _seen(source: Source, key: str, method: str, truths: list[Truth]) -> tuple[Seen, list[View]]:
+def _seen(
+    source: MaskSource, key: str, method: str, truths: list[GroundTruth]
+) -> tuple[SegmentStatistics, list[Contingency]]:
     row = source.row(method, key)
-    seen = Seen(row.masks.segments, truths)
+    seen = SegmentStatistics(row.masks.segments, truths)
     return seen, seen.views(row.masks.embeddings, row.named)
 
 
-def _learn(rule: Protocol, views: list[View]) -> None:
+def _learn(rule: EvaluationProtocol, views: list[Contingency]) -> None:
     for view in views:
         rule.fit(view)
 

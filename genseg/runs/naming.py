@@ -12,7 +12,7 @@ import numpy.typing as npt
 from genseg.errors import GensegError
 from genseg.evaluation.datasets import Dataset, Sample
 from genseg.evaluation.metrics import IGNORE, overlaps
-from genseg.evaluation.protocols import View
+from genseg.evaluation.protocols import Contingency
 from genseg.evaluation.protocols.rules import Concept
 from genseg.interface import Embedder
 from genseg.naming import called_by, class_embeddings, classes_of, named_classes
@@ -146,9 +146,9 @@ def _segmenter_of(run: Run, device: str | None) -> Segmenter:
     return Segmenter(backend, Recipe(**settings["recipe"]), seed=settings["seed"])
 
 
-def _view(sample: Sample, segmenter: Segmenter, n_classes: int) -> View:
+def _view(sample: Sample, segmenter: Segmenter, n_classes: int) -> Contingency:
     """An example's pixels by mask and class."""
     found, (truth,) = segmenter(sample.image), sample.truths
     measured = truth != IGNORE
     table = overlaps(found.labels[measured], truth[measured], len(found.embeddings), n_classes)
-    return View(table, found.embeddings)
+    return Contingency(table, found.embeddings)

@@ -8,9 +8,9 @@ import torch
 
 import genseg
 from genseg import GensegError, load_recipe
-from genseg.calibration.criterion import Found, Labelled, Unlabelled, unlabelled_terms
+from genseg.calibration.criterion import SeedResult, SupervisedCriterion, UnsupervisedCriterion, unsupervised_terms
 from genseg.calibration.search import candidates
-from genseg.calibration.trials import Bench
+from genseg.calibration.trials import TrialRunner
 
 QUICK = {"n_clusters": 3, "n_init": 1, "draws": 1, "replay_steps": 1, "size": 64, "margin": 0}
 STAY = {"tap": [], "t_f": [], "point": [], "t_m": []}
@@ -25,9 +25,9 @@ def maps_of(labels: np.ndarray) -> torch.Tensor:
     return torch.stack([torch.from_numpy(labels == k).float() for k in range(labels.max() + 1)])
 
 
-def found_as(grid_labels: np.ndarray, maps: torch.Tensor) -> Found:
+def found_as(grid_labels: np.ndarray, maps: torch.Tensor) -> SeedResult:
     """What is found, the embedding of each cluster its own axis."""
-    return Found(grid_labels, np.eye(len(maps), dtype=np.float32), maps)
+    return SeedResult(grid_labels, np.eye(len(maps), dtype=np.float32), maps)
 
 
 BLACK_AND_WHITE = torch.from_numpy(2 * halves(16).astype(np.float32) - 1).expand(1, 3, -1, -1)
@@ -43,38 +43,38 @@ def found(tiny, photo):
 
 def test_masks_that_change_their_own_pixels_on_an_edge_of_the_image_score_one():
     perfect = found_as(halves(2, 4), maps_of(halves(16)))
-    terms = unlabelled_terms(BLACK_AND_WHITE, [perfect, perfect])
+    terms = unsupervised_terms(BLACK_AND_WHITE, [perfect, perfect])
     assert terms == pytest.approx({"localisation": 1, "stability": 1, "explained": 1})
-    assert Unlabelled().score([terms, terms])[0] == pytest.approx(1)
+    assert UnsupervisedCriterion().score([terms, terms])[0] == pytest.approx(1)
 
 
 def test_maps_of_noise_score_almost_nothing():
     noise = [torch.rand(2, 32, 32, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
-    terms = unlabelled_terms(BLACK_AND_WHITE, [found_as(halves(2, 4), maps) for maps in noise])
+    terms = unsupervised_terms(BLACK_AND_WHITE, [found_as(halves(2, 4), maps) for maps in noise])
     assert all(value < 0.1 for value in terms.values())
 
 
 def test_an_offset_that_leaks_everywhere_is_not_localised():
     leak = found_as(halves(2, 4), torch.ones(2, 32, 32))
-    assert unlabelled_terms(BLACK_AND_WHITE, [leak, leak])["localisation"] == 0
+    assert unsupervised_terms(BLACK_AND_WHITE, [leak, leak])["localisation"] == 0
 
 
 def test_labels_across_the_images_edge_explain_none_of_its_colours():
     across = found_as(halves(2, 4).T.copy(), maps_of(halves(16).T.copy()))
-    terms = unlabelled_terms(BLACK_AND_WHITE, [across, across])
+    terms = unsupervised_terms(BLACK_AND_WHITE, [across, across])
     assert terms["localisation"] == 1
     assert terms["explained"] == pytest.approx(0, abs=1e-6)
 
 
 def test_other_labels_under_other_noise_are_not_stable():
     there = [found_as(halves(2, 4), maps_of(labels)) for labels in (halves(16), halves(16).T.copy())]
-    assert unlabelled_terms(BLACK_AND_WHITE, there)["stability"] == pytest.approx(0, abs=0.01)
+    assert unsupervised_terms(BLACK_AND_WHITE, there)["stability"] == pytest.approx(0, abs=0.01)
 
 
 def test_truths_are_scaled_and_the_ignored_does_not_count():
     truth = halves(32, 64)
     truth[:10] = 255
-    criterion = Labelled([truth], [(32, 32)])
+    criterion = SupervisedCriterion([truth], [(32, 32)])
     found = [found_as(halves(2, 4), maps_of(halves(16)))]
     score, terms = criterion.score([criterion.measure(0, BLACK_AND_WHITE, found)])
     assert (score, terms) == (1, {"oracle_miou": 1, "oracle_boundary_f": 1})
@@ -85,9 +85,9 @@ TILES = np.repeat(np.repeat(np.array([[0, 1], [2, 3]], np.int32), 16, axis=0), 1
 
 def labelled(protocol: str, truths: list[np.ndarray], embeddings: list[list[int]]) -> tuple[float, dict[str, float]]:
     """The score of images whose segments are `TILES`, by the embedding of each segment along one axis."""
-    criterion = Labelled(truths, [(32, 32)] * len(truths), protocol)
+    criterion = SupervisedCriterion(truths, [(32, 32)] * len(truths), protocol)
     rows = [
-        criterion.measure(i, BLACK_AND_WHITE, [Found(TILES, np.array(each, np.float32)[:, None], maps_of(TILES))])
+        criterion.measure(i, BLACK_AND_WHITE, [SeedResult(TILES, np.array(each, np.float32)[:, None], maps_of(TILES))])
         for i, each in enumerate(embeddings)
     ]
     return criterion.score(rows)
@@ -141,7 +141,7 @@ def test_the_search_is_one_factor_at_a_time_around_the_best_so_far(tiny, photo):
 
 def test_what_is_found_is_what_the_segmenter_finds(tiny, photo):
     recipe = load_recipe(tiny.preset, calibration=tiny.recipe, **QUICK | {"size": 128, "margin": 16, "reach": 1})
-    bench = Bench(tiny, recipe, [photo])
+    bench = TrialRunner(tiny, recipe, [photo])
     for t_m in (181, 181, 381):  # the second time from what was kept
         tried = replace(recipe, t_m=t_m)
         found = bench.found(0, tried, seed=4)

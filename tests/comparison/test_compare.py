@@ -17,7 +17,7 @@ import genseg
 from genseg import GensegError
 from genseg.comparison import compare as comparing
 from genseg.evaluation import agreement
-from genseg.evaluation.protocols import PROTOCOLS, Seen, Truth, measured, protocol_named
+from genseg.evaluation.protocols import PROTOCOLS, GroundTruth, SegmentStatistics, measured, protocol_named
 from genseg_backends.families.stable_diffusion import StableDiffusion
 
 
@@ -149,7 +149,10 @@ def test_a_protocol_learns_from_all_images_of_a_backend_and_then_measures_each(f
     for backend in BACKENDS:
         rule = protocol_named(name, 3, seed=2)
         segmentations = [found.segmentation(f"image{i}", backend) for i in (0, 1)]
-        seen = [Seen(seg.labels, [Truth(truth, 3)]) for seg, truth in zip(segmentations, TRUTHS, strict=True)]
+        seen = [
+            SegmentStatistics(seg.labels, [GroundTruth(truth, 3)])
+            for seg, truth in zip(segmentations, TRUTHS, strict=True)
+        ]
         views = [one.views(seg.embeddings)[0] for one, seg in zip(seen, segmentations, strict=True)]
         for _ in range(rule.passes):
             for view in views:

@@ -16,7 +16,7 @@ from genseg.evaluation.baselines import METHODS, method_named, needs_model
 from genseg.evaluation.baselines.attention import merged_to
 from genseg.evaluation.baselines.ncut import best_cut, segments_of
 from genseg.evaluation.baselines.pooling import pooled
-from genseg.evaluation.method import Scene
+from genseg.evaluation.method import MethodInput
 from genseg.interface import Encoder
 
 QUICK = {"n_clusters": 6, "n_init": 1, "draws": 1, "replay_steps": 1, "size": 96}
@@ -30,7 +30,7 @@ def segmenter(tiny):
 
 @pytest.fixture(scope="module")
 def scene(segmenter, photo):
-    return Scene(photo, SIZE, segmenter.recipe, 1, segmenter)
+    return MethodInput(photo, SIZE, segmenter.recipe, 1, segmenter)
 
 
 class Colours(Encoder):
@@ -51,7 +51,7 @@ FOUR = np.array([[220, 30, 30], [30, 220, 30], [30, 30, 220], [220, 220, 30]], d
 def quarters():
     """Four flat colours, seen by an encoder; K is 4."""
     recipe = genseg.load_recipe(n_clusters=4, n_init=3)
-    return Scene(Image.fromarray(FOUR[QUARTERS]), (64, 64), recipe, 0, None, Colours())
+    return MethodInput(Image.fromarray(FOUR[QUARTERS]), (64, 64), recipe, 0, None, Colours())
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -68,7 +68,7 @@ def test_every_method_gives_masks_of_the_scenes_size_with_the_segments_features(
 
 
 def test_modulation_is_what_the_segmenter_does(segmenter, photo):
-    own = Scene(photo, photo.size[::-1], segmenter.recipe, 1, segmenter)
+    own = MethodInput(photo, photo.size[::-1], segmenter.recipe, 1, segmenter)
     assert ari(METHODS["modulation"](own).segments, segmenter(photo).labels) == 1
 
 
@@ -91,7 +91,9 @@ def test_feature_upsampling_knows_places_where_the_clusters_do():
     """Two squares of one colour, that only their places tell apart."""
     photo = np.full((64, 64, 3), FOUR[0])
     photo[:, 24:40] = FOUR[1]
-    scene = Scene(Image.fromarray(photo), (64, 64), genseg.load_recipe(n_clusters=3, position=0.9), 0, None, Colours())
+    scene = MethodInput(
+        Image.fromarray(photo), (64, 64), genseg.load_recipe(n_clusters=3, position=0.9), 0, None, Colours()
+    )
     segments = METHODS["feature-upsampling"](scene).segments
     assert len({int(segments[32, column]) for column in (8, 32, 56)}) == 3
 
@@ -129,7 +131,7 @@ def test_methods_that_need_a_model_say_so(scene, quarters):
 
 
 def test_clusters_do_not_wait_for_modulation(tiny, scene, segmenter, photo):
-    fresh = Scene(photo, SIZE, segmenter.recipe, 1, segmenter)
+    fresh = MethodInput(photo, SIZE, segmenter.recipe, 1, segmenter)
     decodes = tiny.meter.decodes
     METHODS["naive"](fresh)
     assert tiny.meter.decodes == decodes
@@ -139,7 +141,7 @@ def test_clusters_do_not_wait_for_modulation(tiny, scene, segmenter, photo):
 def test_blind_partitions_have_k_segments_and_the_seed_decides(scene):
     def partition(name, seed, wanted):
         recipe = replace(scene.recipe, n_clusters=wanted)
-        return METHODS[name](Scene(scene.image, SIZE, recipe, seed)).segments
+        return METHODS[name](MethodInput(scene.image, SIZE, recipe, seed)).segments
 
     for wanted in (2, 6, 24):
         assert partition("random", 0, wanted).max() + 1 == wanted
@@ -153,13 +155,13 @@ def test_blind_partitions_have_k_segments_and_the_seed_decides(scene):
 def test_slic_gives_as_many_segments_as_are_asked_for(photo):
     for wanted in (5, 10, 20):
         recipe = genseg.load_recipe(n_clusters=wanted)
-        assert abs(METHODS["slic"](Scene(photo, (96, 144), recipe)).segments.max() + 1 - wanted) <= 1
+        assert abs(METHODS["slic"](MethodInput(photo, (96, 144), recipe)).segments.max() + 1 - wanted) <= 1
 
 
 def test_rgb_kmeans_of_a_large_image_takes_every_pixel_to_its_nearest_centre():
     image = np.repeat(np.repeat(FOUR[QUARTERS], 4, axis=0), 4, axis=1)
     recipe = genseg.load_recipe(n_clusters=4, n_init=2)
-    segments = METHODS["rgb-kmeans"](Scene(Image.fromarray(image), (256, 256), recipe)).segments
+    segments = METHODS["rgb-kmeans"](MethodInput(Image.fromarray(image), (256, 256), recipe)).segments
     assert ari(segments, np.repeat(np.repeat(QUARTERS, 4, axis=0), 4, axis=1)) == 1
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from genseg.evaluation import metrics
 from genseg.evaluation.metrics import IGNORE
-from genseg.evaluation.protocols import Seen, Truth, measured, protocol_named
+from genseg.evaluation.protocols import GroundTruth, SegmentStatistics, measured, protocol_named
 
 
 def halves(column, size=16):
@@ -84,7 +84,7 @@ def test_measures_agree_with_plain_loops(seed):
     truth = np.kron(rng.integers(0, 3, (3, 3)), np.ones((4, 4), int))  # blocks, so that some boundaries are far
     truth[rng.random(truth.shape) < 0.1] = IGNORE
     segments = np.roll(np.kron(rng.integers(0, 5, (3, 3)), np.ones((4, 4), int)), rng.integers(0, 4, 2), (0, 1))
-    seen, oracle = Seen(segments, [Truth(truth, 3)]), protocol_named("oracle", 3)
+    seen, oracle = SegmentStatistics(segments, [GroundTruth(truth, 3)]), protocol_named("oracle", 3)
     scores = measured(seen, [oracle.classes(view) for view in seen.views()]).figures
     names = ("miou", "accuracy", "boundary_precision", "boundary_recall", "boundary_f", "components")
     assert [scores[name] for name in names] == pytest.approx(by_loops(segments, truth))

@@ -9,7 +9,7 @@ from sklearn.cluster import KMeans
 
 from genseg.errors import GensegError
 from genseg.evaluation.metrics import IGNORE
-from genseg.evaluation.protocols import PROTOCOLS, View, protocol_named
+from genseg.evaluation.protocols import PROTOCOLS, Contingency, protocol_named
 from genseg.evaluation.reservoir import Reservoir
 
 
@@ -24,7 +24,7 @@ def made_up_set(n_images=12, n_classes=4, width=6, noise=0.2, seed=0):
         table[np.arange(7), classes] += 40
         table[0] = 0  # nothing measured
         embeddings = concepts[classes] + noise * rng.standard_normal((7, width))
-        views.append(View(table, embeddings.astype(np.float32)))
+        views.append(Contingency(table, embeddings.astype(np.float32)))
     return views
 
 
@@ -66,17 +66,17 @@ TABLE = np.array([[5, 4, 0], [9, 1, 0], [0, 0, 0], [1, 1, 0]])
 
 @pytest.mark.parametrize("name", ["oracle", "per-image-many-to-one"])
 def test_majority(name):
-    assert protocol_named(name, 3).classes(View(TABLE)).tolist() == [0, 0, IGNORE, 0]
+    assert protocol_named(name, 3).classes(Contingency(TABLE)).tolist() == [0, 0, IGNORE, 0]
 
 
 def test_one_to_one_leaves_segments_and_classes_over():
     # 9 + 4 pixels right beats 5 + 1; no segment is left for which class 2 has a pixel
-    assert protocol_named("per-image-hungarian", 3).classes(View(TABLE)).tolist() == [1, 0, IGNORE, IGNORE]
+    assert protocol_named("per-image-hungarian", 3).classes(Contingency(TABLE)).tolist() == [1, 0, IGNORE, IGNORE]
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (5, 3), (4, 4)])
 def test_one_to_one_is_the_best_of_all_matchings(shape):
-    view = View(np.random.default_rng(0).integers(1, 50, shape))
+    view = Contingency(np.random.default_rng(0).integers(1, 50, shape))
     classes = protocol_named("per-image-hungarian", shape[1]).classes(view)
     given = classes[classes >= 0]
     assert len(given) == len(set(given.tolist())) == min(shape)
@@ -89,9 +89,9 @@ def test_one_to_one_is_the_best_of_all_matchings(shape):
 
 def test_open_vocabulary_takes_the_names():
     protocol = protocol_named("open-vocabulary", 3)
-    assert protocol.classes(View(TABLE, named=np.array([2, 1, 0, IGNORE]))).tolist() == [2, 1, 0, IGNORE]
+    assert protocol.classes(Contingency(TABLE, named=np.array([2, 1, 0, IGNORE]))).tolist() == [2, 1, 0, IGNORE]
     with pytest.raises(GensegError, match="name the masks first"):
-        protocol.classes(View(TABLE))
+        protocol.classes(Contingency(TABLE))
 
 
 # --- over the whole set ---------------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ def test_embeddings_that_say_the_class_give_what_the_oracle_gives(name):
 @pytest.mark.parametrize("name", ["traditional", "concept"])
 def test_methods_without_embeddings_are_refused(name):
     with pytest.raises(GensegError, match="needs an embedding for each mask"):
-        fitted(name, [View(TABLE)], 3)
+        fitted(name, [Contingency(TABLE)], 3)
 
 
 def test_concepts_are_means_over_pixels():
@@ -127,7 +127,7 @@ def test_concepts_are_means_over_pixels():
 
 def test_a_class_that_the_set_lacks_is_no_concept():
     views = made_up_set()
-    wider = [View(np.pad(v.table, ((0, 0), (1, 1))), v.embeddings) for v in views]
+    wider = [Contingency(np.pad(v.table, ((0, 0), (1, 1))), v.embeddings) for v in views]
     narrow, wide = fitted("concept", views), fitted("concept", wider, 6)
     assert all((wide.classes(w) == narrow.classes(v) + 1).all() for v, w in zip(views, wider, strict=True))
 
@@ -154,7 +154,7 @@ def test_traditional_is_one_clustering_and_the_best_matching_of_the_set():
 
 def test_traditional_needs_as_many_masks_as_classes():
     with pytest.raises(GensegError, match="makes 9 clusters of 6 masks; take more images"):
-        fitted("traditional", [View(np.pad(v.table, ((0, 0), (0, 5))), v.embeddings) for v in made_up_set(1)], 9)
+        fitted("traditional", [Contingency(np.pad(v.table, ((0, 0), (0, 5))), v.embeddings) for v in made_up_set(1)], 9)
 
 
 def test_traditional_is_the_same_each_time_beyond_its_sample(monkeypatch):

@@ -20,7 +20,7 @@ from genseg.errors import GensegError
 from genseg.evaluation.baselines import METHODS
 from genseg.evaluation.datasets import list_datasets, load_dataset
 from genseg.evaluation.evaluate import evaluate
-from genseg.evaluation.mask_store import Row
+from genseg.evaluation.mask_store import MethodMasks
 from genseg.evaluation.method import Masks
 from genseg.evaluation.paper.published import PAPERS
 from genseg.evaluation.paper.reproduce import Reproducer
@@ -145,7 +145,7 @@ def test_masks_are_named_and_not_made_again(root: Path, tmp_path: Path) -> None:
         recipe="paper", methods=["modulation"], resolution="full",
     ).kept  # fmt: skip
     halves = np.repeat([[1, 0]], layouts.W // 2, axis=1).repeat(layouts.H, axis=0).astype(np.int32)
-    made.keep("modulation", KEY, Row(Masks(halves, np.zeros((2, 3), dtype=np.float32)), None))
+    made.keep("modulation", KEY, MethodMasks(Masks(halves, np.zeros((2, 3), dtype=np.float32)), None))
     told = []
     row = reproducer.run(tmp_path, lambda key, stage, *_: told.append((key, stage))).rows[0]
     assert (f"ade20k-150-full/{KEY}", "kept") in told

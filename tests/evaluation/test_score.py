@@ -13,7 +13,16 @@ from genseg.errors import GensegError
 from genseg.evaluation import metrics
 from genseg.evaluation.bootstrap import weights
 from genseg.evaluation.metrics import IGNORE
-from genseg.evaluation.protocols import PROTOCOLS, Record, Score, Seen, Truth, measured, paired_interval, protocol_named
+from genseg.evaluation.protocols import (
+    PROTOCOLS,
+    GroundTruth,
+    Record,
+    Score,
+    SegmentStatistics,
+    measured,
+    paired_interval,
+    protocol_named,
+)
 
 
 def made_up(seed, n_segments=6, n_classes=5, shape=(24, 30)):
@@ -31,7 +40,7 @@ def scored(images, name="oracle", n_classes=5, classes=None, **options):
     protocol = protocol_named(name, n_classes)
     score, rows = Score(protocol, n_classes, **options), []
     for i, (segments, *truths) in enumerate(images):
-        seen = Seen(segments, [Truth(truth, n_classes) for truth in truths])
+        seen = SegmentStatistics(segments, [GroundTruth(truth, n_classes) for truth in truths])
         given = [protocol.classes(view) if classes is None else classes[i] for view in seen.views()]
         record = measured(seen, given)
         score.add(str(i), record)
@@ -86,7 +95,7 @@ def test_regions_of_annotators_are_measured_one_annotator_after_the_other():
 def test_boundaries_are_those_of_the_map_of_classes(name):
     protocol = protocol_named(name, 5)
     for segments, truth in IMAGES:
-        seen = Seen(segments, [Truth(truth, 5)])
+        seen = SegmentStatistics(segments, [GroundTruth(truth, 5)])
         classes = protocol.classes(seen.views()[0])
         figures = seen.boundary_figures(0, classes)
         for ending, tolerance in (("", 2), ("_diagonal", 0.0075 * math.hypot(24, 30))):
@@ -176,7 +185,7 @@ def test_ignored_pixels_neither_vote_nor_count_nor_bound():
     assert row["accuracy"] == row["miou"] == 1
     assert row["boundary_f"] == 1  # neither map has a boundary between measured pixels
     hidden = np.where(truth == IGNORE, 2, segments)
-    (view,) = Seen(hidden, [Truth(truth, 2)]).views()
+    (view,) = SegmentStatistics(hidden, [GroundTruth(truth, 2)]).views()
     assert protocol_named("oracle", 2).classes(view).tolist() == [0, 1, IGNORE]
 
 
@@ -218,7 +227,7 @@ def test_intervals_are_around_the_value_and_the_same_again():
 
 def test_counted_figures_do_not_depend_on_the_order():
     one, other = (Score(protocol_named("oracle", 5), 5) for _ in range(2))
-    seen = [Seen(segments, [Truth(truth, 5)]) for segments, truth in IMAGES]
+    seen = [SegmentStatistics(segments, [GroundTruth(truth, 5)]) for segments, truth in IMAGES]
     oracle = protocol_named("oracle", 5)
     for score, order in ((one, range(5)), (other, reversed(range(5)))):
         for i in order:
@@ -231,7 +240,7 @@ def test_differences_are_paired():
     images = [made_up(seed) for seed in range(30)]
     worse = [
         np.where(np.arange(6) == 0, (c + 1) % 5, c)
-        for c in (np.argmax(Seen(s, [Truth(t, 5)]).tables[0], axis=1) for s, t in images)
+        for c in (np.argmax(SegmentStatistics(s, [GroundTruth(t, 5)]).tables[0], axis=1) for s, t in images)
     ]
     good, bad = scored(images)[0], scored(images, classes=worse)[0]
     assert paired_interval(good, good, "miou") == [0, 0]
@@ -253,7 +262,7 @@ def test_a_column_of_pixels_has_no_sides_to_the_right():
 
 def test_views_end_with_the_largest_segment_that_has_pixels():
     embeddings = np.arange(8, dtype=np.float32).reshape(4, 2)
-    seen = Seen(np.array([[0, 2]], np.int32), [Truth(np.array([[1, 1]]), 2)])
+    seen = SegmentStatistics(np.array([[0, 2]], np.int32), [GroundTruth(np.array([[1, 1]]), 2)])
     (view,) = seen.views(embeddings, np.array([1, 0, 1, 0]))
     assert view.table.tolist() == [[0, 1], [0, 0], [0, 1]]
     assert (view.embeddings == embeddings[:3]).all()
@@ -263,7 +272,7 @@ def test_views_end_with_the_largest_segment_that_has_pixels():
 def test_records_that_went_through_a_file_give_the_same_digits():
     oracle, whole, again = protocol_named("oracle", 5), *(Score(protocol_named("oracle", 5), 5) for _ in range(2))
     for i, (segments, truth) in enumerate(IMAGES):
-        seen = Seen(segments, [Truth(truth, 5)])
+        seen = SegmentStatistics(segments, [GroundTruth(truth, 5)])
         record = measured(seen, [oracle.classes(view) for view in seen.views()])
         kept = json.loads(json.dumps({"figures": record.figures, "pixels": record.pixels.tolist()}))
         whole.add(str(i), record)

@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genseg.evaluation.baselines.pooling import masks_with
-from genseg.evaluation.method import Masks, Scene
+from genseg.evaluation.method import Masks, MethodInput
 from genseg.modulate import labels_at
 
 ANCHORS = 16  # along each side, at most (DiffSeg's M)
 
 
-def kl_merge(scene: Scene) -> Masks:
+def kl_merge(scene: MethodInput) -> Masks:
     """Merge attention maps greedily until K are left; each pixel to the one that gives it most.
 
     DiffSeg reads the self-attention probabilities of all of Stable Diffusion's layers. Taps give one module's features

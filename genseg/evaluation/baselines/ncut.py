@@ -13,7 +13,7 @@ import torch
 from scipy.sparse.linalg import eigsh
 
 from genseg.evaluation.baselines.pooling import masks_with
-from genseg.evaluation.method import Masks, Scene
+from genseg.evaluation.method import Masks, MethodInput
 from genseg.modulate import labels_at
 
 ALPHA = 10  # exponent of the cosine similarity (DiffCut's)
@@ -37,7 +37,7 @@ class Cut(NamedTuple):
     side: npt.NDArray[np.bool_]
 
 
-def ncut(scene: Scene) -> Masks:
+def ncut(scene: MethodInput) -> Masks:
     """Cut the cheapest segment in two until there are K or no cut costs at most `TAU`.
 
     Pixels take the segment whose mean direction is nearest (cosine) to the features scaled bilinearly.

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genseg.evaluation.method import Masks, Scene
+from genseg.evaluation.method import Masks, MethodInput
 
 
-def masks_with(scene: Scene, labels: npt.NDArray[np.integer[Any]]) -> Masks:
+def masks_with(scene: MethodInput, labels: npt.NDArray[np.integer[Any]]) -> Masks:
     """Labels [H, W] of a scene as its masks, with embeddings where the scene has features.
 
     Numbers that no pixel has are closed up, in order.

@@ -14,7 +14,7 @@ from skimage import segmentation
 
 from genseg.cluster import cluster
 from genseg.evaluation.baselines.pooling import masks_with
-from genseg.evaluation.method import Masks, Scene
+from genseg.evaluation.method import Masks, MethodInput
 
 FITTED = 128 * 128  # pixels that k-means is fitted to at most
 
@@ -23,7 +23,7 @@ TRIES = 6  # of SLIC in search of K segments, with either argument
 COMPACTNESS = 10.0  # of SLIC, scikit-image's
 
 
-def rgb_kmeans(scene: Scene) -> Masks:
+def rgb_kmeans(scene: MethodInput) -> Masks:
     """The paper's k-means on colours in place of features, K and restarts those of the recipe.
 
     Centres are fitted to an image of at most `FITTED` pixels, for the restarts' sake, and are then every pixel's.
@@ -38,7 +38,7 @@ def rgb_kmeans(scene: Scene) -> Masks:
     return masks_with(scene, labels)
 
 
-def slic(scene: Scene) -> Masks:
+def slic(scene: MethodInput) -> Masks:
     """SLIC superpixels (Achanta et al., 2012) by scikit-image, as near to K of them as was found.
 
     SLIC gives another number of segments than it is asked for. What to ask for is found by bisection, and where one
@@ -69,7 +69,7 @@ def _bisected(excess: Callable[[float], int], low: float, high: float) -> float:
     return high
 
 
-def random(scene: Scene) -> Masks:
+def random(scene: MethodInput) -> Masks:
     """The Voronoi cells of K pixels drawn at random, by the scene's seed."""
     height, width = scene.size
     pixels = np.indices((height, width)).reshape(2, -1).T
@@ -78,7 +78,7 @@ def random(scene: Scene) -> Masks:
     return masks_with(scene, nearest.reshape(height, width))
 
 
-def grid(scene: Scene) -> Masks:
+def grid(scene: MethodInput) -> Masks:
     """A regular grid of about K rectangles, as near to K as goes with cells that are nearly squares."""
     (height, width), wanted = scene.size, scene.n_clusters
     shapes = [(rows, max(round(wanted / rows), 1)) for rows in range(1, wanted + 1)]

@@ -8,16 +8,16 @@ from torch import Tensor
 
 from genseg.cluster import masks_of, with_places
 from genseg.evaluation.baselines.pooling import masks_with
-from genseg.evaluation.method import Masks, Scene
+from genseg.evaluation.method import Masks, MethodInput
 from genseg.modulate import labels_at, normalised
 
 
-def modulation(scene: Scene) -> Masks:
+def modulation(scene: MethodInput) -> Masks:
     """EmerDiff (section 3.4): each pixel to the cluster whose modulation changes it most, as the recipe normalises."""
     return modulated(scene, scene.recipe.normalise)
 
 
-def modulated(scene: Scene, normalise: str) -> Masks:
+def modulated(scene: MethodInput, normalise: str) -> Masks:
     """The argmax of the difference maps, normalised as ``normalise`` says: see `genseg.recipe.Recipe`.
 
     Raises:
@@ -27,13 +27,13 @@ def modulated(scene: Scene, normalise: str) -> Masks:
     return masks_with(scene, labels_at(maps, *scene.size).numpy())
 
 
-def naive(scene: Scene) -> Masks:
+def naive(scene: MethodInput) -> Masks:
     """The clusters' masks, scaled bilinearly: the naive upsampling that the paper's tables compare with."""
     clusters = scene.clusters
     return masks_with(scene, labels_at(masks_of(clusters.grid_labels, len(clusters.embeddings)), *scene.size).numpy())
 
 
-def feature_upsampling(scene: Scene) -> Masks:
+def feature_upsampling(scene: MethodInput) -> Masks:
     """The features, with their places if k-means had them, scaled bilinearly: each pixel to the nearest centre."""
     features, grid_labels = scene.clusters.features, scene.clusters.grid_labels
     points = with_places(features, scene.recipe.position)

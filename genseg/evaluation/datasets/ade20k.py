@@ -9,7 +9,7 @@ from pathlib import Path
 
 from genseg.errors import GensegError
 from genseg.evaluation.datasets.base import Dataset, DatasetInfo
-from genseg.evaluation.datasets.files import FileDataset, Files, Reader, class_names, numbered, read_lines
+from genseg.evaluation.datasets.files import FileDataset, FolderDataset, Reader, class_names, numbered, read_lines
 
 FOLDER = "ADEChallengeData2016"
 FOLDERS = {"val": "validation", "train": "training"}
@@ -17,8 +17,8 @@ FOLDERS = {"val": "validation", "train": "training"}
 
 def open_scenes(info: DatasetInfo, root: Path, split: str) -> Dataset:
     """The benchmark; names are read from ``objectInfo150.txt`` where it is."""
-    images = Files.find(root, f"{FOLDER}/images/{FOLDERS[split]}/*.jpg")
-    labels = Files.find(root, f"{FOLDER}/annotations/{FOLDERS[split]}/*.png")
+    images = FolderDataset.find(root, f"{FOLDER}/images/{FOLDERS[split]}/*.jpg")
+    labels = FolderDataset.find(root, f"{FOLDER}/annotations/{FOLDERS[split]}/*.png")
     table = root / FOLDER / "objectInfo150.txt"
     classes = _names(table, info) if table.exists() else class_names("ade20k-150")
     values = numbered(150, first=1, ignored=[0])

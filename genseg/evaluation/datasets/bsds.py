@@ -10,15 +10,15 @@ import numpy.typing as npt
 
 from genseg.errors import GensegError
 from genseg.evaluation.datasets.base import Dataset, DatasetInfo
-from genseg.evaluation.datasets.files import FileDataset, Files, Reader, load_mat
+from genseg.evaluation.datasets.files import FileDataset, FolderDataset, Reader, load_mat
 
 FOLDER = "BSR/BSDS500/data"
 
 
 def open_regions(info: DatasetInfo, root: Path, split: str) -> Dataset:
     """The photos of a split, with all annotators' regions."""
-    images = Files.find(root, f"{FOLDER}/images/{split}/*.jpg")
-    return Regions(info, split, images, Files.find(root, f"{FOLDER}/groundTruth/{split}/*.mat"))
+    images = FolderDataset.find(root, f"{FOLDER}/images/{split}/*.jpg")
+    return Regions(info, split, images, FolderDataset.find(root, f"{FOLDER}/groundTruth/{split}/*.mat"))
 
 
 class Regions(FileDataset):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from genseg.evaluation.datasets.base import Dataset, DatasetInfo
-from genseg.evaluation.datasets.files import FileDataset, Files, Reader, numbered
+from genseg.evaluation.datasets.files import FileDataset, FolderDataset, Reader, numbered
 
 CLASSES = (
     "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist",
@@ -15,7 +15,8 @@ CLASSES = (
 def open_frames(info: DatasetInfo, root: Path, split: str) -> Dataset:
     """The frames of a split."""
     return FileDataset(
-        info, split, Files.find(root, f"CamVid/{split}/*.png"), Files.find(root, f"CamVid/{split}annot/*.png"),
+        info, split,
+        FolderDataset.find(root, f"CamVid/{split}/*.png"), FolderDataset.find(root, f"CamVid/{split}annot/*.png"),
         classes=CLASSES, values=numbered(11, ignored=[11]), ignore=11,
     )  # fmt: skip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from genseg.evaluation.datasets.base import Dataset, DatasetInfo
-from genseg.evaluation.datasets.files import FileDataset, Files, Reader, numbered
+from genseg.evaluation.datasets.files import FileDataset, FolderDataset, Reader, numbered
 from genseg.evaluation.metrics import IGNORE
 
 CLASSES = (
@@ -17,8 +17,10 @@ LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 3
 
 def open_streets(info: DatasetInfo, root: Path, split: str) -> Dataset:
     """The 19 classes that the benchmark evaluates; all other ids are not measured."""
-    images = Files.find(root, f"leftImg8bit/{split}/*/*_leftImg8bit.png")
-    labels = Files.find(root, f"gtFine/{split}/*/*_gtFine_labelIds.png", f"gtFine/{split}/*/*_gtFine_labelTrainIds.png")
+    images = FolderDataset.find(root, f"leftImg8bit/{split}/*/*_leftImg8bit.png")
+    labels = FolderDataset.find(
+        root, f"gtFine/{split}/*/*_gtFine_labelIds.png", f"gtFine/{split}/*/*_gtFine_labelTrainIds.png"
+    )
     values, ignore = numbered(19, ignored=[255]), 255
     if labels.pattern.endswith("_labelIds.png"):
         values, ignore = dict.fromkeys(range(34), IGNORE), 0

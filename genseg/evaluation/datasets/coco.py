@@ -19,7 +19,15 @@ import numpy.typing as npt
 
 from genseg.errors import GensegError
 from genseg.evaluation.datasets.base import Dataset, DatasetInfo
-from genseg.evaluation.datasets.files import FileDataset, Files, Reader, absent, class_names, numbered, read_lines
+from genseg.evaluation.datasets.files import (
+    FileDataset,
+    FolderDataset,
+    Reader,
+    absent,
+    class_names,
+    numbered,
+    read_lines,
+)
 from genseg.evaluation.metrics import IGNORE
 
 UNUSED = {
@@ -52,8 +60,8 @@ def open_stuff(info: DatasetInfo, root: Path, split: str) -> Dataset:
     else:
         classes = tuple(name for name in fine if name not in UNUSED)
         values = {fine.index(name): number for number, name in enumerate(classes)}
-    images = Files.find(root, f"images/{split}2017/*.jpg", f"{split}2017/*.jpg")
-    labels = Files.find(root, f"stuffthingmaps/{split}2017/*.png", f"annotations/{split}2017/*.png")
+    images = FolderDataset.find(root, f"images/{split}2017/*.jpg", f"{split}2017/*.jpg")
+    labels = FolderDataset.find(root, f"stuffthingmaps/{split}2017/*.png", f"annotations/{split}2017/*.png")
     # Others write maps of their own beside the published ones: NAME_labelTrainIds.png and the like.
     labels.paths = {key: paths for key, paths in labels.paths.items() if "TrainIds" not in key}
     return FileDataset(
@@ -65,8 +73,8 @@ def open_stuff(info: DatasetInfo, root: Path, split: str) -> Dataset:
 def open_objects(info: DatasetInfo, root: Path, split: str) -> Dataset:
     """The 80 things, and background for all else: from maps made by others where they are, else from instances."""
     classes = ("background", *(name for name in class_names("coco-stuff-182")[:N_THINGS] if name not in UNUSED))
-    images = Files.find(root, f"images/{split}2017/*.jpg", f"{split}2017/*.jpg")
-    labels = Files.find(root, f"annotations/{split}2017/*_instanceTrainIds.png")
+    images = FolderDataset.find(root, f"images/{split}2017/*.jpg", f"{split}2017/*.jpg")
+    labels = FolderDataset.find(root, f"annotations/{split}2017/*_instanceTrainIds.png")
     if not labels.paths:
         return Instances(info, root, split, images, classes)
     values = numbered(len(classes), ignored=[255])
@@ -87,14 +95,14 @@ class Instances(FileDataset):
         GensegError: If pycocotools is not installed, or files are missing or damaged.
     """
 
-    def __init__(self, info: DatasetInfo, root: Path, split: str, images: Files, classes: tuple[str, ...]):
+    def __init__(self, info: DatasetInfo, root: Path, split: str, images: FolderDataset, classes: tuple[str, ...]):
         path = root / f"annotations/instances_{split}2017.json"
         if not path.exists():
             raise absent(info, path)
         self._coco = _load_instances(path)
         self._ids = {Path(image["file_name"]).stem: number for number, image in self._coco.imgs.items()}
         self._class_of = {number: classes.index(each["name"]) for number, each in self._coco.cats.items()}
-        labels = Files(root, str(path), {key: [path] for key in self._ids})
+        labels = FolderDataset(root, str(path), {key: [path] for key in self._ids})
         super().__init__(
             info, split, images, labels, keys=self._ids, classes=classes, values=numbered(len(classes))
         )  # fmt: skip

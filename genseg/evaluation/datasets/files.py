@@ -32,7 +32,7 @@ class Reader(NamedTuple):
 
 
 @dataclass
-class Files:
+class FolderDataset:
     """Files of one kind: the images, or the labels.
 
     Attributes:
@@ -46,7 +46,7 @@ class Files:
     paths: dict[str, list[Path]]
 
     @classmethod
-    def find(cls, root: Path, *patterns: str) -> Files:
+    def find(cls, root: Path, *patterns: str) -> FolderDataset:
         """The files of the first pattern that any file matches; none, of the first pattern, if there is no such."""
         for pattern in patterns:
             head, tail = pattern.rsplit("*", 1)
@@ -83,8 +83,8 @@ class FileDataset(Dataset):
         self,
         info: DatasetInfo,
         split: str,
-        images: Files,
-        labels: Files,
+        images: FolderDataset,
+        labels: FolderDataset,
         *,
         keys: Iterable[str] | None = None,
         classes: Sequence[str] = (),
@@ -212,7 +212,7 @@ def absent(info: DatasetInfo, path: Path) -> GensegError:
     return GensegError(f"{info.name} lacks {path}; fetch {info.source}; the root must then hold {wanted}")
 
 
-def _check_files(info: DatasetInfo, keys: Sequence[str], images: Files, labels: Files) -> None:
+def _check_files(info: DatasetInfo, keys: Sequence[str], images: FolderDataset, labels: FolderDataset) -> None:
     if not keys:
         raise absent(info, images.root / images.pattern)
     for kind, files in (("image", images), ("label", labels)):

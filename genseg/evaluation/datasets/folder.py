@@ -7,7 +7,7 @@ from pathlib import Path
 
 from genseg.errors import GensegError
 from genseg.evaluation.datasets.base import Dataset, DatasetInfo
-from genseg.evaluation.datasets.files import FileDataset, Files, Reader, numbered, read_lines
+from genseg.evaluation.datasets.files import FileDataset, FolderDataset, Reader, numbered, read_lines
 
 
 def open_folder(info: DatasetInfo, root: Path, split: str) -> Dataset:
@@ -19,9 +19,9 @@ def open_folder(info: DatasetInfo, root: Path, split: str) -> Dataset:
         GensegError: If files are missing, ``classes.txt`` is no list of names, or there are neither classes nor
             annotators.
     """
-    images = Files.find(root, "images/*.jpg")
-    images.paths |= Files.find(root, "images/*.png").paths
-    labels = Files.find(root, "labels/*.png")
+    images = FolderDataset.find(root, "images/*.jpg")
+    images.paths |= FolderDataset.find(root, "images/*.png").paths
+    labels = FolderDataset.find(root, "labels/*.png")
     table = root / "classes.txt"
     if table.exists():
         classes = read_lines(table, info)

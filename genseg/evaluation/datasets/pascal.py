@@ -18,7 +18,7 @@ from genseg.errors import GensegError
 from genseg.evaluation.datasets.base import Dataset, DatasetInfo
 from genseg.evaluation.datasets.files import (
     FileDataset,
-    Files,
+    FolderDataset,
     Reader,
     class_names,
     load_mat,
@@ -39,7 +39,8 @@ def open_voc(info: DatasetInfo, root: Path, split: str) -> Dataset:
     """VOC 2012: 20 objects and background; object borders (255) are not measured."""
     return FileDataset(
         info, split,
-        Files.find(root, f"{VOC2012}/JPEGImages/*.jpg"), Files.find(root, f"{VOC2012}/SegmentationClass/*.png"),
+        FolderDataset.find(root, f"{VOC2012}/JPEGImages/*.jpg"),
+        FolderDataset.find(root, f"{VOC2012}/SegmentationClass/*.png"),
         keys=read_lines(root / f"{VOC2012}/ImageSets/Segmentation/{split}.txt", info),
         classes=VOC_CLASSES, values=numbered(21, ignored=[255]), ignore=255,
     )  # fmt: skip
@@ -48,9 +49,9 @@ def open_voc(info: DatasetInfo, root: Path, split: str) -> Dataset:
 def open_context(info: DatasetInfo, root: Path, split: str) -> Dataset:
     """PASCAL-Context on the split of VOC 2010, from the published maps or, for 59 classes, from mmsegmentation's."""
     classes = class_names(info.name)
-    images = Files.find(root, f"{VOC2010}/JPEGImages/*.jpg")
-    maps = Files.find(root, "trainval/*.mat")
-    converted = Files.find(root, f"{VOC2010}/SegmentationClassContext/*.png")
+    images = FolderDataset.find(root, f"{VOC2010}/JPEGImages/*.jpg")
+    maps = FolderDataset.find(root, "trainval/*.mat")
+    converted = FolderDataset.find(root, f"{VOC2010}/SegmentationClassContext/*.png")
     if info.n_classes == 59 and converted.paths and not maps.paths:
         keys = read_lines(root / f"{VOC2010}/ImageSets/SegmentationContext/{split}.txt", info)
         values = numbered(59, first=1, ignored=[0])

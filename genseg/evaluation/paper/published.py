@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 
-class Row(NamedTuple):
+class PublishedRow(NamedTuple):
     """One row of a table.
 
     Attributes:
@@ -47,7 +47,7 @@ class Table(NamedTuple):
     protocol: str
     resolution: str
     notes: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[PublishedRow, ...]
 
 
 class Paper(NamedTuple):
@@ -64,18 +64,18 @@ class Paper(NamedTuple):
     tables: Mapping[int, Table]
 
 
-def _ours(dataset: str, published: float | None = None, naive: float | None = None) -> tuple[Row, ...]:
+def _ours(dataset: str, published: float | None = None, naive: float | None = None) -> tuple[PublishedRow, ...]:
     """The rows of a set: the paper's method, its baseline on the same features, and two encoders."""
     return (
-        Row(dataset, "EmerDiff", published),
-        Row(dataset, "SD, naive upsampling", naive, "naive"),
-        Row(dataset, "DINO, naive upsampling", None, "naive", encoder="dino"),
-        Row(dataset, "CLIP, naive upsampling", None, "naive", encoder="clip"),
+        PublishedRow(dataset, "EmerDiff", published),
+        PublishedRow(dataset, "SD, naive upsampling", naive, "naive"),
+        PublishedRow(dataset, "DINO, naive upsampling", None, "naive", encoder="dino"),
+        PublishedRow(dataset, "CLIP, naive upsampling", None, "naive", encoder="clip"),
     )
 
 
-def _named(dataset: str, embedder: str, name: str, published: float) -> Row:
-    return Row(dataset, f"{name} + EmerDiff", published, embedder=embedder)
+def _named(dataset: str, embedder: str, name: str, published: float) -> PublishedRow:
+    return PublishedRow(dataset, f"{name} + EmerDiff", published, embedder=embedder)
 
 
 FEATURES = (
@@ -108,7 +108,7 @@ EMERDIFF = Paper(
             ),
             (
                 *_ours("coco-stuff-27", 26.6),
-                Row(
+                PublishedRow(
                     "coco-stuff-27", "STEGO", 26.8,
                     foreign="STEGO trains a head on DINO's features; genseg trains nothing and quotes its figure",
                 ),
@@ -140,7 +140,7 @@ EMERDIFF = Paper(
                 _named("ade20k-150", "tcl", "TCL", 17.4),
                 _named("ade20k-150", "clippy", "CLIPpy", 12.9),
                 _named("pascal-context-59", "tcl", "TCL", 35.4),
-                Row(
+                PublishedRow(
                     "pascal-context-59", "TCL", 28.9,
                     foreign="TCL alone makes masks of its own; genseg names masks that it has made",
                 ),

@@ -11,15 +11,15 @@ from genseg.errors import GensegError, unknown
 from genseg.evaluation.datasets import Dataset, load_dataset
 from genseg.evaluation.datasets.catalogue import READERS
 from genseg.evaluation.datasets.files import absent
-from genseg.evaluation.evaluate import Plan, Telling, evaluate
-from genseg.evaluation.paper.published import PAPERS, Row, Table
+from genseg.evaluation.evaluate import Plan, ProgressCallback, evaluate
+from genseg.evaluation.paper.published import PAPERS, PublishedRow, Table
 from genseg.evaluation.paper.result import Reproduction, described, measured
 from genseg.evaluation.results import Evaluation
 from genseg.recipe import RecipeLike, load_recipe
 from genseg.registry import BACKENDS, EMBEDDERS, ENCODERS, load_backend
 
 
-class Job(NamedTuple):
+class TableEvaluation(NamedTuple):
     """One evaluation: the figures of one row or several, all of the same images.
 
     Attributes:
@@ -87,8 +87,8 @@ class Reproducer:
     device: str | None = None
     dtype: str | None = None
     load: Mapping[str, Any] = field(default_factory=dict)
-    jobs: dict[Job, int] = field(init=False, default_factory=dict)
-    why: dict[Job, str] = field(init=False, default_factory=dict)
+    jobs: dict[TableEvaluation, int] = field(init=False, default_factory=dict)
+    why: dict[TableEvaluation, str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.paper not in PAPERS:
@@ -107,7 +107,7 @@ class Reproducer:
         self._asked = _jobs(self._tables.values())
         self._open()
 
-    def run(self, out: str | Path, progress: Telling | None = None) -> Reproduction:
+    def run(self, out: str | Path, progress: ProgressCallback | None = None) -> Reproduction:
         """Run what can be run.
 
         Args:
@@ -117,8 +117,8 @@ class Reproducer:
         Returns:
             Every row of the tables, also those without a figure.
         """
-        found: dict[Job, Evaluation] = {}
-        failed: dict[Job, str] = {}
+        found: dict[TableEvaluation, Evaluation] = {}
+        failed: dict[TableEvaluation, str] = {}
         for job in self.jobs:
             try:
                 found[job] = self._evaluated(job, Path(out), progress or (lambda *_: None))
@@ -180,7 +180,7 @@ class Reproducer:
         if not self.jobs:
             raise GensegError(f"no row can be run: {next(self.why[job] for job in needed if job in self.why)}")
 
-    def _models_missing(self, jobs: Sequence[Job]) -> dict[str, str]:
+    def _models_missing(self, jobs: Sequence[TableEvaluation]) -> dict[str, str]:
         """Why a backend, encoder or embedder cannot be loaded, by its name."""
         problems: dict[str, str] = {}
         if any(job.encoder is None for job in jobs):
@@ -196,7 +196,7 @@ class Reproducer:
                     problems[name] = f"{error} (weights: {name}=CHECKPOINT)"
         return problems
 
-    def _evaluated(self, job: Job, out: Path, progress: Telling) -> Evaluation:
+    def _evaluated(self, job: TableEvaluation, out: Path, progress: ProgressCallback) -> Evaluation:
         def telling(key: str, *stage: Any) -> None:
             progress(f"{job.folder}/{key}", *stage)
 
@@ -213,7 +213,7 @@ class Reproducer:
             device=self.device, dtype=self.dtype, progress=telling, **given,
         )  # fmt: skip
 
-    def _notes(self, found: Mapping[Job, Evaluation]) -> Iterator[str]:
+    def _notes(self, found: Mapping[TableEvaluation, Evaluation]) -> Iterator[str]:
         """Where this run, as it was asked for, is another than the paper's."""
         if self._backend != self._paper.backend:
             yield f"The model is {self._backend}; the paper's is {self._paper.backend}."
@@ -236,13 +236,13 @@ class Reproducer:
                 yield f"{failures} images could not be used and are left out: see {job.folder}/results.json."
 
 
-def _job(table: Table, row: Row) -> Job:
-    return Job(row.dataset, table.resolution, row.encoder, row.embedder)
+def _job(table: Table, row: PublishedRow) -> TableEvaluation:
+    return TableEvaluation(row.dataset, table.resolution, row.encoder, row.embedder)
 
 
-def _jobs(tables: Iterable[Table]) -> dict[Job, Asked]:
+def _jobs(tables: Iterable[Table]) -> dict[TableEvaluation, Asked]:
     """The evaluations that tables need, in an order in which masks are made before they are named."""
-    jobs: dict[Job, Asked] = {}
+    jobs: dict[TableEvaluation, Asked] = {}
     for table in tables:
         for row in table.rows:
             if row.foreign:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genseg.evaluation.paper.published import Row, Table
+from genseg.evaluation.paper.published import PublishedRow, Table
 from genseg.evaluation.results import Evaluation, in_latex
 from genseg.files import write_whole
 
@@ -110,7 +110,7 @@ class Reproduction:
         return list(dict.fromkeys(row["why"] for row in self.tables[number]["rows"] if row["why"]))
 
 
-def described(table: Table, row: Row, folder: str) -> dict[str, Any]:
+def described(table: Table, row: PublishedRow, folder: str) -> dict[str, Any]:
     """What is known of a row before it is run, with all keys that it will have: see `Reproduction`."""
     unknown = ("split", "images", "failures", "model", "n_clusters", "ours", "difference")
     return {
@@ -119,7 +119,7 @@ def described(table: Table, row: Row, folder: str) -> dict[str, Any]:
     } | dict.fromkeys(unknown)  # fmt: skip
 
 
-def measured(found: Evaluation, table: Table, row: Row) -> dict[str, Any]:
+def measured(found: Evaluation, table: Table, row: PublishedRow) -> dict[str, Any]:
     """What an evaluation says of a row, among it why it has no figure."""
     data, settings = found.results["dataset"], found.results["settings"]
     facts = {

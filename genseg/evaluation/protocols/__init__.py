@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from genseg.errors import GensegError, unknown
-from genseg.evaluation.protocols.base import Protocol, View
+from genseg.evaluation.protocols.base import Contingency, EvaluationProtocol
 from genseg.evaluation.protocols.rules import (
     Concept,
     OpenVocabulary,
@@ -15,29 +15,29 @@ from genseg.evaluation.protocols.rules import (
     Traditional,
 )
 from genseg.evaluation.protocols.score import Record, Score, measured, paired_interval
-from genseg.evaluation.protocols.statistics import Seen, Truth
+from genseg.evaluation.protocols.statistics import GroundTruth, SegmentStatistics
 
 __all__ = [
     "PROTOCOLS",
-    "Protocol",
+    "Contingency",
+    "EvaluationProtocol",
+    "GroundTruth",
     "Record",
     "Score",
-    "Seen",
-    "Truth",
-    "View",
+    "SegmentStatistics",
     "check_protocols",
     "measured",
     "paired_interval",
     "protocol_named",
 ]
 
-PROTOCOLS: dict[str, type[Protocol]] = {
+PROTOCOLS: dict[str, type[EvaluationProtocol]] = {
     protocol.name: protocol
     for protocol in (Traditional, Concept, PerImageHungarian, PerImageManyToOne, Oracle, OpenVocabulary)
 }
 
 
-def protocol_named(name: str, n_classes: int | None, seed: int = 0) -> Protocol:
+def protocol_named(name: str, n_classes: int | None, seed: int = 0) -> EvaluationProtocol:
     """A fresh protocol for one method and one set.
 
     Args:

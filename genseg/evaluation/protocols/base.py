@@ -17,7 +17,7 @@ from genseg.errors import GensegError
 
 
 @dataclass(frozen=True)
-class View:
+class Contingency:
     """One image as protocols see it.
 
     Attributes:
@@ -42,7 +42,7 @@ class View:
         return self.embeddings
 
 
-class Protocol(ABC):
+class EvaluationProtocol(ABC):
     """A rule that gives segments classes.
 
     One with `passes` above 0 learns from the whole set first, which it sees that often, always in the same order::
@@ -73,14 +73,14 @@ class Protocol(ABC):
     def __init__(self, n_classes: int, seed: int = 0) -> None:
         self.n_classes, self.seed = n_classes, seed
 
-    def fit(self, view: View) -> None:  # noqa: B027 - most protocols learn nothing
+    def fit(self, view: Contingency) -> None:  # noqa: B027 - most protocols learn nothing
         """Learn from one image."""
 
     def close(self) -> None:  # noqa: B027
         """End a pass over the set."""
 
     @abstractmethod
-    def classes(self, view: View) -> npt.NDArray[np.int64]:
+    def classes(self, view: Contingency) -> npt.NDArray[np.int64]:
         """The class that each segment takes: int64 [K], `IGNORE` for none."""
 
 

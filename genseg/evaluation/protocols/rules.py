@@ -9,11 +9,11 @@ from sklearn.cluster import KMeans
 
 from genseg.errors import GensegError
 from genseg.evaluation.metrics import IGNORE
-from genseg.evaluation.protocols.base import Protocol, View, nearest
+from genseg.evaluation.protocols.base import Contingency, EvaluationProtocol, nearest
 from genseg.evaluation.reservoir import Reservoir
 
 
-class Traditional(Protocol):
+class Traditional(EvaluationProtocol):
     """Each segment takes the class of its cluster (Ji et al., 2019; PiCIE, STEGO and section 4.2 of the paper).
 
     The first pass clusters the embeddings of the set's masks, each counting once, into as many clusters as there are
@@ -33,7 +33,7 @@ class Traditional(Protocol):
         self._confusion = np.zeros((n_classes, n_classes), dtype=np.int64)
         self._class_of: npt.NDArray[np.int64]
 
-    def fit(self, view: View) -> None:
+    def fit(self, view: Contingency) -> None:
         """Take in an image's embeddings, in the second pass its pixels by cluster and class."""
         if self._centres is None:
             self._sample.add(view.features[view.table.any(axis=1)])
@@ -59,13 +59,13 @@ class Traditional(Protocol):
         self._centres = means.cluster_centers_
         self._sample = Reservoir(self.seed)
 
-    def classes(self, view: View) -> npt.NDArray[np.int64]:
+    def classes(self, view: Contingency) -> npt.NDArray[np.int64]:
         """The class that each segment's cluster is matched with."""
         assert self._centres is not None
         return self._class_of[nearest(view.features, self._centres)]
 
 
-class Concept(Protocol):
+class Concept(EvaluationProtocol):
     """Each segment takes the class whose concept is nearest (the paper's "modified" protocol).
 
     A pixel's embedding is its mask's; a class's concept is the mean over the set's pixels of that class. The truth
@@ -86,7 +86,7 @@ class Concept(Protocol):
         self._pixels = np.zeros(n_classes, dtype=np.int64)
         self.concepts: npt.NDArray[np.float64]
 
-    def fit(self, view: View) -> None:
+    def fit(self, view: Contingency) -> None:
         """Add an image's pixels to its classes' means."""
         if self._sums is None:
             self._sums = np.zeros((self.n_classes, view.features.shape[1]))
@@ -100,18 +100,18 @@ class Concept(Protocol):
         with np.errstate(invalid="ignore"):
             self.concepts = self._sums / self._pixels[:, None]
 
-    def classes(self, view: View) -> npt.NDArray[np.int64]:
+    def classes(self, view: Contingency) -> npt.NDArray[np.int64]:
         """The class of the nearest concept."""
         return nearest(view.features, self.concepts)
 
 
-class OpenVocabulary(Protocol):
+class OpenVocabulary(EvaluationProtocol):
     """Each segment has the class whose name it was given; the truth has no say (section 4.4 of the paper)."""
 
     name = "open-vocabulary"
     rule = "each segment given the class that an embedder names"
 
-    def classes(self, view: View) -> npt.NDArray[np.int64]:
+    def classes(self, view: Contingency) -> npt.NDArray[np.int64]:
         """The named classes.
 
         Raises:
@@ -122,7 +122,7 @@ class OpenVocabulary(Protocol):
         return view.named
 
 
-class Oracle(Protocol):
+class Oracle(EvaluationProtocol):
     """Each segment takes the class that most of its pixels have; the smallest such class on a tie.
 
     The ceiling of what any naming of these segments can reach in accuracy. It rewards many small segments.
@@ -131,7 +131,7 @@ class Oracle(Protocol):
     name = "oracle"
     rule = "each segment given the class that most of its pixels have"
 
-    def classes(self, view: View) -> npt.NDArray[np.int64]:
+    def classes(self, view: Contingency) -> npt.NDArray[np.int64]:
         """The majority class of each segment; `IGNORE` for one without measured pixels."""
         return np.where(view.table.any(axis=1), view.table.argmax(axis=1), IGNORE)
 
@@ -147,7 +147,7 @@ class PerImageManyToOne(Oracle):
     pooled = False
 
 
-class PerImageHungarian(Protocol):
+class PerImageHungarian(EvaluationProtocol):
     """One-to-one matching of each image's segments with its classes (Hungarian) that has most pixels right.
 
     The rule of DiffSeg (Tian et al., CVPR 2024) and DiffCut (Couairon et al., NeurIPS 2024), who then add pixels up
@@ -157,7 +157,7 @@ class PerImageHungarian(Protocol):
     name = "per-image-hungarian"
     rule = "segments given classes by the best one-to-one matching in each image"
 
-    def classes(self, view: View) -> npt.NDArray[np.int64]:
+    def classes(self, view: Contingency) -> npt.NDArray[np.int64]:
         """The matched class of each segment; `IGNORE` for one that shares no pixel with a class left to it."""
         found = np.full(len(view.table), IGNORE, dtype=np.int64)
         segments, classes = linear_sum_assignment(view.table, maximize=True)

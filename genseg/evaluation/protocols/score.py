@@ -12,8 +12,8 @@ import numpy.typing as npt
 from genseg.errors import GensegError
 from genseg.evaluation.bootstrap import DRAWS, Means, Totals, weights
 from genseg.evaluation.metrics import Floats, interval, mean_iou, ratio
-from genseg.evaluation.protocols.base import Protocol
-from genseg.evaluation.protocols.statistics import Seen, averaged
+from genseg.evaluation.protocols.base import EvaluationProtocol
+from genseg.evaluation.protocols.statistics import SegmentStatistics, averaged
 
 POOLED = ("miou", "accuracy")
 
@@ -32,7 +32,7 @@ class Record:
     pixels: npt.NDArray[np.int64]
 
 
-def measured(seen: Seen, classes: Sequence[npt.NDArray[np.int64]]) -> Record:
+def measured(seen: SegmentStatistics, classes: Sequence[npt.NDArray[np.int64]]) -> Record:
     """Measure an image.
 
     Args:
@@ -59,7 +59,7 @@ class Score:
         draws: The number of resamples.
     """
 
-    def __init__(self, protocol: Protocol, n_classes: int | None, seed: int = 0, draws: int = DRAWS) -> None:
+    def __init__(self, protocol: EvaluationProtocol, n_classes: int | None, seed: int = 0, draws: int = DRAWS) -> None:
         self.protocol, self.seed, self.draws = protocol.name, seed, draws
         self._pooled = protocol.pooled and n_classes is not None
         self._totals = [Totals(n_classes or 0, draws) for _ in range(3)]  # hits, true and predicted pixels

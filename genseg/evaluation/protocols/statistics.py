@@ -23,12 +23,12 @@ from genseg.evaluation.metrics import (
     rand_index,
     variation_of_information,
 )
-from genseg.evaluation.protocols.base import View
+from genseg.evaluation.protocols.base import Contingency
 
 DIAGONAL = 0.0075  # of the image's diagonal: the tolerance of the Berkeley benchmark (Arbeláez et al., 2011)
 
 
-class Truth:
+class GroundTruth:
     """One map of the truth; all methods share it.
 
     Attributes:
@@ -71,7 +71,7 @@ class Truth:
         return {ending: near(self.boundary, pixels) for ending, pixels in self.tolerances.items()}
 
 
-class Seen:
+class SegmentStatistics:
     """One method's segments of one image, beside the truths.
 
     Args:
@@ -79,7 +79,7 @@ class Seen:
         truths: The image's: one map of classes, or one of regions from each annotator.
     """
 
-    def __init__(self, segments: Labels, truths: Sequence[Truth]) -> None:
+    def __init__(self, segments: Labels, truths: Sequence[GroundTruth]) -> None:
         self.segments, self.truths = segments, truths
         self._boundary_figures: dict[tuple[int, bytes], dict[str, float]] = {}
 
@@ -91,11 +91,11 @@ class Seen:
 
     def views(
         self, embeddings: npt.NDArray[np.float32] | None = None, named: npt.NDArray[np.int64] | None = None
-    ) -> list[View]:
+    ) -> list[Contingency]:
         """What protocols see, one for each truth; rows of segments above the largest that has a pixel are cut off."""
         n = int(self.segments.max()) + 1
         kept = None if embeddings is None else embeddings[:n]
-        return [View(table, kept, None if named is None else named[:n]) for table in self.tables]
+        return [Contingency(table, kept, None if named is None else named[:n]) for table in self.tables]
 
     @cached_property
     def region_figures(self) -> dict[str, float]:
