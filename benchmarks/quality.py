@@ -32,7 +32,6 @@ from skimage.segmentation import slic
 import genseg
 from command import run
 from genseg.evaluation import baselines
-from genseg.evaluation import method as method_module
 from genseg.evaluation.baselines.upsampling import modulated
 from genseg.evaluation.method import MethodInput
 from genseg.evaluation.metrics import IGNORE, Labels
@@ -129,10 +128,11 @@ def identity(args: argparse.Namespace, backend: Backend, recipe: genseg.Recipe) 
     """
     known = {k: v for k, v in dataclasses.asdict(recipe).items() if k not in ("keep_scores", "max_pixels")}
     home = Path(inspect.getfile(type(backend))).parent
-    names = ("batches", "cluster", "images", "modulate", "segmenter", "sharing", "sites")
+    names = ("batches", "cluster", "images", "modulate", "pipeline", "segmenter", "sites")
     sources = [Path(genseg.__file__).parent / f"{name}.py" for name in names]
-    sources += [Path(str(method_module.__file__)), *sorted(Path(str(baselines.__file__)).parent.glob("*.py"))]
-    code = hashlib.sha256(b"".join(f.read_bytes() for f in (*sources, *sorted(home.glob("*.py"))))).hexdigest()
+    sources += [Path(inspect.getfile(MethodInput)), *sorted(Path(str(baselines.__file__)).parent.glob("*.py"))]
+    sources += sorted([*home.glob("*.py"), *(home.parent / "engine").glob("*.py")])
+    code = hashlib.sha256(b"".join(file.read_bytes() for file in sources)).hexdigest()
     weights = weights_of(args.backend, args.model) or args.model
     return {"recipe": known, "seed": args.seed, "backend": args.backend, "weights": weights, "code": code}
 

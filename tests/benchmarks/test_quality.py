@@ -61,7 +61,7 @@ def test_quality_measures_every_method_and_resumes(data, monkeypatch, capsys):
 
 def test_modulation_is_what_the_segmenter_does(data):
     backend = genseg.load_backend("tiny")
-    square = quality.centre_square(Image.open(data / "camvid" / "images" / "one.png"))
+    square = quality.center_square(Image.open(data / "camvid" / "images" / "one.png"))
     square = square.resize((quality.SIDE, quality.SIDE))
     options = [*CHEAP, "n_clusters=3", "margin=16", "tap=up1.0.output", "strength=5", "normalise=rms"]
     recipe = genseg.load_recipe(backend.preset, calibration=backend.recipe, options=options)
