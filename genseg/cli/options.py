@@ -58,6 +58,10 @@ Protocols: TypeAlias = Annotated[
     str, typer.Option("--protocol", "-p", metavar="A,B,...", help="How masks are given classes; 'all' for each.")
 ]
 
+Baselines: TypeAlias = Annotated[
+    str,
+    typer.Option("--baselines", metavar="A,B,...", help="Methods to compare modulation with; 'all', or 'none'."),
+]
 Resolution: TypeAlias = Annotated[str, typer.Option(help="full, 512, 320 or 128: the side of the centre square.")]
 
 Limit: TypeAlias = Annotated[int | None, typer.Option(metavar="N", help="At most N images, evenly spaced.")]
@@ -110,6 +114,14 @@ def pairs_in(option: str, given: Iterable[str]) -> dict[str, str]:
             raise GensegError(f"{option} {each} is not NAME=MODEL, such as sd15=checkpoints/mine")
         pairs[name] = model
     return pairs
+
+
+def methods_in(baselines: str) -> list[str]:
+    """Modulation, and the methods of ``--baselines`` after it."""
+    from genseg.evaluation.baselines import METHODS
+
+    names = {"all": list(METHODS), "none": []}
+    return list(dict.fromkeys(["modulation", *names.get(baselines, names_in(baselines))]))
 
 
 def protocols_in(given: str, *, has_classes: bool = True, named: bool = False) -> list[str]:

@@ -25,7 +25,7 @@ def ablate(
     backend: opt.Backend = "tiny",
     recipe: opt.Recipe = None,
     protocol: opt.Protocols = "oracle",
-    methods: Annotated[str, typer.Option("--methods", metavar="A,B,...")] = "modulation,naive",
+    baselines: opt.Baselines = "naive",
     resolution: opt.Resolution = "512",
     limit: opt.Limit = None,
     split: opt.Split = None,
@@ -53,7 +53,7 @@ def ablate(
     if not sweep:
         raise GensegError("nothing to sweep; give --sweep KEY=A,B,..., such as --sweep t_m=181,281")
     count = sum(len(sweep_of(given)[1]) for given in sweep)
-    data, chosen, given = load_dataset(dataset, root, split), opt.names_in(methods), load_options(load or [])
+    data, chosen, given = load_dataset(dataset, root, split), opt.methods_in(baselines), load_options(load or [])
     rules = opt.protocols_in(protocol, has_classes=data.n_classes is not None)
     plan = Plan(data, chosen, rules, resolution, limit, refine, min_pixels, seed)
     loaded = load_backend(backend, model=model, device=device, dtype=dtype, **given)

@@ -24,10 +24,7 @@ def evaluate(
     backend: opt.Backend = "tiny",
     recipe: opt.Recipe = None,
     protocol: opt.Protocols = "oracle",
-    methods: Annotated[
-        str,
-        typer.Option("--baselines", metavar="A,B,...", help="What modulation is measured against; 'all', or 'none'."),
-    ] = "naive,feature-upsampling",
+    baselines: opt.Baselines = "naive,feature-upsampling",
     clusters: Annotated[int | None, typer.Option("--clusters", "-k", metavar="K", help="Number of clusters.")] = None,
     resolution: opt.Resolution = "512",
     limit: opt.Limit = None,
@@ -53,7 +50,6 @@ def evaluate(
     is then 1.
     """
     check_writable(out)
-    from genseg.evaluation.baselines import METHODS
     from genseg.evaluation.datasets import load_dataset
     from genseg.evaluation.evaluate import Plan
     from genseg.evaluation.evaluate import evaluate as run
@@ -61,8 +57,7 @@ def evaluate(
     if encoder is not None and model is None and backend != "tiny":
         raise GensegError("--encoder takes the place of --backend; give one of them")
     data = load_dataset(dataset, root, split)
-    others = list(METHODS) if methods == "all" else [] if methods == "none" else opt.names_in(methods)
-    chosen = list(dict.fromkeys(["modulation", *others]))
+    chosen = opt.methods_in(baselines)
     if encoder is not None:
         chosen.remove("modulation")
     rules = opt.protocols_in(protocol, has_classes=data.n_classes is not None, named=embedder is not None)
