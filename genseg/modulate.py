@@ -178,6 +178,7 @@ def pack_masks(masks: Tensor, reach: int | None) -> tuple[Tensor, Callable[[Tens
     """
     if reach is None:
         return masks, lambda maps: maps
+    reach = min(reach, max(masks.shape[1:]))  # no farther than the grid, or pooling takes as long
     around = F.max_pool2d(masks[:, None], 2 * reach + 1, stride=1, padding=reach)[:, 0]
     overlap = around.flatten(1) @ around.flatten(1).T > 0
     graph = nx.from_numpy_array(overlap.fill_diagonal_(False).cpu().numpy())

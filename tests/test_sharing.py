@@ -40,3 +40,10 @@ def test_a_mask_is_given_its_branchs_changes_within_its_surroundings_alone():
     for found, pixels in zip(maps, expected, strict=True):
         assert found[0].nonzero().flatten().tolist() == list(pixels)
         assert torch.equal(found, found[:1].expand(6, -1))
+
+
+def test_a_reach_beyond_the_grid_is_that_of_the_grid():
+    masks = columns(0, 5, 11)
+    branches, attribute = pack_masks(masks, 999_999_999)
+    assert torch.equal(branches, masks)
+    assert torch.equal(attribute(torch.ones(3, 6, 24)), torch.ones(3, 6, 24))
