@@ -11,8 +11,12 @@ class GensegError(ValueError):
     """Something about the input, the recipe or the installation must change; the message says what."""
 
 
+class ImageError(GensegError):
+    """One image cannot be used; the others of a batch can."""
+
+
 class NothingLeftError(GensegError):
-    """Every one of the images has failed; the message is what was wrong with one."""
+    """All images failed; the message is that of the first failure."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> GensegError:

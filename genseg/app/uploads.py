@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path, PurePath
 
 from PIL import Image
 
 import genseg
-from genseg.errors import GensegError
 
 
 def read(content: bytes, name: str, most: int) -> tuple[str, Image.Image]:
@@ -23,22 +21,12 @@ def read(content: bytes, name: str, most: int) -> tuple[str, Image.Image]:
         The name made `plain`, and the image, upright and in RGB.
 
     Raises:
-        GensegError: If it cannot be segmented; the message says what to do.
+        ImageError: If it cannot be segmented; the message says what to do.
     """
     from genseg.images import load_image
 
     name = plain(name)
-    try:
-        opened = Image.open(io.BytesIO(content))
-    except Image.DecompressionBombError as error:
-        raise GensegError(f"{name} has more than the {most} pixels allowed here; scale it down") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        what = "is not an image that Pillow reads" if content else "is empty"
-        raise GensegError(f"{name} {what}; choose a PNG, JPEG, TIFF or WebP file") from error
-    if opened.width * opened.height > most:
-        size = f"{opened.width}x{opened.height}"
-        raise GensegError(f"{name} has {size} pixels, over the limit of {most} here; scale it down")
-    return name, load_image(opened, most)
+    return name, load_image(content, most, name)
 
 
 def examples() -> list[Path]:

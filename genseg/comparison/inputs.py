@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from genseg.errors import GensegError
 from genseg.evaluation.metrics import IGNORE
-from genseg.images import ImageLike, open_image
+from genseg.image_files import open_image
+from genseg.images import ImageLike
 
 TruthLike: TypeAlias = "str | Path | npt.NDArray[Any]"
 

@@ -34,10 +34,10 @@ def _header_of(width: int, height: int) -> bytes:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"", "x.png is empty; choose"),
-        (b"no image", "x.png is not an image that Pillow reads; choose"),
-        (_header_of(60_000, 60_000), "x.png has more than the 100000 pixels allowed here"),
-        (_header_of(1000, 1000), "x.png has 1000x1000 pixels, over the limit of 100000 here"),
+        (b"", "x.png is empty; give"),
+        (b"no image", "x.png is not an image that genseg reads; give"),
+        (_header_of(60_000, 60_000), "x.png has more than 200000 pixels, over the limit"),
+        (_header_of(1000, 1000), "x.png has 1000x1000 pixels, over the limit of 100000; scale it down"),
         (png(Image.new("RGB", (8, 8))), "at least 16 on each side"),
         (png(Image.effect_noise((64, 64), 50))[:500], "damaged or truncated"),
     ],

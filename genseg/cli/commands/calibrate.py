@@ -129,14 +129,12 @@ def _factor(option: str) -> tuple[str, list[str]]:
 def _truth(folder: Path, image: Path) -> Any:
     """The ground truth of an image: an array of classes, or a list of annotators' arrays."""
     import numpy as np
-    from PIL import Image
+
+    from genseg.image_files import open_image
+    from genseg.recipe import Recipe
 
     def read(file: Path) -> Any:
-        try:
-            with Image.open(file) as picture:
-                array = np.asarray(picture)
-        except OSError as error:
-            raise GensegError(f"{file} is not an image that Pillow reads; give label maps as PNG") from error
+        array = np.asarray(open_image(file, Recipe.max_pixels))
         if array.ndim != 2:
             raise GensegError(f"{file} has colours, not labels; give a PNG with one number a pixel")
         return array
