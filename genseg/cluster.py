@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from genseg.errors import GensegError
 from genseg.recipe import Recipe
+
+if TYPE_CHECKING:
+    from sklearn.cluster import KMeans
 
 AUTO_RANGE = range(2, 31)  # the numbers of clusters that n_clusters="auto" chooses from
 
@@ -94,6 +96,9 @@ def knee(candidates: Sequence[int], inertias: Sequence[float]) -> int:
 
 def kmeans(points: npt.NDArray[np.float32], n_clusters: int, n_init: int, seed: int) -> KMeans:
     """Lloyd's k-means from k-means++, the best of ``n_init`` starts, fitted to points [N, D]."""
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
     with warnings.catch_warnings():  # fewer distinct features than clusters is a uniform image, not a mistake
         warnings.simplefilter("ignore", ConvergenceWarning)
         return KMeans(n_clusters, init="k-means++", n_init=n_init, random_state=seed, algorithm="lloyd").fit(points)

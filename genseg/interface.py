@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from torch import Tensor
-
 from genseg.errors import GensegError, unknown
 from genseg.recipe import Recipe, RecipeLike, load_recipe
 

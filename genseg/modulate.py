@@ -8,7 +8,6 @@ from functools import partial
 from itertools import repeat
 from typing import Any
 
-import networkx as nx
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -178,6 +177,8 @@ def pack_masks(masks: Tensor, reach: int | None) -> tuple[Tensor, Callable[[Tens
     """
     if reach is None:
         return masks, lambda maps: maps
+    import networkx as nx
+
     reach = min(reach, max(masks.shape[1:]))  # no farther than the grid, or pooling takes as long
     around = F.max_pool2d(masks[:, None], 2 * reach + 1, stride=1, padding=reach)[:, 0]
     overlap = around.flatten(1) @ around.flatten(1).T > 0

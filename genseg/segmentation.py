@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from skimage.segmentation import find_boundaries
-from sklearn.cluster import AgglomerativeClustering
 
 from genseg.cost import Cost
 from genseg.display.captions import captioned
@@ -165,6 +164,8 @@ class Segmentation:
         if len(present) == 1:
             groups = np.zeros(1, dtype=int)
         else:
+            from sklearn.cluster import AgglomerativeClustering
+
             groups = AgglomerativeClustering(n_segments, linkage="ward").fit(self.embeddings[present]).labels_
         _, first = np.unique(groups, return_index=True)
         groups = np.argsort(np.argsort(first))[groups]  # number the groups by their smallest label

@@ -9,8 +9,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 Labels: TypeAlias = npt.NDArray[np.integer[Any]]
 
@@ -37,6 +35,8 @@ def contingency(first: Labels, second: Labels) -> tuple[Labels, Labels, npt.NDAr
     Returns:
         First label, second label and number of pixels of each pair that occurs: [P] each, in order of the labels.
     """
+    from scipy.sparse import coo_array
+
     first, second = first.ravel(), second.ravel()
     starts = np.flatnonzero(np.append(True, (first[1:] != first[:-1]) | (second[1:] != second[:-1])))
     lengths = np.diff(starts, append=len(first))  # of runs, which are far fewer than pixels
@@ -122,6 +122,9 @@ def components(segments: Labels) -> Labels:
 
     The parts of a graph whose nodes are runs of one segment in a row: half the time of labelling pixels.
     """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     starts = np.ones(segments.shape, dtype=bool)
     starts[:, 1:] = segments[:, 1:] != segments[:, :-1]
     runs = np.cumsum(starts, dtype=np.int32).reshape(segments.shape) - 1

@@ -81,7 +81,6 @@ def distill(
         if find_spec(package) is None:
             raise GensegError(f"distilling needs the package {package!r}; run: pip install 'genseg[distill]'")
     from genseg.runs.run import Run
-    from genseg.students.training import train
 
     settings = Settings(
         student=student,
@@ -99,5 +98,8 @@ def distill(
         dtype=dtype,
     )
     opened = run if isinstance(run, Run) else Run(str(run))
+
+    from genseg.students.training import train
+
     train(opened, classes, Path(out), settings, resume=resume, device=device, progress=progress)
     return Path(out)

@@ -229,15 +229,6 @@ def test_version():
     assert run("--version").stdout == f"genseg {genseg.__version__}\n"
 
 
-def test_help_does_not_wait_for_torch():
-    code = (
-        "import sys; from genseg.cli import app; app(['--help'], standalone_mode=False); print('torch' in sys.modules)"
-    )
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "segment" in shown
-    assert shown.endswith("False\n")
-
-
 def test_generated_images_are_written_with_their_segments(tmp_path):
     quick = ["n_clusters=3", "n_init=1", "draws=1", "num_inference_steps=4", "t_m=251"]
     result = run("generate", "", *quick, "-n", "2", "--seed", "7", "-o", tmp_path)

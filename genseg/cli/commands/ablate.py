@@ -11,6 +11,7 @@ from genseg.cli import options as opt
 from genseg.cli.files import check_writable
 from genseg.cli.options import load_options
 from genseg.cli.progress import Bars
+from genseg.errors import GensegError
 
 
 def ablate(
@@ -43,17 +44,20 @@ def ablate(
     Masks are kept in DIR, and a later run goes on from there.
     """
     check_writable(out)
-    from genseg.errors import GensegError
+    if not sweep:
+        raise GensegError("nothing to sweep; give --sweep KEY=A,B,..., such as --sweep t_m=181,281")
+
+    from genseg.evaluation.datasets import load_dataset
+
+    data = load_dataset(dataset, root, split)
+
     from genseg.evaluation.ablation import ablate as run
     from genseg.evaluation.ablation import sweep_of
-    from genseg.evaluation.datasets import load_dataset
     from genseg.evaluation.evaluate import Plan
     from genseg.registry import load_backend
 
-    if not sweep:
-        raise GensegError("nothing to sweep; give --sweep KEY=A,B,..., such as --sweep t_m=181,281")
     count = sum(len(sweep_of(given)[1]) for given in sweep)
-    data, chosen, given = load_dataset(dataset, root, split), opt.methods_in(baselines), load_options(load or [])
+    chosen, given = opt.methods_in(baselines), load_options(load or [])
     rules = opt.protocols_in(protocol, has_classes=data.n_classes is not None)
     plan = Plan(data, chosen, rules, resolution, limit, refine, min_pixels, seed)
     loaded = load_backend(backend, model=model, device=device, dtype=dtype, **given)

@@ -34,9 +34,11 @@ def concepts(
     if k != "auto" and not k.isdecimal():
         raise GensegError(f"--k must be a number or auto, not {k}")
     with needing("ray", "runs need"):
-        from genseg.runs.concepts import find_concepts
         from genseg.runs.run import Run
-    opened = Run(run)
+
+        opened = Run(run)
+
+        from genseg.runs.concepts import find_concepts
     with Bars(1) as bars:
         found = find_concepts(opened, k if k == "auto" else int(k), name=name, seed=seed, progress=bars.stage)
     show(opened, found.name)

@@ -50,13 +50,16 @@ def evaluate(
     is then 1.
     """
     check_writable(out)
+    if encoder is not None and model is None and backend != "tiny":
+        raise GensegError("--encoder takes the place of --backend; give one of them")
+
     from genseg.evaluation.datasets import load_dataset
+
+    data = load_dataset(dataset, root, split)
+
     from genseg.evaluation.evaluate import Plan
     from genseg.evaluation.evaluate import evaluate as run
 
-    if encoder is not None and model is None and backend != "tiny":
-        raise GensegError("--encoder takes the place of --backend; give one of them")
-    data = load_dataset(dataset, root, split)
     chosen = opt.methods_in(baselines)
     if encoder is not None:
         chosen.remove("modulation")

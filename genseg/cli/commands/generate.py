@@ -43,9 +43,11 @@ def generate(
     with Bars(number) as bars:
         bars.stage("load", 0, 1)
         from genseg.registry import load_backend
-        from genseg.segmenter import Segmenter
 
         loaded = load_backend(backend, model=model, device=device, dtype=dtype, **load_options(load or []))
+
+        from genseg.segmenter import Segmenter
+
         resolved = loaded.resolve(recipe, options or [])
         segmenter = Segmenter(loaded, resolved, progress=bars.stage)
         for name, files in plan:

@@ -70,6 +70,11 @@ def run(
     A run that was killed goes on with --resume. A broken image becomes a row with an error; the exit code is then 1.
     """
     with needing("ray", "runs need"):
+        from genseg.runs.plan import items_of
+
+        if not resume:  # the plan of a run that is resumed is there
+            next(items_of(given))
+
         from genseg.runs.driver import run_dataset
         from genseg.runs.dry_run import estimate_run
         from genseg.runs.report import NAME, Summary, facts

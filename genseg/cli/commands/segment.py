@@ -11,7 +11,6 @@ import typer
 
 from genseg.cli import completion as complete
 from genseg.cli import options as opt
-from genseg.cli.dry_run import foretell
 from genseg.cli.errors import sentence_of
 from genseg.cli.files import KINDS, check_writable, kinds_of, planned, sorted_out, write
 from genseg.cli.options import OFFLINE, go_offline, load_options
@@ -99,9 +98,11 @@ def segment(
             named = naming(names, embedder, embedder_model, device, dtype)
 
             from genseg.registry import load_backend
-            from genseg.segmenter import Segmenter
 
             loaded = load_backend(backend, model=model, device=device, dtype=dtype, **further)
+
+            from genseg.segmenter import Segmenter
+
             resolved = loaded.resolve(recipe, options)
             _check_merge(merge, resolved)
             segmenter = Segmenter(loaded, resolved, seed=seed, progress=bars.stage)
@@ -110,6 +111,8 @@ def segment(
             while todo and (problem := _unreadable(todo[0][0], resolved)):
                 report.failed(str(todo.pop(0)[0]), problem)
             if todo:
+                from genseg.cli.dry_run import foretell
+
                 foretell(segmenter, todo[0][0], len(todo), kinds, out, loading, as_json)
             todo = []
         for image, files in todo:
