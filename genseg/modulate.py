@@ -117,7 +117,7 @@ def blurred(images: Tensor, sigma: float) -> Tensor:
     """Blur [N, 3, H, W] by a 3×3 Gaussian of standard deviation ``sigma`` pixels, borders reflected."""
     if sigma == 0:
         return images
-    side = math.exp(-0.5 / sigma**2)
+    side = math.exp(-0.5 / sigma / sigma)  # sigma² may be too small a number
     kernel = torch.tensor([side, 1.0, side], device=images.device) / (1 + 2 * side)
     channels = images.shape[1]
     window = (kernel[:, None] * kernel).expand(channels, 1, 3, 3)

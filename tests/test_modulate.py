@@ -12,6 +12,7 @@ def test_blur_is_the_gaussian_of_three_by_three_pixels():
     expected = gaussian_filter(images.numpy(), sigma=0.8, axes=(2, 3), mode="mirror", radius=1)
     assert blurred(images, 0.8).numpy() == pytest.approx(expected, abs=1e-6)
     assert torch.equal(blurred(images, 0), images)
+    torch.testing.assert_close(blurred(images, 1e-300), images)
 
 
 def test_normalised_maps_have_unit_rms():

@@ -6,6 +6,7 @@ import gc
 import hashlib
 import importlib.util
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from genseg.images import ImageLike, load_image
 from genseg.interface import Backend
 from genseg.recipe import Recipe, RecipeLike, load_recipe
 from genseg.registry import list_backends, load_backend
+from genseg.segmentation import Segmentation
 from genseg.segmenter import Segmenter
 
 CLUSTERS = 25  # the paper's K, where the caller names none: it must be one number for all
@@ -121,7 +123,7 @@ def compare(
         try:
             recipes[name] = job.run(backend, i * len(photos), failures)
         except (GensegError, MemoryError, RuntimeError) as error:
-            failures.append(Failure(name, "", sentence_of(error)))
+            failures.append(Failure(name, "", _utf8(sentence_of(error))))
         _release()  # only here do no frames of an error hold the model any more
     failed = {name: {f.image for f in failures if f.backend == name} for name in recipes}
     working = {name: recipe for name, recipe in recipes.items() if len(failed[name]) < len(photos)}
@@ -181,7 +183,7 @@ class _Job:
             try:
                 end = self._one(segmenter, name, photo, keep=isinstance(which, str))
             except (GensegError, MemoryError, RuntimeError) as error:
-                failures.append(Failure(name, photo.name, sentence_of(error)))
+                failures.append(Failure(name, photo.name, _utf8(sentence_of(error))))
                 end = "failed"
             self.progress(name, photo.name, end, finished, self.total)
         return segmenter.recipe
@@ -190,7 +192,7 @@ class _Job:
         """Segment an image and keep the result; or take what an earlier run kept."""
         identity = self._identity(segmenter, name, photo) if keep else ""
         files = photo.files(self.folder, name)
-        if keep and _identity_in(files.sidecar) == identity and files.result.exists():
+        if keep and _identity_in(files.sidecar) == identity and _is_whole(files.result):
             return "kept"
         segmentation = segmenter(photo.source)
         rmse, psnr = reconstruction_error(*segmenter.reconstruction(photo.source))
@@ -204,6 +206,15 @@ class _Job:
         """A digest of all that a result depends on."""
         weights, device = self.weights.get(name), segmenter.backend.device.type
         return digest(name, weights, device, self.dtype, relevant(segmenter.recipe), self.seed, photo.digest)
+
+
+def _is_whole(result: Path) -> bool:
+    """Whether a result of an earlier run can be read."""
+    try:
+        Segmentation.load(result)
+    except GensegError:
+        return False
+    return True
 
 
 def _identity_in(sidecar: Path) -> str | None:
@@ -221,7 +232,7 @@ def _usable(
     failures: list[Failure],
 ) -> list[Photo]:
     """The images that can be read, and their truths with them; before any model is loaded."""
-    names = [Path(im).stem if isinstance(im, (str, Path)) else f"image{i}" for i, im in enumerate(images)]
+    names = [_utf8(Path(im).stem) if isinstance(im, (str, Path)) else f"image{i}" for i, im in enumerate(images)]
     for name in names:
         if names.count(name) > 1:
             raise GensegError(f"two images are named {name!r}; rename one")
@@ -229,6 +240,7 @@ def _usable(
         if len(truths) != len(images):
             raise GensegError(f"there are {len(truths)} truths and {len(images)} images; give one for each")
         truths = dict(zip(names, truths, strict=True))
+    truths = truths and {_utf8(name): truth for name, truth in truths.items()}
     if truths is not None and (missing := [name for name in names if name not in truths]):
         raise GensegError(f"there is no truth of image {missing[0]!r}; give one for each image")
     photos = []
@@ -238,7 +250,7 @@ def _usable(
             truth = truths and partial(load_truth, truths[name], picture.height, picture.width, max_pixels)
             classes = int(truth().max()) + 1 if truth else 0
         except GensegError as error:
-            failures.append(Failure("", name, str(error)))
+            failures.append(Failure("", name, _utf8(str(error))))
             continue
         pixels = hashlib.sha256(f"{picture.size}".encode() + picture.tobytes()).hexdigest()
         photos.append(Photo(name, source, pixels, truth or None, classes))
@@ -247,6 +259,11 @@ def _usable(
     if not photos:
         raise GensegError("no image given; give at least one")
     return photos
+
+
+def _utf8(name: str) -> str:
+    r"""A file name as tables and pages take it; bytes that are not UTF-8 become ``\xe9``."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def _release() -> None:

@@ -29,7 +29,7 @@ def weights(key: str, seed: int = 0, draws: int = DRAWS) -> npt.NDArray[np.int64
         seed: Another seed draws other resamples.
         draws: The number of resamples.
     """
-    digest = int.from_bytes(hashlib.sha256(key.encode()).digest()[:16], "big")
+    digest = int.from_bytes(hashlib.sha256(key.encode(errors="surrogateescape")).digest()[:16], "big")
     drawn = np.random.default_rng([seed, digest]).poisson(1.0, draws)
     counts: npt.NDArray[np.int64] = np.concatenate(([1], drawn)).astype(np.int64)
     counts.flags.writeable = False

@@ -84,7 +84,7 @@ def write_report(run: Run) -> None:
         failed=summary.failed,
         gallery=_gallery(run),
     )
-    run.store.write(NAME, page.encode())
+    run.store.write(NAME, page.encode(errors="backslashreplace"))
 
 
 def facts(run: Run, summary: Summary) -> Iterator[tuple[str, str]]:

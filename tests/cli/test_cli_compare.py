@@ -1,6 +1,7 @@
 """The command that compares models."""
 
 import json
+import os
 import shutil
 
 import pandas as pd
@@ -71,6 +72,16 @@ def test_plain_lines_say_what_is_done_and_a_second_run_keeps_it(done, tmp_path):
     assert (tmp_path / "copy" / "images.csv").read_text() == (out / "images.csv").read_text()
 
 
+def test_names_that_are_not_utf8_or_begin_like_formulas_are_reported_too(folder, tmp_path):
+    image = tmp_path / os.fsdecode(b"=caf\xe9.png")
+    shutil.copy(folder / "a.png", image)
+    result = run(image, "-b", "tiny", "-o", tmp_path / "out", "-k", 4, *QUICK)
+    assert result.exit_code == 0, result.stderr
+    assert r"=caf\xe9" in (tmp_path / "out/index.html").read_text()
+    assert json.loads((tmp_path / "out/comparison.json").read_text())["images"][0]["image"] == r"=caf\xe9"
+    assert r"'=caf\xe9" in (tmp_path / "out/images.csv").read_text()
+
+
 def test_what_is_left_out_is_told_and_the_rest_is_reported(folder, tmp_path):
     (tmp_path / "broken.png").write_text("no image")
     images = (folder / "a.png", tmp_path / "broken.png")
@@ -90,7 +101,7 @@ def test_what_is_left_out_is_told_and_the_rest_is_reported(folder, tmp_path):
     ("given", "words"),
     [
         (["-b", "tinny"], "did you mean tiny"),
-        (["-b", "tiny", "-k", "1"], "n_clusters must be an integer of at least 2"),
+        (["-b", "tiny", "-k", "1"], "n_clusters must be a number from 2 to 10000"),
         (["-b", "tiny", "n_clusters=auto"], "one number of clusters"),
         (["-b", "tiny", "siz=3"], "did you mean size"),
         (["-b", "tiny", "--seed", "-1"], "seed must be at least 0"),

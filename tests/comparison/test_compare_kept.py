@@ -63,9 +63,10 @@ def test_loaded_backends_are_run_again_since_their_weights_have_no_name(images, 
     assert [how for *_, how in stages(ends)] == ["done", "done"]
 
 
-def test_a_damaged_note_beside_a_result_means_that_it_is_made_again(images, tmp_path):
+@pytest.mark.parametrize("damaged", ["image0.json", "image0.npz"])
+def test_a_damaged_file_of_a_result_means_that_it_is_made_again(images, tmp_path, damaged):
     again(images[:1], tmp_path)
-    (tmp_path / "tiny" / "image0.json").write_text("[")
+    (tmp_path / "tiny" / damaged).write_text("[")
     assert again(images[:1], tmp_path) == ["done"]
 
 

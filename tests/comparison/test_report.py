@@ -169,7 +169,7 @@ def test_segments_that_match_have_the_colour_of_the_first_backends():
 
 
 def test_overlays_are_coloured_by_the_matching(found):
-    tiny, other = (markup.small(found.segmentation("image1", name), report.WIDTH) for name in NAMES)
+    tiny, other = (found.segmentation("image1", name).resized(report.WIDTH) for name in NAMES)
     colours = report.matched_colours(other.labels, tiny.labels, 4)
     overlay = dict(report._pictures(found, "image1"))[f"{NAMES[1]}: {other.n_segments} segments"]
     picture = Image.open(io.BytesIO(base64.b64decode(overlay.split(",")[1]))).convert("RGB")

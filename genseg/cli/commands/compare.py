@@ -11,6 +11,7 @@ from genseg.cli import completion as complete
 from genseg.cli import options as opt
 from genseg.cli.files import check_writable, sorted_out
 from genseg.cli.progress import Bars
+from genseg.display.spreadsheet import cell
 from genseg.files import write_whole
 
 if TYPE_CHECKING:
@@ -85,5 +86,5 @@ def compare(
 
 def _write_csv(comparison: Comparison, out: Path) -> None:
     for name, frame in (("images", comparison.images), ("pairs", comparison.pairs)):
-        text = frame.to_csv(index=False)
+        text = frame.assign(image=frame["image"].map(cell)).to_csv(index=False)
         write_whole(out / f"{name}.csv", lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]

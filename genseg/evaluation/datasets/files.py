@@ -121,7 +121,7 @@ class FileDataset(Dataset):
         for files in (self.images, self.labels):
             paths = sorted({path for key in self.keys for path in files.paths[key]})
             lines += [f"{path.relative_to(files.root).as_posix()} {path.stat().st_size}" for path in paths]
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 def truth_map(
