@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeAlias
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -103,29 +104,32 @@ def recorded(
 
 
 Prefix: TypeAlias = "dict[nn.Module, Any]"
-"""What each module put out that a pass ran up to and including a site; of nested modules, the outermost."""
+"""Outputs of one row of the modules that a pass ran up to and including a site; of nested modules, the outermost."""
 
 
 @contextmanager
 def prefix_recorded(root: nn.Module, path: str, *, side: str = "output") -> Iterator[Prefix]:
     """Collect, in one pass within the block, what the modules up to the one at ``path`` put out.
 
-    That one is included where its output is the site, and not where its input is.
+    That one is included where its output is the site, and not where its input is. Modules whose output is not one row
+    are left out, to run again: position embeddings, and what works on the tokens of all rows at once.
     """
     prefix: Prefix = {}
-    site, reached, again = module_at(root, path), False, set()
+    site, reached, ran, again = module_at(root, path), False, set(), set()
 
     def reach(*_: object) -> None:
         nonlocal reached
         reached = True
 
-    def keep(module: nn.Module, _inputs: object, output: object) -> None:
+    def keep(module: nn.Module, _inputs: object, output: Any) -> None:
         nonlocal reached
-        if module in prefix or reached:
+        if module in ran or reached:
             again.add(module)  # it runs more than once: one output cannot stand for it
-        else:
-            prefix[module] = output
-            reached = module is site
+            return
+        ran.add(module)
+        reached = module is site
+        if _one_row(output):
+            prefix[module] = _rows(output, 1)  # a copy, for the model may write into its own
 
     if side == "input":
         modules, handles = [*_beside(root, path)], [site.register_forward_pre_hook(reach)]
@@ -143,13 +147,8 @@ def prefix_recorded(root: nn.Module, path: str, *, side: str = "output") -> Iter
 
 @contextmanager
 def prefix_replayed(prefix: Prefix, rows: int) -> Iterator[None]:
-    """Within the block the modules of ``prefix``, recorded on one row, give that for ``rows`` rows without running.
-
-    Those that put out anything but one row do run: position embeddings, and what works on the tokens of all rows at
-    once.
-    """
-    given = {m: partial(_given, _repeated(output, rows)) for m, output in prefix.items() if _one_row(output)}
-    with replaced(given):
+    """Within the block the modules of ``prefix``, recorded on one row, give that for ``rows`` rows without running."""
+    with replaced({module: partial(_replayed, output, rows) for module, output in prefix.items()}):
         yield
 
 
@@ -179,9 +178,9 @@ def _beside(root: nn.Module, path: str) -> Iterator[nn.Module]:
                 yield from child if isinstance(child, nn.ModuleList) else (child,)
 
 
-def _given(output: Any, *_: Any, **__: Any) -> Any:
+def _replayed(output: Any, rows: int, *_: Any, **__: Any) -> Any:
     """A forward that has its result already."""
-    return output
+    return _rows(output, rows)
 
 
 def _one_row(output: Any) -> bool:
@@ -189,11 +188,11 @@ def _one_row(output: Any) -> bool:
     return all(map(_one_row, output)) if isinstance(output, tuple) else isinstance(output, Tensor) and len(output) == 1
 
 
-def _repeated(output: Any, rows: int) -> Any:
-    """One row, a tensor or a tuple of them, as ``rows`` equal rows that share memory."""
+def _rows(output: Any, rows: int) -> Any:
+    """One row, a tensor or a tuple of them, as ``rows`` equal rows in memory of their own."""
     if isinstance(output, tuple):
-        return tuple(_repeated(part, rows) for part in output)
-    return output.expand(rows, *output.shape[1:])
+        return tuple(_rows(part, rows) for part in output)
+    return torch.cat([output] * rows)
 
 
 @contextmanager

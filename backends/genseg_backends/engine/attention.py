@@ -19,15 +19,15 @@ import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
 from torch import Tensor, nn
 
+from genseg.errors import GensegError
 from genseg.sites import replaced
+from genseg_backends.engine.patches import unfused
 
 PROBABILITIES = 2**25  # attention probabilities held at once, over all heads
 PROJECTIONS = ("to_q", "to_k", "add_q_proj", "add_k_proj", "q_proj", "k_proj")
 """Names, in an attention, of the modules that queries and keys come from."""
 FUSED = "to_qkv_mlp_proj"
 """And of the one that puts out queries, keys, values and more, side by side."""
-
-
 PLAIN_PROCESSORS = (AttnProcessor, AttnProcessor2_0)
 
 
@@ -43,35 +43,43 @@ class SharedQueriesAndKeys:
 
     def __init__(self, network: nn.Module) -> None:
         self.leads = True
-        self._processors: dict[Any, SharedQueryKey] = {}
-        self._held: dict[nn.Module, HeldProjection] = {}
-        kinds = ("processor", "q_proj")  # by which attentions of diffusers and of transformers are known
-        attentions: list[Any] = [m for m in network.modules() if any(hasattr(m, kind) for kind in kinds)]
-        for attention in attentions:
-            if _is_plain(attention):
-                self._processors[attention] = SharedQueryKey(self)
-                continue
-            for name, module in attention.named_children():
-                if name in PROJECTIONS:
-                    self._held[module] = HeldProjection(self, module)
-                elif name == FUSED:
-                    self._held[module] = HeldProjection(self, module, 2 * attention.inner_dim)
+        self._network = network
 
     @contextmanager
     def under_way(self) -> Iterator[SharedQueriesAndKeys]:
-        """Within the block every attention of the network takes part."""
-        own = {attention: attention.processor for attention in self._processors}
-        for attention, processor in self._processors.items():
-            attention.set_processor(processor)
-        try:
-            with replaced(self._held):
-                yield self
-        finally:
-            for attention, processor in own.items():
-                attention.set_processor(processor)
-            keepers: list[SharedQueryKey | HeldProjection] = [*self._processors.values(), *self._held.values()]
-            for keeper in keepers:
-                keeper.kept = ()
+        """Within the block, which holds whole passes, every attention of the network takes part.
+
+        Raises:
+            GensegError: If an attention made its queries and keys otherwise than by its projections.
+        """
+        with unfused(self._network):
+            kinds = ("processor", "q_proj")  # by which attentions of diffusers and of transformers are known
+            attentions: list[Any] = [m for m in self._network.modules() if any(hasattr(m, kind) for kind in kinds)]
+            own = {attention: attention.processor for attention in attentions if _is_plain(attention)}
+            projections = {attention: self._projections(attention) for attention in attentions if attention not in own}
+            for attention in own:
+                attention.set_processor(SharedQueryKey(self))
+            try:
+                with replaced({module: held for each in projections.values() for module, held in each.items()}):
+                    yield self
+            finally:
+                for attention, processor in own.items():
+                    attention.set_processor(processor)
+            for attention, each in projections.items():
+                if hasattr(attention, "processor") and not any(held.kept for held in each.values()):
+                    raise GensegError(
+                        f"{type(attention.processor).__name__} makes queries and keys in a way "
+                        "of its own, so branches cannot share them; set the model's default attention processors, or "
+                        "use injection=false"
+                    )
+
+    def _projections(self, attention: Any) -> dict[nn.Module, HeldProjection]:
+        """What stands for the projections to queries and keys of an attention."""
+        held = {m: HeldProjection(self, m) for name, m in attention.named_children() if name in PROJECTIONS}
+        if hasattr(attention, FUSED):
+            fused = getattr(attention, FUSED)
+            held[fused] = HeldProjection(self, fused, 2 * attention.inner_dim)
+        return held
 
 
 def _is_plain(attention: Any) -> bool:

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,7 +22,9 @@ from genseg.sites import Prefix, as_map, offset, prefix_recorded, prefix_replaye
 from genseg_backends.engine.attention import SharedQueriesAndKeys
 from genseg_backends.engine.codecs import Codec
 from genseg_backends.engine.noise import DiffusionState, noise_generator
+from genseg_backends.engine.patches import check_patches, unfused
 from genseg_backends.engine.schedule import Schedule
+from genseg_backends.loading.placement import compute_dtype
 
 NETWORK_DEPTH = 40  # tensors of a network's widest level that a pass holds at once, for the estimate of memory
 DECODER_WIDTH = 1024  # numbers for each pixel that a decoder holds at once
@@ -82,7 +84,7 @@ class DiffusionBackend(Backend):
         self,
         x: Tensor,
         timesteps: Tensor,
-        network: Callable[..., Any] | None = None,
+        network: Any = None,
         conditioning: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """`call` with what is usual where nothing else is given; x [N, C, h, w], timesteps [N]."""
@@ -90,9 +92,11 @@ class DiffusionBackend(Backend):
             name: (value.to(x.dtype) if value.is_floating_point() else value).expand(len(x), *value.shape[1:])
             for name, value in (self.conditioning if conditioning is None else conditioning).items()
         }
-        return self.call(self.network if network is None else network, x, timesteps, **rows)
+        network = self.network if network is None else network
+        with unfused(network):
+            return self.call(network, x, timesteps, **rows)
 
-    @cached_property
+    @property
     def injection(self) -> SharedQueriesAndKeys:
         """Attention injection over the network's attentions."""
         return SharedQueriesAndKeys(self.network)
@@ -130,6 +134,7 @@ class DiffusionBackend(Backend):
         Every x_t is x_0 with noise of its own, so no step above t_m is needed, and no pass: the residuals are
         differences to what the unmodified sample's own passes give, which `regenerate` makes anyway.
         """
+        check_patches(self.network)  # made since it was loaded
         clean = self.codec.encode(image.to(self.device)).float()
         steps = self.schedule.timesteps(replace(recipe, replay_steps=None))
         kept = self.schedule.timesteps(recipe)
@@ -145,7 +150,7 @@ class DiffusionBackend(Backend):
         The passes end at the tap.
         """
         clean, reader = state.latents[-1:], self.network if self.reader is None else self.reader
-        dtype = next(reader.parameters()).dtype
+        dtype = compute_dtype(reader)
         noise = torch.randn((recipe.draws, *clean.shape[1:]), generator=noise_generator(state.seed, "features"))
 
         def total(draws: Tensor) -> Tensor:

@@ -20,10 +20,11 @@ from genseg.errors import GensegError
 from genseg.interface import Capabilities, FeatureTap, ModulationPoint
 from genseg_backends.engine.codecs import Codec, KLCodec, Pixels
 from genseg_backends.engine.diffusion import DiffusionBackend
+from genseg_backends.engine.patches import check_patches, uncompiled
 from genseg_backends.engine.schedule import FlowSchedule, NoiseSchedule, Schedule
 from genseg_backends.loading.checkpoints import is_flow, load_network, load_part, load_scheduler, load_text
 from genseg_backends.loading.hub import local_path, the_hub
-from genseg_backends.loading.placement import device_of, dtype_of, place
+from genseg_backends.loading.placement import compute_dtype, device_of, dtype_of, place
 
 Sites = tuple[dict[str, FeatureTap], dict[str, ModulationPoint]]
 
@@ -94,18 +95,19 @@ class LatentBackend(DiffusionBackend):
         name: str | None = None,
         recipe: Mapping[str, Any] | None = None,
         preset: str = "paper",
-        device: torch.device | None = None,
+        device: torch.device | str | None = None,
         reader: nn.Module | None = None,
         compile: bool = False,
         tiny_vae: nn.Module | Callable[[], nn.Module] | None = None,
         encode_prompt: Callable[[str], Mapping[str, Tensor]] | None = None,
     ) -> None:
         super().__init__(name or type(self).__name__.lower())
-        parameter = next(network.parameters())
-        self._device = device or parameter.device
-        self.network, self.reader = network.eval(), (reader or network).eval()
-        self.dtype = parameter.dtype
-        self.compiled = torch.compile(network) if compile else None
+        bare = uncompiled(network)
+        check_patches(bare)
+        self._device = torch.device(device or next(bare.parameters()).device)
+        self.network, self.reader = bare.eval(), uncompiled(reader or bare).eval()
+        self.dtype = compute_dtype(bare)
+        self.compiled = network if network is not bare else torch.compile(network) if compile else None
         self.codec = type(self).codec_class(vae) if isinstance(vae, nn.Module) else vae or Pixels()
         self.conditioning = self._here(conditioning)
         self._tiny_vae, self._encode_prompt = tiny_vae, encode_prompt
@@ -153,7 +155,7 @@ class LatentBackend(DiffusionBackend):
 
     def _here(self, conditioning: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """On the device, floating-point tensors in what features are read in."""
-        dtype = next(self.reader.parameters()).dtype
+        dtype = compute_dtype(self.reader)
         return {
             name: value.to(self._device, dtype if value.is_floating_point() else value.dtype)
             for name, value in conditioning.items()

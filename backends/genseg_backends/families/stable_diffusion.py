@@ -56,7 +56,7 @@ class StableDiffusion(UNetBackend):
         recipe: Mapping[str, Any] | None = None,
         preset: str = "paper",
         tiny_vae: AutoencoderTiny | Callable[[], AutoencoderTiny] | None = None,
-        device: torch.device | None = None,
+        device: torch.device | str | None = None,
         reader: UNet2DConditionModel | None = None,
         compile: bool = False,
         encode_prompt: Callable[[str], Mapping[str, Tensor]] | None = None,

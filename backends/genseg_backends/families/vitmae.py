@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -80,7 +79,7 @@ class ViTMAE(Backend):
         """Where the model is."""
         return self.network.device
 
-    @cached_property
+    @property
     def injection(self) -> SharedQueriesAndKeys:
         """Attention injection over encoder and decoder."""
         return SharedQueriesAndKeys(self.network)

@@ -45,6 +45,13 @@ def dtype_of(dtype: str | torch.dtype | None) -> torch.dtype:
     return found
 
 
+def compute_dtype(network: Any) -> torch.dtype:
+    """The dtype that a network computes in, whatever its weights are stored in: float8, blocks of integers."""
+    quantized = (getattr(module, "compute_dtype", None) for module in network.modules())
+    dtype: torch.dtype = next((each for each in quantized if isinstance(each, torch.dtype)), network.dtype)
+    return dtype
+
+
 def in_dtype(module: ModuleT, dtype: torch.dtype) -> ModuleT:
     """The module itself if it is in ``dtype``, else a copy that is."""
     if next(module.parameters()).dtype == dtype:
