@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from genseg.errors import ImageError
-from genseg.image_files import open_image
 from genseg.images import load_image
+from genseg.images.files import open_image
 
 LIMIT = 10**6
 GREY = np.arange(32 * 64, dtype=np.uint8).reshape(32, 64)  # every value, eight times

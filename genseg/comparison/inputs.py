@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from genseg.errors import GensegError
 from genseg.evaluation.metrics import IGNORE
-from genseg.image_files import open_image
 from genseg.images import ImageLike
+from genseg.images.files import open_image
 
 TruthLike: TypeAlias = "str | Path | npt.NDArray[Any]"
 

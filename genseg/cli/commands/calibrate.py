@@ -130,7 +130,7 @@ def _truth(folder: Path, image: Path) -> Any:
     """The ground truth of an image: an array of classes, or a list of annotators' arrays."""
     import numpy as np
 
-    from genseg.image_files import open_image
+    from genseg.images.files import open_image
     from genseg.recipe import Recipe
 
     def read(file: Path) -> Any:

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from genseg.errors import GensegError
 from genseg.evaluation.datasets.base import Dataset, DatasetInfo, Sample
 from genseg.evaluation.metrics import IGNORE, Labels
-from genseg.image_files import open_image
 from genseg.images import load_image
+from genseg.images.files import open_image
 
 MAX_PIXELS = 100_000_000  # larger files are refused before they are decoded; the recipe's own default
 UNKNOWN = -2  # in lookup tables: a value that label files must not hold

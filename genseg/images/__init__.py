@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from genseg.errors import ImageError
-from genseg.image_files import check_size, decode, image_errors, name_of
+from genseg.images.files import check_size, decode, image_errors, name_of
 
 if TYPE_CHECKING:  # a file that cannot be read is refused before torch is imported
     from torch import Tensor
