@@ -31,7 +31,7 @@ from genseg.evaluation.metrics import Labels
 from genseg.files import write_whole
 from genseg.images import inner, mirrored, model_size, to_tensor
 from genseg.interface import Backend, pick
-from genseg.modulate import labels_at, masks_for, normalised
+from genseg.modulate import labels_at, masks_for, normalized
 from ladder_report import Measured, figures, markdown, table_of
 from procedures import Procedure, with_overrides
 from quality import (
@@ -140,7 +140,7 @@ class Ladder:
         point = pick("point", backend.points, recipe.point)
         masks = masks_for(point, clusters.grid_labels, n_clusters, (pixels.shape[2], pixels.shape[3]), recipe.margin)
         maps, modulate_s = timed(backend, lambda: genseg.difference_maps(backend, state, masks, recipe))
-        labels = labels_at(normalised(inner(maps, recipe.margin), recipe.normalise), SIDE, SIDE).numpy()
+        labels = labels_at(normalized(inner(maps, recipe.margin), recipe.normalise), SIDE, SIDE).numpy()
         return {"labels": labels, "encode": encode_s, "modulate": modulate_s}
 
     def _kept(self, name: str, sample: Sample, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:

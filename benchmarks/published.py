@@ -24,7 +24,7 @@ from genseg.cluster import cluster
 from genseg.errors import GensegError
 from genseg.images import ImageLike, inner, load_image, mirrored, model_size, to_tensor
 from genseg.interface import FeatureTap, pick
-from genseg.modulate import blurred, labels_at, masks_for, normalised
+from genseg.modulate import blurred, labels_at, masks_for, normalized
 from genseg.recipe import Recipe
 from genseg.sites import tokens_to_map
 from genseg_backends.engine.noise import noise_generator
@@ -116,7 +116,7 @@ class Published:
         with self._timed(seconds, "decode"):
             differences = inner(self.differences(branches), recipe.margin)
         with self._timed(seconds, "labels"):
-            labels = labels_at(normalised(differences, recipe.normalise), picture.height, picture.width).numpy()
+            labels = labels_at(normalized(differences, recipe.normalise), picture.height, picture.width).numpy()
         return Run(labels, grid_labels, differences, self.evaluations, self.decodes, seconds)
 
     @torch.inference_mode()

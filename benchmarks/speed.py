@@ -31,7 +31,7 @@ import genseg
 from command import run
 from genseg.files import write_whole
 from genseg.images import inner, load_image, mirrored, model_size, to_tensor
-from genseg.modulate import labels_at, masks_for, normalised
+from genseg.modulate import labels_at, masks_for, normalized
 from genseg_backends.families.stable_diffusion import StableDiffusion
 from procedures import DTYPES, Procedure, flop_counter, random_sd15, with_overrides
 from published import Published
@@ -145,7 +145,7 @@ def labels_given(run: genseg.Segmenter, photo: Path, grid_labels: Any) -> Any:
     masks = masks_for(run.point, grid_labels, int(grid_labels.max()) + 1, shape, recipe.margin)
     state = backend.encode(mirrored(pixels, recipe.margin), recipe, run.seed)
     maps = inner(genseg.difference_maps(backend, state, masks, recipe), recipe.margin)
-    return labels_at(normalised(maps, recipe.normalise), picture.height, picture.width).numpy().astype(np.uint8)
+    return labels_at(normalized(maps, recipe.normalise), picture.height, picture.width).numpy().astype(np.uint8)
 
 
 def flops_of(run: Callable[[Any], Any], photo: Path) -> int | None:

@@ -1,4 +1,4 @@
-"""Features to low-resolution masks: k-means over the grid's positions (EmerDiff, section 3.2)."""
+"""Cluster features into low-resolution masks, by k-means over the grid's positions (EmerDiff, section 3.2)."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from genseg.recipe import Recipe
 if TYPE_CHECKING:
     from sklearn.cluster import KMeans
 
-AUTO_RANGE = range(2, 31)  # the numbers of clusters that n_clusters="auto" chooses from
+AUTO_RANGE = range(2, 31)  # the candidates of n_clusters="auto"
 
 
 def cluster(features: Tensor, recipe: Recipe) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
     """Cluster the positions of a feature map.
 
     Args:
-        features: float32 [C, h, w], taken raw: no normalisation.
+        features: float32 [C, h, w], raw: not normalised.
         recipe: Gives `n_clusters`, `n_init`, `kmeans_seed` and `position`.
 
     Returns:
-        grid_labels, int32 [h, w] in 0..K-1, and embeddings, float32 [K, C], the mean feature of each cluster.
+        A pair: grid_labels, int32 [h, w] in 0..K-1, and embeddings, float32 [K, C], the mean feature of each cluster.
 
     Raises:
         GensegError: If K exceeds the number of positions, or the features are not finite.
@@ -36,7 +36,7 @@ def cluster(features: Tensor, recipe: Recipe) -> tuple[npt.NDArray[np.int32], np
     channels, height, width = features.shape
     if not features.isfinite().all():
         raise GensegError("the model's features are not finite; try dtype='float32'")
-    points = with_places(features, recipe.position)
+    points = with_positions(features, recipe.position)
     n_clusters = elbow(points, recipe) if recipe.n_clusters == "auto" else int(recipe.n_clusters)
     if n_clusters > len(points):
         raise GensegError(
@@ -44,20 +44,20 @@ def cluster(features: Tensor, recipe: Recipe) -> tuple[npt.NDArray[np.int32], np
             "choose a smaller n_clusters"
         )
     fitted = kmeans(points, n_clusters, recipe.n_init, recipe.kmeans_seed)
-    centres = fitted.cluster_centers_[:, :channels]
-    return fitted.labels_.reshape(height, width).astype(np.int32), centres.astype(np.float32)
+    centers = fitted.cluster_centers_[:, :channels]
+    return fitted.labels_.reshape(height, width).astype(np.int32), centers.astype(np.float32)
 
 
-def with_places(features: Tensor, weight: float) -> npt.NDArray[np.float32]:
-    """The positions of a feature map as points, and where each lies.
+def with_positions(features: Tensor, weight: float) -> npt.NDArray[np.float32]:
+    """Flatten a feature map to points, with their positions as two further features if ``weight`` is above 0.
 
     Args:
         features: float32 [C, h, w].
         weight: The recipe's `position`; 0 for features alone.
 
     Returns:
-        float32 [h·w, C], or [h·w, C + 2] with row and column, of one scale and together of the variance that the
-        features have, times ``weight``.
+        float32 [h·w, C], or [h·w, C + 2] with row and column. Both have the same scale, such that their total
+        standard deviation is ``weight`` times that of the features.
     """
     channels, height, width = features.shape
     points: npt.NDArray[np.float32] = features.reshape(channels, -1).T.contiguous().cpu().numpy()
@@ -71,22 +71,21 @@ def with_places(features: Tensor, weight: float) -> npt.NDArray[np.float32]:
 
 
 def masks_of(grid_labels: npt.NDArray[np.int32], n_clusters: int) -> Tensor:
-    """The clusters as masks M_k: float32 [K, h, w] in {0, 1}, that partition the grid."""
+    """One-hot masks of the clusters: float32 [K, h, w] in {0, 1}."""
     return torch.nn.functional.one_hot(torch.from_numpy(grid_labels).long(), n_clusters).permute(2, 0, 1).float()
 
 
 def elbow(points: npt.NDArray[np.float32], recipe: Recipe) -> int:
-    """Choose K of `AUTO_RANGE` where the k-means inertia bends most."""
+    """Choose the K of `AUTO_RANGE` at the knee of the k-means inertia."""
     candidates = [k for k in AUTO_RANGE if k <= len(points)]
     n_init = min(recipe.n_init, 3)
     return knee(candidates, [kmeans(points, k, n_init, recipe.kmeans_seed).inertia_ for k in candidates])
 
 
 def knee(candidates: Sequence[int], inertias: Sequence[float]) -> int:
-    """The K where the inertia bends most.
+    """Find the knee of an inertia curve, as "kneedle" does (Satopää et al., 2011).
 
-    The criterion is that of "kneedle" (Satopää et al., 2011) on log inertia against log K: the K whose point lies
-    farthest below the chord between the first and the last.
+    On log inertia against log K, it is the K whose point lies farthest below the chord between the first and the last.
     """
     x = np.log(candidates)
     y = np.log(np.maximum(inertias, np.finfo(np.float32).tiny))
@@ -95,7 +94,7 @@ def knee(candidates: Sequence[int], inertias: Sequence[float]) -> int:
 
 
 def kmeans(points: npt.NDArray[np.float32], n_clusters: int, n_init: int, seed: int) -> KMeans:
-    """Lloyd's k-means from k-means++, the best of ``n_init`` starts, fitted to points [N, D]."""
+    """Fit Lloyd's k-means to points [N, D], from k-means++, and return the best of ``n_init`` starts."""
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 

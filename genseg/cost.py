@@ -1,4 +1,4 @@
-"""The cost of an image, in seconds by stage, model evaluations and memory, and the timer that measures it."""
+"""Cost of a segmentation (time by stage, model evaluations, memory) and the timer that measures it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING
 
 from genseg.progress import Progress
 
-if TYPE_CHECKING:  # `Segmentation.load` does not wait for torch
+if TYPE_CHECKING:  # `Segmentation.load` needs no torch
     from genseg.interface import Backend
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one segmentation took.
+    """Cost of one segmentation.
 
     Attributes:
-        evaluations: Rows sent through the generative network, each at one timestep.
+        evaluations: Batch elements sent through the generative network, each at one timestep.
         decodes: Images decoded to pixels.
         seconds: Wall time by stage.
-        peak_memory: Bytes: the most that was allocated on a GPU, or the process's largest resident size on the CPU.
+        peak_memory: Peak memory in bytes: allocated on a GPU, or the process's largest resident size on the CPU.
     """
 
     evaluations: int = 0
@@ -33,7 +33,13 @@ class Cost:
 
 
 class StageTimer:
-    """Seconds by stage, told to ``progress`` as they begin and end; at the end, the cost."""
+    """Times the stages of a segmentation and counts its model evaluations.
+
+    Args:
+        backend: The model, whose meter counts evaluations and decodes.
+        progress: Progress callback: ``(stage, done, total)``.
+        seconds: Wall time of stages that ran earlier.
+    """
 
     def __init__(
         self, backend: Backend, progress: Progress | None = None, seconds: Mapping[str, float] | None = None
@@ -49,9 +55,15 @@ class StageTimer:
 
     @contextmanager
     def stage(self, name: str, total: int = 1, evaluations: int | None = None) -> Iterator[Callable[[int, int], None]]:
-        """Time a stage of ``total`` parts; yields what tells progress within it, as (done, total).
+        """Time a stage.
 
-        Where the number of model ``evaluations`` it takes is known, the backend's meter tells progress by itself.
+        Args:
+            name: Name of the stage, such as ``"decode"``.
+            total: Number of its parts, for progress.
+            evaluations: Number of model evaluations it takes, if known; then the backend's meter reports progress.
+
+        Yields:
+            A callback ``(done, total)`` that reports progress within the stage.
         """
         meter, start = self._backend.meter, time.perf_counter()
         if evaluations is not None:
@@ -72,7 +84,7 @@ class StageTimer:
         self._progress(name, total, total)
 
     def cost(self) -> Cost:
-        """What was spent since the timer was made."""
+        """Return the cost since the timer was created."""
         meter = self._backend.meter
         if self._backend.device.type == "cuda":
             import torch
@@ -84,7 +96,7 @@ class StageTimer:
 
 
 def _largest_resident_size() -> int:
-    """Of this process so far, in bytes; 0 where the system does not tell (Windows)."""
+    """Peak memory of this process so far, in bytes; 0 on systems that do not report it (Windows)."""
     try:
         import resource
     except ImportError:

@@ -1,4 +1,4 @@
-"""What a result depends on, and its digest: so that work that is done is not done again, nor taken for another's."""
+"""Fingerprint of a result: a digest of everything it depends on, by which finished work is recognised."""
 
 from __future__ import annotations
 
@@ -14,24 +14,35 @@ from genseg.recipe import Recipe
 from genseg.version import __version__
 
 IRRELEVANT = ("keep_scores", "max_pixels", "batch_size")
-"""The recipe keys that change no label."""
+"""Recipe keys that change no label."""
 
 
 def relevant(recipe: Recipe | Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe keys, with their values, that labels depend on."""
+    """Return the recipe keys that labels depend on, with their values."""
     values = asdict(recipe) if isinstance(recipe, Recipe) else recipe
     return {key: value for key, value in values.items() if key not in IRRELEVANT}
 
 
 def digest(*facts: Any) -> str:
-    """SHA-256, in 64 hexadecimal digits, of genseg's version and ``facts``, which JSON can hold."""
+    """Digest genseg's version and ``facts``, which must fit into JSON: SHA-256 in 64 hexadecimal digits."""
     return hashlib.sha256(json.dumps([__version__, *facts], sort_keys=True, default=str).encode()).hexdigest()
 
 
 def weights_of(
     kind: str, name: str, card: ModelCard | None, model: str | None, load: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Facts that tell a model's weights from others: the caller's checkpoint, or what the factory says it loads."""
+    """Identify a model's weights.
+
+    Args:
+        kind: The kind of model, such as ``"backend"``.
+        name: The model's registered name.
+        card: The model card of the plug-in, which names the released weights.
+        model: The caller's checkpoint, if any.
+        load: Further options of the factory.
+
+    Returns:
+        Facts for `digest`: the caller's checkpoint with its files, or the released weights with their revision.
+    """
     if model is not None:
         return {kind: name, "model": model, "files": files_below(model), "load": dict(load)}
     released = {"model": card.model, "revision": card.revision} if card else {}
@@ -39,6 +50,6 @@ def weights_of(
 
 
 def files_below(model: str) -> list[tuple[str, int, int]]:
-    """Name, size and time of change of each file of a local model; empty for one of the hub."""
+    """List name, size and modification time (ns) of each file of a local model; empty for a hub id."""
     files = [Path(model), *sorted(Path(model).rglob("*"))]
     return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]

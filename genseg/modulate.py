@@ -1,4 +1,4 @@
-"""Low-resolution masks to difference maps: perturb one mask, see which pixels change (EmerDiff, section 3.3)."""
+"""Perturb each low-resolution mask and measure which pixels change: difference maps (EmerDiff, section 3.3)."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from genseg.images import mirrored
 from genseg.interface import Backend, ModulationPoint, pick
 from genseg.recipe import Recipe
 
-ROUNDING = 1e-5  # differences of pixels in [-1, 1] that two equal rows of one batch may have
+ROUNDING = 1e-5  # numerical noise between identical elements of a batch, in pixels of [-1, 1]
 
-PICTURES = 8  # held at once on each side
+DECODE_BATCH = 8  # images decoded at once, of each sign of the offset
 
 
 def difference_maps(backend: Backend, state: Any, masks: Tensor, recipe: Recipe) -> Tensor:
-    """How much each pixel changes when each mask is perturbed.
+    """Measure how much each pixel changes when each mask is perturbed.
 
     d_k(x, y) = ‖I⁻(x, y) − I⁺(x, y)‖₂ over RGB, where I^± are regenerated with ±λ added at the mask's positions
     of the modulation point, and blurred (section 3.4).
 
     Args:
         backend: The model.
-        state: What ``backend.encode`` returned.
+        state: The result of ``backend.encode``.
         masks: float32 [K, h, w] in {0, 1} on the modulation point's grid.
         recipe: Gives `point`, `strength`, `difference`, `decoder`, `reach` and `blur`.
 
@@ -52,14 +52,14 @@ def difference_maps(backend: Backend, state: Any, masks: Tensor, recipe: Recipe)
 def masks_for(
     point: ModulationPoint, grid_labels: npt.NDArray[np.int32], n_clusters: int, size: tuple[int, int], margin: int
 ) -> Tensor:
-    """Low-resolution clusters as masks on a modulation point's grid, continued beyond the borders as the image is.
+    """Resample low-resolution clusters to masks on a modulation point's grid, mirrored into the margin.
 
     Args:
-        point: Where the offset is added.
-        grid_labels: int32 (h, w): the clusters, of the image without its margin.
+        point: The point where the offset will be added.
+        grid_labels: int32 (h, w): the clusters of the image without its margin.
         n_clusters: K.
         size: (H, W) of the image without its margin, in pixels.
-        margin: The recipe's.
+        margin: The recipe's `margin`, in pixels.
 
     Returns:
         float32 [K, h', w'] in {0, 1}.
@@ -69,10 +69,17 @@ def masks_for(
 
 
 def perturbed(backend: Backend, state: Any, masks: Tensor, recipe: Recipe) -> Tensor:
-    """Regenerate with −λ at each of the masks [K, h, w], then with +λ; one-sided, once without offset, then with +λ.
+    """Regenerate the image with an offset at each mask.
+
+    Args:
+        backend: The model.
+        state: The result of ``backend.encode``.
+        masks: float32 [K, h, w] in {0, 1} on the modulation point's grid.
+        recipe: Gives `point`, `strength` and `difference`.
 
     Returns:
-        Estimates [2K, ...], or [1 + K, ...].
+        Estimates as the backend regenerates them: [2K, ...], with −λ at each mask and then with +λ, if `difference` is
+        "two-sided"; [1 + K, ...], once without an offset and then with +λ, if it is "one-sided".
     """
     offsets = recipe.strength * masks.to(backend.device)
     base = -offsets if recipe.difference == "two-sided" else torch.zeros_like(offsets[:1])
@@ -86,35 +93,45 @@ def differences(
     recipe: Recipe,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """What changes between the pictures of the estimates of `perturbed`: float32 [K, H, W] on the CPU, of ``size``.
+    """Decode the estimates of `perturbed` and measure their differences.
+
+    Args:
+        backend: The model.
+        estimates: The result of `perturbed`.
+        size: (H, W) of the result.
+        recipe: Gives `difference`, `decoder` and `blur`.
+        progress: Progress callback: ``(done, total)`` in masks.
+
+    Returns:
+        float32 [K, H, W], on the CPU.
 
     Raises:
-        GensegError: If nothing changes, or the differences are not finite.
+        GensegError: If no mask changes any pixel, or the differences are not finite.
     """
     view = backend.decode if recipe.decoder == "full" else partial(backend.preview, decoder=recipe.decoder)
     if recipe.difference == "two-sided":
         base, plus = estimates.chunk(2)
-        bases: Iterable[Tensor] = (view(part) for part in torch.split(base, PICTURES))
+        bases: Iterable[Tensor] = (view(part) for part in torch.split(base, DECODE_BATCH))
     else:
         plus, bases = estimates[1:], repeat(view(estimates[:1]))
     maps: list[Tensor] = []
-    for minus, part in zip(bases, torch.split(plus, PICTURES), strict=False):
-        change = blurred(minus - view(part), recipe.blur)  # which is the difference of the blurred
+    for minus, part in zip(bases, torch.split(plus, DECODE_BATCH), strict=False):
+        change = blurred(minus - view(part), recipe.blur)  # equal to the difference of the blurred images
         maps.extend(change.square().sum(dim=1).sqrt().cpu())  # on a CPU torch's norm takes 200 times as long
         if progress is not None:
             progress(len(maps), len(plus))
-    found = torch.stack(maps)
-    if found.shape[1:] != size:
-        found = F.interpolate(found[None], size, mode="bilinear", align_corners=False)[0]
-    if not found.isfinite().all():
+    result = torch.stack(maps)
+    if result.shape[1:] != size:
+        result = F.interpolate(result[None], size, mode="bilinear", align_corners=False)[0]
+    if not result.isfinite().all():
         raise GensegError("the difference maps are not finite; try dtype='float32' or a smaller strength")
-    if recipe.strength > 0 and found.max() < ROUNDING:
+    if recipe.strength > 0 and result.max() < ROUNDING:
         raise GensegError("an offset at this point changes no pixel; choose another point or a larger strength")
-    return found
+    return result
 
 
 def blurred(images: Tensor, sigma: float) -> Tensor:
-    """Blur [N, 3, H, W] by a 3×3 Gaussian of standard deviation ``sigma`` pixels, borders reflected."""
+    """Blur images [N, 3, H, W] by a 3×3 Gaussian of standard deviation ``sigma`` in pixels, with reflected borders."""
     if sigma == 0:
         return images
     side = math.exp(-0.5 / sigma / sigma)  # sigma² may be too small a number
@@ -124,31 +141,36 @@ def blurred(images: Tensor, sigma: float) -> Tensor:
     return F.conv2d(F.pad(images, (1, 1, 1, 1), mode="reflect"), window, groups=channels)
 
 
-def normalised(maps: Tensor, how: str) -> Tensor:
-    """Difference maps [K, H, W] as the argmax takes them: as they are, or each divided by its RMS."""
+def normalized(maps: Tensor, how: str) -> Tensor:
+    """Normalise difference maps [K, H, W] before the argmax.
+
+    Args:
+        maps: float32 [K, H, W].
+        how: The recipe's `normalise`: "none" to leave the maps as they are, else each is divided by its RMS.
+    """
     if how == "none":
         return maps
     return maps / maps.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp(min=torch.finfo(maps.dtype).tiny)
 
 
 def labels_at(maps: Tensor, height: int, width: int) -> Tensor:
-    """Argmax over k of the maps [K, H', W'] scaled bilinearly to ``height`` × ``width``: int32 [height, width]."""
+    """Scale maps [K, H', W'] bilinearly and take the argmax over k: int32 [height, width]."""
     return labels_and_margins(maps, height, width)[0]
 
 
 def labels_and_margins(maps: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """The argmax over k of difference maps, and how far it is ahead.
+    """Take the argmax of difference maps over k, with its margin over the second largest.
 
     Maps are scaled one at a time, so that memory does not grow with K.
 
     Args:
         maps: float32 [K, H', W'], not negative; scaled bilinearly.
-        height: Of the result.
-        width: Of the result.
+        height: Height of the result, in pixels.
+        width: Width of the result, in pixels.
 
     Returns:
-        labels, int32 [height, width], and margins, float32 [height, width] in [0, 1]: (d₁ − d₂) / d₁ of the largest
-        and the second largest of each pixel's d_k, 0 where none is above 0.
+        A pair: labels, int32 [height, width], and margins, float32 [height, width] in [0, 1]: (d₁ − d₂) / d₁ of the
+        largest and the second largest of each pixel's d_k, 0 where none is above 0.
     """
     best, second = torch.full((2, height, width), -torch.inf)
     labels = torch.zeros(height, width, dtype=torch.int32)
@@ -162,18 +184,18 @@ def labels_and_margins(maps: Tensor, height: int, width: int) -> tuple[Tensor, T
 
 
 def pack_masks(masks: Tensor, reach: int | None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """Unite masks whose surroundings do not overlap.
+    """Pack masks whose surroundings do not overlap into shared branches, so that fewer images are regenerated.
 
     A mask's surroundings are the grid cells at most ``reach`` from it. Masks whose surroundings overlap are neighbours
-    in a graph, which is coloured greedily; masks of one colour share a branch.
+    in a graph, which is coloured greedily; masks of the same colour share a branch.
 
     Args:
         masks: float32 [K, h, w] in {0, 1}, disjoint.
-        reach: In grid cells; None for a branch of its own for each mask.
+        reach: Radius of the surroundings, in grid cells; None to give each mask a branch of its own.
 
     Returns:
-        The branches' masks [B, h, w], B ≤ K, and what turns the difference maps [B, H, W] of the branches into those
-        of the masks [K, H, W]: each has its branch's differences within its surroundings, and nothing elsewhere.
+        A pair: the branches' masks [B, h, w], B ≤ K, and a function from the difference maps [B, H, W] of the branches
+        to those of the masks [K, H, W]. A mask has its branch's differences within its surroundings, and 0 elsewhere.
     """
     if reach is None:
         return masks, lambda maps: maps
@@ -183,11 +205,11 @@ def pack_masks(masks: Tensor, reach: int | None) -> tuple[Tensor, Callable[[Tens
     around = F.max_pool2d(masks[:, None], 2 * reach + 1, stride=1, padding=reach)[:, 0]
     overlap = around.flatten(1) @ around.flatten(1).T > 0
     graph = nx.from_numpy_array(overlap.fill_diagonal_(False).cpu().numpy())
-    colour = nx.greedy_color(graph, strategy="DSATUR")
-    branch = torch.tensor([colour[k] for k in range(len(masks))])
+    color = nx.greedy_color(graph, strategy="DSATUR")
+    branch = torch.tensor([color[k] for k in range(len(masks))])
 
     def attribute(maps: Tensor) -> Tensor:
         within = F.interpolate(around[None].to(maps.device), maps.shape[1:], mode="nearest-exact")[0]
         return maps[branch] * within
 
-    return torch.stack([masks[branch == b].sum(dim=0) for b in range(max(colour.values()) + 1)]), attribute
+    return torch.stack([masks[branch == b].sum(dim=0) for b in range(max(color.values()) + 1)]), attribute

@@ -1,7 +1,7 @@
-"""Open vocabulary: segments named by the texts nearest to them (EmerDiff, section 4.4).
+"""Open-vocabulary naming: the class whose text embedding is nearest to a segment's (EmerDiff, section 4.4).
 
-The text-aligned pixel embeddings of another model are averaged over each segment, and the segment gets the class whose
-text embedding has the highest cosine with that mean.
+The text-aligned pixel embeddings of another model are averaged over each segment. The segment gets the class whose text
+embedding has the highest cosine similarity with that mean.
 """
 
 from __future__ import annotations
@@ -45,21 +45,21 @@ SCENE_TEMPLATES = (
     *(f"{this} {{}} in the scene." for this in ("there is a", "there is the", "this is a", "this is the")),
     "this is one {} in the scene.",
 )
-"""What MaskCLIP (Zhou et al., 2112.01071) adds to them."""
+"""The five prompts that MaskCLIP (Zhou et al., 2112.01071) adds."""
 
 TEMPLATES = IMAGENET_TEMPLATES + SCENE_TEMPLATES
-"""The prompts used unless the caller gives others."""
+"""The default prompts."""
 
-_EMBEDDED: WeakKeyDictionary[Embedder, dict[tuple[tuple[str, ...], tuple[str, ...]], Tensor]] = WeakKeyDictionary()
-"""Text embeddings by embedder, classes and templates: the same for every image of a data set."""
+_TEXT_CACHE: WeakKeyDictionary[Embedder, dict[tuple[tuple[str, ...], tuple[str, ...]], Tensor]] = WeakKeyDictionary()
+"""Text embeddings by embedder, classes and templates, which are the same for every image of a dataset."""
 
 
 class Names(NamedTuple):
-    """What segments are called.
+    """Names of the segments of an image.
 
     Attributes:
-        names: One for each label 0..K-1: the class with the highest score; empty for a label that no pixel has.
-        scores: float32 (K, N): cosines with the N classes; 0 for a label that no pixel has.
+        names: For each label 0..K-1 the class with the highest score; empty for a label without pixels.
+        scores: float32 (K, N): cosine similarities with the N classes, in [-1, 1]; 0 for a label without pixels.
     """
 
     names: tuple[str, ...]
@@ -67,10 +67,13 @@ class Names(NamedTuple):
 
 
 def classes_of(classes: str | Sequence[str]) -> tuple[str, ...]:
-    """Names of classes, given as such or in one text with commas between them.
+    """Parse class names.
+
+    Args:
+        classes: Names, or one text with commas between them.
 
     Raises:
-        GensegError: If there is none, one is empty, or two are the same.
+        GensegError: If there is no name, a name is empty, or two are the same.
     """
     names = tuple(name.strip() for name in (classes.split(",") if isinstance(classes, str) else classes))
     if not names or not all(name.strip("| ") for name in names):
@@ -80,51 +83,51 @@ def classes_of(classes: str | Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def called_by(names: Sequence[str]) -> tuple[str, ...]:
-    """What classes are called: of synonyms such as ``"car|automobile"``, the first."""
+def first_synonyms(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the first synonym of each class, such as ``"car"`` of ``"car|automobile"``."""
     return tuple(name.split("|")[0].strip() for name in names)
 
 
 def class_embeddings(
     classes: Sequence[str], embedder: Embedder, templates: Sequence[str] | None = None
 ) -> npt.NDArray[np.float32]:
-    """The text embedding of each class: the mean over all prompts of embeddings of length 1, scaled to length 1.
+    """Embed class names: the normalised mean of the normalised text embeddings of all prompts.
 
     Args:
-        classes: Names; synonyms may be given as ``"car|automobile"``, whose prompts are averaged alike.
-        embedder: The model; what it embeds is kept for as long as it lives.
+        classes: Names; the prompts of synonyms, such as ``"car|automobile"``, are averaged.
+        embedder: The model; its text embeddings are cached for as long as it lives.
         templates: Prompts with ``{}`` where the name goes; None for `TEMPLATES`.
 
     Returns:
         float32 (N, D).
 
     Raises:
-        GensegError: For a template without ``{}``.
+        GensegError: If a template has no ``{}``.
     """
     prompts = tuple(TEMPLATES if templates is None else templates)
     if not prompts or not all("{}" in prompt for prompt in prompts):
         raise GensegError("every template needs {} where the name goes, such as 'a photo of a {}.'")
-    kept = _EMBEDDED.setdefault(embedder, {})
+    cache = _TEXT_CACHE.setdefault(embedder, {})
     key = (tuple(classes), prompts)
-    if key not in kept:
-        found = [  # class by class: all prompts of a large vocabulary at once would not fit
+    if key not in cache:
+        texts = [  # class by class: all prompts of a large vocabulary at once would not fit
             F.normalize(embedder.texts([p.replace("{}", s.strip()) for s in name.split("|") for p in prompts]), dim=1)
             for name in classes
         ]
-        kept[key] = F.normalize(torch.stack([rows.mean(dim=0) for rows in found]), dim=1)
-    embeddings: npt.NDArray[np.float32] = kept[key].numpy()
+        cache[key] = F.normalize(torch.stack([prompt_texts.mean(dim=0) for prompt_texts in texts]), dim=1)
+    embeddings: npt.NDArray[np.float32] = cache[key].numpy()
     return embeddings
 
 
 def mask_embeddings(labels: npt.NDArray[np.integer], pixels: Tensor) -> npt.NDArray[np.float32]:
-    """The mean over each segment of its pixels' embeddings.
+    """Average pixel embeddings over each segment.
 
     Args:
-        labels: (H, W) in 0..K-1.
-        pixels: [D, h, w]; each pixel of ``labels`` has the embedding of the cell that its centre lies in.
+        labels: Segments (H, W) in 0..K-1.
+        pixels: Embeddings [D, h, w]; each pixel of ``labels`` has the embedding of the cell that its centre lies in.
 
     Returns:
-        float32 (K, D); zero for a label that no pixel has.
+        float32 (K, D); 0 for a label without pixels.
     """
     dim, h, w = pixels.shape
     rows, columns = ((np.arange(n) * 2 + 1) * cells // (2 * n) for n, cells in zip(labels.shape, (h, w), strict=True))
@@ -146,11 +149,14 @@ def name_masks(
     """Name the segments of an image.
 
     Args:
-        labels: (H, W) in 0..K-1, of the image's own size or any other.
-        image: RGB.
-        classes: Names, or one text with commas between them; synonyms as ``"car|automobile"``, called by the first.
-        embedder: The model that pixels and texts are compared by.
+        labels: Segments (H, W) in 0..K-1, at any resolution.
+        image: The image, in RGB.
+        classes: Names, or one text with commas between them; of synonyms, as ``"car|automobile"``, the first is used.
+        embedder: The model that embeds pixels and texts.
         templates: Prompts with ``{}`` where the name goes; None for `TEMPLATES`.
+
+    Returns:
+        A name for each segment, and its scores.
 
     Raises:
         GensegError: If a class has no name or is named twice, or a template has no ``{}``.
@@ -161,20 +167,23 @@ def name_masks(
     masks = mask_embeddings(labels, embedder.pixels(to_tensor(image, size)))
     scores = masks / np.maximum(np.linalg.norm(masks, axis=1, keepdims=True), 1e-12) @ texts.T
     present = np.isin(np.arange(len(masks)), labels)
-    called, best = called_by(names), scores.argmax(axis=1)
-    return Names(tuple(called[k] if here else "" for k, here in zip(best, present, strict=True)), scores)
+    names, best = first_synonyms(names), scores.argmax(axis=1)
+    return Names(tuple(names[k] if here else "" for k, here in zip(best, present, strict=True)), scores)
 
 
 def named_classes(
     segments: npt.NDArray[np.integer], image: Image.Image, class_names: Sequence[str], embedder: Embedder
 ) -> npt.NDArray[np.int64]:
-    """The class of each segment, for the open-vocabulary protocol: int64 (K,) in 0..N-1; -1 where no pixel is.
+    """Assign a class to each segment, for the open-vocabulary protocol.
 
     Args:
-        segments: (H, W) in 0..K-1.
-        image: RGB.
-        class_names: The data set's; their embeddings are computed once for each embedder.
-        embedder: The model that pixels and texts are compared by.
+        segments: Segments (H, W) in 0..K-1.
+        image: The image, in RGB.
+        class_names: The classes of the dataset; their embeddings are computed once for each embedder.
+        embedder: The model that embeds pixels and texts.
+
+    Returns:
+        int64 (K,) in 0..N-1; -1 for a segment without pixels.
     """
     names, scores = name_masks(segments, image, class_names, embedder)
     return np.where([name == "" for name in names], -1, scores.argmax(axis=1))

@@ -1,7 +1,7 @@
-"""The method as functions: read, encode, cluster, perturb (EmerDiff, figure 2).
+"""The stages of the method as functions: read, encode, cluster, perturb (EmerDiff, figure 2).
 
-Each runs one stage at the model's resolution; `genseg.Segmenter` calls them in order. Tap and point are those that the
-recipe names.
+Each function runs one stage at the model's resolution; `genseg.Segmenter` calls them in order. The recipe names the tap
+that features are read from and the point where offsets are added.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from genseg.recipe import Recipe
 
 
 class Reading(NamedTuple):
-    """An image as the user gave it and as the model takes it.
+    """An image at its own size, and scaled for the model.
 
     Attributes:
         picture: The image, upright and in RGB, at its own size.
@@ -76,8 +76,8 @@ def read(image: ImageLike, recipe: Recipe, image_size: int, size_multiple: int) 
     Args:
         image: See `genseg.images.load_image`.
         recipe: Gives `size`, `resize` and `max_pixels`.
-        image_size: The model's own, where the recipe has none.
-        size_multiple: Both sides of the model's input are multiples of this, in pixels.
+        image_size: The model's own size in pixels, used if the recipe has none.
+        size_multiple: Both sides of the model's input are rounded to multiples of this, in pixels.
 
     Raises:
         GensegError: If the image cannot be used.
@@ -89,7 +89,17 @@ def read(image: ImageLike, recipe: Recipe, image_size: int, size_multiple: int) 
 
 
 def encode(backend: Backend, pixels: Tensor, recipe: Recipe, seed: int) -> Any:
-    """Encode an image [1, 3, H, W], continued by the recipe's margin; returns the backend's state."""
+    """Encode an image, mirrored into the recipe's margin.
+
+    Args:
+        backend: The model.
+        pixels: float32 [1, 3, H, W] in [-1, 1].
+        recipe: The resolved recipe.
+        seed: Fixes the noise.
+
+    Returns:
+        The backend's state, for `find_clusters` and `find_differences`.
+    """
     return backend.encode(mirrored(pixels, recipe.margin), recipe, seed)
 
 
@@ -113,7 +123,7 @@ def find_clusters(
 
 
 def find_differences(backend: Backend, clusters: Clusters, recipe: Recipe, timer: StageTimer | None = None) -> Analysis:
-    """Perturb each cluster and take the difference of what is regenerated (EmerDiff, section 3.3).
+    """Perturb each cluster and measure the difference of the regenerated images (EmerDiff, section 3.3).
 
     Args:
         backend: The model.

@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """The models of one kind that installed plug-ins register.
+    """Models of one kind that installed plug-ins register.
 
     Args:
-        kind: In the singular, such as ``"backend"``; plug-ins register it through the hook ``register_backends``.
+        kind: The kind in the singular, such as ``"backend"``; plug-ins implement the hook ``register_backends``.
         base: The class that every factory of this kind must return.
     """
 
@@ -30,14 +30,14 @@ class Registry(Generic[T]):
         return plugins
 
     def list(self) -> list[PluginInfo]:
-        """All registered models, in order of name, and whether each is usable here."""
+        """List all registered models by name, and whether each can be used here."""
         return self.plugins.infos()
 
     def info(self, name: str) -> PluginInfo:
-        """One line of `list`.
+        """Describe one model, as `list` does.
 
         Raises:
-            GensegError: If the name is unknown, or claimed by two plug-ins.
+            GensegError: If the name is unknown, or registered by two plug-ins.
         """
         return self.plugins.info(name)
 
@@ -60,7 +60,7 @@ EMBEDDERS = Registry[Embedder]("embedder", Embedder)  # type: ignore[type-abstra
 
 
 def list_backends() -> list[PluginInfo]:
-    """All registered backends, in order of name, and whether each is usable here."""
+    """List all registered backends by name, and whether each can be used here."""
     return BACKENDS.list()
 
 
@@ -72,42 +72,42 @@ def load_backend(
     Args:
         name: One of `list_backends`.
         model: A local checkpoint, or a hub id; None for the backend's own.
-        device: A torch device such as ``"cuda:0"``; None for CUDA where there is one, else the CPU.
+        device: A torch device such as ``"cuda:0"``; None for CUDA if it is available, else the CPU.
         dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"``; None for float32.
         **options: Further options of the backend's factory, such as ``revision="main"``; None means "not given".
 
     Returns:
-        The backend, its weights loaded.
+        The backend, with its weights loaded.
 
     Raises:
-        GensegError: For an unknown name or option, a missing package, missing or wrong weights, or an unavailable
-            device.
+        GensegError: If the name or an option is unknown, a package or the weights are missing, the weights do not fit,
+            or the device is unavailable.
     """
     return BACKENDS.load(name, model=model, device=device, dtype=dtype, **options)
 
 
 def list_embedders() -> list[PluginInfo]:
-    """All registered embedders, in order of name, and whether each is usable here."""
+    """List all registered embedders by name, and whether each can be used here."""
     return EMBEDDERS.list()
 
 
 def load_embedder(
     name: str, *, model: str | None = None, device: str | None = None, dtype: str | None = None, **options: Any
 ) -> Embedder:
-    """Load an embedder, by which segments are named (EmerDiff, section 4.4).
+    """Load an embedder, which names segments (EmerDiff, section 4.4).
 
     Args:
         name: One of `list_embedders`.
         model: A local checkpoint, or a hub id; None for the embedder's own.
-        device: A torch device such as ``"cuda:0"``; None for CUDA where there is one, else the CPU.
+        device: A torch device such as ``"cuda:0"``; None for CUDA if it is available, else the CPU.
         dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"``; None for float32.
         **options: Further options of the embedder's factory, such as ``size=224``; None means "not given".
 
     Returns:
-        The embedder, its weights loaded.
+        The embedder, with its weights loaded.
 
     Raises:
-        GensegError: For an unknown name or option, a missing package, missing or wrong weights, or an unavailable
-            device.
+        GensegError: If the name or an option is unknown, a package or the weights are missing, the weights do not fit,
+            or the device is unavailable.
     """
     return EMBEDDERS.load(name, model=model, device=device, dtype=dtype, **options)

@@ -1,4 +1,4 @@
-"""Segment images: the pipeline over one loaded model, and its result at the image's own resolution."""
+"""Segment images with one loaded model, at the images' own resolution."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from genseg.display.palette import palette
 from genseg.errors import GensegError
 from genseg.images import ImageLike, inner, to_image
 from genseg.interface import Backend, pick
-from genseg.modulate import labels_and_margins, normalised
+from genseg.modulate import labels_and_margins, normalized
 from genseg.pipeline import Analysis, Clusters, Reading, encode, find_clusters, find_differences, read
 from genseg.progress import Bar, Progress
 from genseg.recipe import RecipeLike, load_recipe
@@ -27,20 +27,20 @@ from genseg.segmentation import Segmentation
 
 
 class Segmenter:
-    """Segments images with one backend and one recipe; loads the model once.
+    """Segments images with one backend and one recipe. The model is loaded once.
 
     Args:
         backend: A name from `genseg.list_backends`, or a loaded `Backend`.
         recipe: A preset's name, a YAML file, a mapping or a `Recipe`; None for the backend's own preset.
         seed: Fixes every random draw: same image, recipe, seed and device give the same labels.
         model: A local checkpoint or hub id in place of the backend's own.
-        device: A torch device; None for CUDA where there is one, else the CPU.
+        device: A torch device; None for CUDA if it is available, else the CPU.
         dtype: ``"float32"`` (the default), ``"float16"`` or ``"bfloat16"``.
-        progress: True for a bar, in terminals and notebooks, or what is called as ``progress(stage, done, total)``.
+        progress: True for a progress bar, in terminals and notebooks, or a callback ``progress(stage, done, total)``.
         **overrides: Recipe keys, such as ``n_clusters=25``.
 
     Raises:
-        GensegError: For an unknown backend, recipe or key, or missing weights.
+        GensegError: If the backend, recipe or a key is unknown, or weights are missing.
     """
 
     def __init__(
@@ -89,10 +89,16 @@ class Segmenter:
         return self._segmented(self._read(image))
 
     def map(self, images: Iterable[ImageLike]) -> Iterator[Segmentation]:
-        """Segment many images, one result at a time and in order; the next image is read while the model works.
+        """Segment many images in order, one at a time. The next image is read while the model works.
+
+        Args:
+            images: Images as for a call; any iterable, read as results are taken.
+
+        Yields:
+            The segmentation of each image, at its own resolution.
 
         Raises:
-            GensegError: When the turn of an image comes that cannot be used; what came before has been yielded.
+            GensegError: If an image cannot be used; earlier results have already been yielded.
         """
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="genseg-read") as reader:
             waiting: deque[Future[Reading]] = deque()
@@ -110,8 +116,8 @@ class Segmenter:
             image: As for a call.
 
         Returns:
-            The model's input, in [-1, 1], and its reconstruction, nominally so and not clamped: float32 [1, 3, H, W]
-            each, on the CPU, the recipe's margin cut off.
+            A pair of float32 [1, 3, H, W] on the CPU, without the recipe's margin: the input, in [-1, 1], and its
+            reconstruction, which is not clamped to that range.
 
         Raises:
             GensegError: If the image cannot be used.
@@ -119,32 +125,32 @@ class Segmenter:
         pixels, margin = self._read(image).pixels, self.recipe.margin
         state = encode(self.backend, pixels, self.recipe, self.seed)
         height, width = pixels.shape[2] + 2 * margin, pixels.shape[3] + 2 * margin
-        nothing = torch.zeros(1, *self.point.grid_for(height, width), device=self.backend.device)
-        estimate = self.backend.regenerate(state, self.point, nothing, self.recipe)
+        no_offset = torch.zeros(1, *self.point.grid_for(height, width), device=self.backend.device)
+        estimate = self.backend.regenerate(state, self.point, no_offset, self.recipe)
         return pixels, inner(self.backend.decode(estimate), margin).float().cpu()
 
     def _read(self, image: ImageLike) -> Reading:
         return read(image, self.recipe, self.backend.image_size, self.backend.size_multiple)
 
     def generate(self, prompt: str = "", seed: int | None = None) -> Segmentation:
-        """Let the model make an image and segment it: exactly, without inversion.
+        """Generate an image and segment it. No inversion is needed, so the features are exact.
 
         Args:
-            prompt: What the image shows; ``""`` for anything.
-            seed: Fixes the image and every other random draw; None for the segmenter's.
+            prompt: Text prompt; ``""`` for an unconditional image.
+            seed: Fixes the image and every other random draw; None for the segmenter's seed.
 
         Returns:
             The segmentation, with the image, at the backend's own size.
 
         Raises:
-            GensegError: If the model cannot generate, or not from a prompt.
+            GensegError: If the model cannot generate images, or takes no prompt.
         """
         seed, recipe = self.seed if seed is None else seed, replace(self.recipe, margin=0)
         timer = StageTimer(self.backend, self.progress)
         with timer.stage("encode"):
             state = self.backend.generate(prompt, seed, recipe)
-            unmodified = torch.zeros(1, *self.point.grid)
-            (image,) = self.backend.decode(self.backend.regenerate(state, self.point, unmodified, recipe))
+            no_offset = torch.zeros(1, *self.point.grid)
+            (image,) = self.backend.decode(self.backend.regenerate(state, self.point, no_offset, recipe))
         clusters = find_clusters(self.backend, state, (image.shape[1], image.shape[2]), recipe, timer)
         analysis = find_differences(self.backend, clusters, recipe, timer)
         return replace(self._labelled(analysis, to_image(image), timer), recipe=recipe, seed=seed)
@@ -154,9 +160,9 @@ class Segmenter:
         return self._labelled(self.analyse(reading.pixels, timer), reading.picture, timer)
 
     def _labelled(self, analysis: Analysis, picture: Image.Image, timer: StageTimer) -> Segmentation:
-        """Give each pixel of the picture to the cluster that moves it most (EmerDiff, section 3.4)."""
+        """Give each pixel of the picture to the cluster whose perturbation changes it most (EmerDiff, section 3.4)."""
         with timer.stage("labels"):
-            maps = normalised(analysis.differences, self.recipe.normalise)
+            maps = normalized(analysis.differences, self.recipe.normalise)
             labels, margins = labels_and_margins(maps, picture.height, picture.width)
         return Segmentation(
             labels=labels.numpy(),
@@ -173,24 +179,24 @@ class Segmenter:
         )
 
     def analyse(self, pixels: Tensor, timer: StageTimer | None = None) -> Analysis:
-        """The method itself, at the model's resolution: all but reading the image and scaling the result.
+        """Run the method at the model's resolution: all but reading the image and scaling the result.
 
         Args:
             pixels: float32 [1, 3, H, W] in [-1, 1]; H and W are multiples of the backend's `size_multiple`.
-            timer: Times the stages and tells progress.
+            timer: Times the stages and reports progress.
 
         Returns:
-            Features, clusters and difference maps, the recipe's margin cut off.
+            Features, clusters and difference maps, without the recipe's margin.
         """
         timer = timer or StageTimer(self.backend)
         return self.modulated(self.clusters(pixels, timer), timer)
 
     def clusters(self, pixels: Tensor, timer: StageTimer | None = None) -> Clusters:
-        """The first half of `analyse`: encode, read features and cluster them.
+        """Run the first half of `analyse`: encode, read features and cluster them.
 
         Args:
             pixels: float32 [1, 3, H, W] in [-1, 1]; H and W are multiples of the backend's `size_multiple`.
-            timer: Times the stages and tells progress.
+            timer: Times the stages and reports progress.
         """
         timer = timer or StageTimer(self.backend)
         with timer.stage("encode"):
@@ -198,7 +204,7 @@ class Segmenter:
         return find_clusters(self.backend, state, (pixels.shape[2], pixels.shape[3]), self.recipe, timer)
 
     def modulated(self, clusters: Clusters, timer: StageTimer | None = None) -> Analysis:
-        """The second half of `analyse`: perturb each cluster and take differences."""
+        """Run the second half of `analyse`: perturb each cluster and measure differences."""
         return find_differences(self.backend, clusters, self.recipe, timer)
 
 
@@ -214,7 +220,7 @@ def segment(
     progress: Progress | bool | None = None,
     **overrides: Any,
 ) -> Segmentation:
-    """Segment one image: `Segmenter` and its call in one line; see there for the arguments.
+    """Segment one image. Use a `Segmenter`, which takes the same arguments, to segment several.
 
     Returns:
         The segmentation, at the image's own resolution.

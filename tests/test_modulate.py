@@ -4,7 +4,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from genseg import GensegError, difference_maps, load_recipe
-from genseg.modulate import ROUNDING, blurred, labels_and_margins, labels_at, normalised
+from genseg.modulate import ROUNDING, blurred, labels_and_margins, labels_at, normalized
 
 
 def test_blur_is_the_gaussian_of_three_by_three_pixels():
@@ -17,9 +17,9 @@ def test_blur_is_the_gaussian_of_three_by_three_pixels():
 
 def test_normalised_maps_have_unit_rms():
     maps = torch.rand(4, 8, 8) * torch.tensor([1e-3, 1.0, 50.0, 0.0]).view(4, 1, 1)
-    rms = normalised(maps, "rms").square().mean(dim=(1, 2)).sqrt()
+    rms = normalized(maps, "rms").square().mean(dim=(1, 2)).sqrt()
     assert rms.tolist() == pytest.approx([1, 1, 1, 0])
-    assert normalised(maps, "none") is maps
+    assert normalized(maps, "none") is maps
 
 
 def test_labels_are_the_argmax_at_the_maps_own_size():
@@ -81,4 +81,4 @@ def test_an_offset_without_effect_is_an_error(tiny, encoded):
 def test_an_offset_that_overflows_is_an_error(tiny, encoded):
     recipe, state = encoded
     with pytest.raises(GensegError, match="not finite"):
-        difference_maps(tiny, state, halves(tiny), load_recipe(recipe, strength=1e38))
+        difference_maps(tiny, state, halves(tiny) * 1e38, recipe)

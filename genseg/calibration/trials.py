@@ -15,7 +15,7 @@ from genseg.errors import GensegError
 from genseg.files import write_whole
 from genseg.images import ImageLike
 from genseg.interface import Backend
-from genseg.modulate import normalised
+from genseg.modulate import normalized
 from genseg.pipeline import Clusters, encode, find_clusters, find_differences, read
 from genseg.recipe import Recipe
 
@@ -86,7 +86,7 @@ class TrialRunner:
         if key not in self._clusters:
             self._clusters[key] = find_clusters(backend, state, (pixels.shape[2], pixels.shape[3]), recipe)
         analysis = find_differences(backend, self._clusters[key]._replace(state=state), recipe)
-        maps = normalised(analysis.differences, recipe.normalise)
+        maps = normalized(analysis.differences, recipe.normalise)
         return SeedResult(analysis.grid_labels, analysis.embeddings, maps)
 
     def tried(self, key: str, recipe: Recipe, criterion: Criterion, seed: int, told: Callable[[int], None]) -> Trial:

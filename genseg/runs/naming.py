@@ -15,7 +15,7 @@ from genseg.evaluation.metrics import IGNORE, overlaps
 from genseg.evaluation.protocols import Contingency
 from genseg.evaluation.protocols.rules import Concept
 from genseg.interface import Embedder
-from genseg.naming import called_by, class_embeddings, classes_of, named_classes
+from genseg.naming import class_embeddings, classes_of, first_synonyms, named_classes
 from genseg.progress import Progress
 from genseg.recipe import Recipe
 from genseg.registry import load_backend, load_embedder
@@ -85,7 +85,7 @@ def name_run(
 
     columns = ["key", "uri", "offset", "length", "image", "labels_png"]
     about = {"kind": "text", "prompts": asked, "embedder": model.name}
-    give_classes(run, name, called_by(asked), named, columns, progress, resume=resume, **about)
+    give_classes(run, name, first_synonyms(asked), named, columns, progress, resume=resume, **about)
     return unnamed
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genseg.cluster import masks_of, with_places
+from genseg.cluster import masks_of, with_positions
 from genseg.evaluation.baselines.pooling import masks_with
 from genseg.evaluation.method import Masks, MethodInput
-from genseg.modulate import labels_at, normalised
+from genseg.modulate import labels_at, normalized
 
 
 def modulation(scene: MethodInput) -> Masks:
@@ -23,7 +23,7 @@ def modulated(scene: MethodInput, normalise: str) -> Masks:
     Raises:
         GensegError: If the scene has no model.
     """
-    maps = normalised(scene.analysis.differences, normalise)
+    maps = normalized(scene.analysis.differences, normalise)
     return masks_with(scene, labels_at(maps, *scene.size).numpy())
 
 
@@ -36,7 +36,7 @@ def naive(scene: MethodInput) -> Masks:
 def feature_upsampling(scene: MethodInput) -> Masks:
     """The features, with their places if k-means had them, scaled bilinearly: each pixel to the nearest centre."""
     features, grid_labels = scene.clusters.features, scene.clusters.grid_labels
-    points = with_places(features, scene.recipe.position)
+    points = with_positions(features, scene.recipe.position)
     centres = np.stack([points[grid_labels.ravel() == k].mean(axis=0) for k in np.unique(grid_labels)])
     maps = torch.from_numpy(points.T.reshape(-1, *features.shape[1:]))
     nearness = nearness_of(maps, torch.from_numpy(centres))

@@ -1,4 +1,4 @@
-"""Refinement of masks by the image's colours, after any method. `REFINEMENTS` has them by name."""
+"""Refinement of a method's masks by the image's colours. `REFINEMENTS` has them by name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from genseg.evaluation.refinements.crf import crf
 from genseg.evaluation.refinements.pamr import pamr
 
 Refinement = Callable[[npt.NDArray[np.int32], npt.NDArray[np.uint8]], npt.NDArray[np.int32]]
-"""Segments int32 [H, W] in 0..K-1 and colours uint8 [H, W, 3] to other segments in 0..K-1."""
+"""Maps segments int32 [H, W] in 0..K-1 and colours uint8 [H, W, 3] to refined segments in 0..K-1."""
 
 REFINEMENTS: dict[str, Refinement] = {"pamr": pamr, "crf": crf}
 
@@ -23,20 +23,20 @@ def refined(masks: Masks, image: Image.Image, how: str) -> Masks:
     """Refine masks by the colours of the image.
 
     Args:
-        masks: At any resolution.
-        image: RGB; scaled to the masks' resolution.
+        masks: Masks at any resolution.
+        image: The image, in RGB; scaled to the masks' resolution.
         how: One of `REFINEMENTS`.
 
     Returns:
-        Masks of the same resolution. A segment keeps its embedding; one that is left without a pixel is dropped.
+        Masks of the same resolution. Segments keep their embeddings; those left without pixels are dropped.
 
     Raises:
-        GensegError: If there is no such refinement; the message names the nearest.
+        GensegError: If there is no such refinement; the message suggests the closest name.
     """
     if how not in REFINEMENTS:
         raise unknown("refinement", how, REFINEMENTS)
     height, width = masks.segments.shape
-    colours = np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
-    left, segments = np.unique(REFINEMENTS[how](masks.segments, colours), return_inverse=True)
-    embeddings = None if masks.embeddings is None else masks.embeddings[left]
+    colors = np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
+    remaining, segments = np.unique(REFINEMENTS[how](masks.segments, colors), return_inverse=True)
+    embeddings = None if masks.embeddings is None else masks.embeddings[remaining]
     return Masks(segments.reshape(height, width).astype(np.int32), embeddings)

@@ -1,4 +1,4 @@
-"""Clear segments of specks: the same for every method, so that none is measured by its noise."""
+"""Remove small components from segments, alike for every method, so that none is scored by its noise."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ def cleaned(segments: Labels, min_pixels: int) -> Labels:
     """Merge small connected components into their neighbours, the smallest first.
 
     A 4-connected component of fewer than ``min_pixels`` pixels takes the segment of the neighbour that it shares the
-    longest border with; ties are broken the same way every time. What grows large enough that way stays.
+    longest border with; ties are broken deterministically. Components that grow large enough this way stay.
 
     Args:
-        segments: [H, W], any integers.
-        min_pixels: The smallest component that stays.
+        segments: Labels [H, W], any integers.
+        min_pixels: Size of the smallest component that stays.
 
     Returns:
-        [H, W] of the same type, whose components all have ``min_pixels`` pixels, or which is one component.
+        Labels [H, W] of the same dtype. All components have at least ``min_pixels`` pixels, unless there is only one.
     """
     parts = components(segments)
     sizes = np.bincount(parts.ravel()).tolist()
@@ -59,7 +59,7 @@ def cleaned(segments: Labels, min_pixels: int) -> Labels:
 
 
 def _borders(parts: Labels, n_parts: int) -> list[dict[int, int]]:
-    """For each component its neighbours, and along how many pixel sides it touches each."""
+    """List the neighbours of each component, with the number of pixel sides along which they touch."""
     borders: list[dict[int, int]] = [{} for _ in range(n_parts)]
     for before, after in ((parts[:, :-1], parts[:, 1:]), (parts[:-1], parts[1:])):
         differ = before != after

@@ -15,20 +15,20 @@ from scipy.ndimage import gaussian_filter
 from scipy.special import softmax
 
 ITERATIONS = 10
-CERTAINTY = 0.7  # of a label before refinement, the rest shared by all others
+CERTAINTY = 0.7  # probability of a pixel's label before refinement; the others share the rest
 SMOOTHNESS, NEAR = 3.0, 3.0  # weight and σ in pixels of the kernel over positions alone
-APPEARANCE, FAR, COLOUR = 10.0, 80.0, 13.0  # weight, σ in pixels and σ in levels of 0..255 of the kernel over both
+APPEARANCE, FAR, COLOR = 10.0, 80.0, 13.0  # weight, σ in pixels and σ in levels of 0..255 of the kernel over both
 CELL = 1.1  # of the grid, in σ: linear interpolation in and out and [1, 2, 1] / 4 between have a variance of 5/6 cells²
 
 Floats = npt.NDArray[np.float64]
 
 
-def crf(segments: npt.NDArray[np.int32], colours: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
-    """The labels of the mean field after `ITERATIONS`, with the Potts model and symmetric normalisation.
+def crf(segments: npt.NDArray[np.int32], colors: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
+    """Refine labels by `ITERATIONS` of mean field, with the Potts model and symmetric normalisation.
 
     Args:
         segments: int32 [H, W] in 0..K-1.
-        colours: uint8 [H, W, 3].
+        colors: uint8 [H, W, 3].
 
     Returns:
         int32 [H, W] in 0..K-1.
@@ -37,38 +37,38 @@ def crf(segments: npt.NDArray[np.int32], colours: npt.NDArray[np.uint8]) -> npt.
     if count == 1:
         return segments
     shape = (*segments.shape, count)
-    given = np.full(shape, np.log((1 - CERTAINTY) / (count - 1)))
-    np.put_along_axis(given, segments[..., None].astype(np.intp), np.log(CERTAINTY), axis=2)
-    grid = BilateralGrid(colours, FAR, COLOUR)
+    unary = np.full(shape, np.log((1 - CERTAINTY) / (count - 1)))
+    np.put_along_axis(unary, segments[..., None].astype(np.intp), np.log(CERTAINTY), axis=2)
+    grid = BilateralGrid(colors, FAR, COLOR)
     ones = np.ones((*segments.shape, 1))
     far, near = 1 / np.sqrt(grid.filtered(ones)), 1 / np.sqrt(_blurred(ones))
-    belief = softmax(given, axis=2)
+    belief = softmax(unary, axis=2)
     for _ in range(ITERATIONS):
         messages = APPEARANCE * far * grid.filtered(far * belief) + SMOOTHNESS * near * _blurred(near * belief)
-        belief = softmax(given + messages, axis=2)
+        belief = softmax(unary + messages, axis=2)
     labels: npt.NDArray[np.int32] = belief.argmax(axis=2).astype(np.int32)
     return labels
 
 
 def _blurred(maps: Floats) -> Floats:
-    """Maps [H, W, K] filtered by the kernel over positions; beyond the borders there is nothing."""
+    """Filter maps [H, W, K] by the kernel over positions, with zeros beyond the borders."""
     blurred: Floats = gaussian_filter(maps, (NEAR, NEAR, 0), mode="constant")
     return blurred
 
 
 class BilateralGrid:
-    """A Gaussian filter over positions and colours, by way of a sparse grid in these five dimensions.
+    """A Gaussian filter over positions and colours, on a sparse grid in these five dimensions.
 
     Args:
-        colours: uint8 [H, W, 3].
+        colors: uint8 [H, W, 3].
         position: σ in pixels.
-        colour: σ in levels of 0..255.
+        color: σ in levels of 0..255.
     """
 
-    def __init__(self, colours: npt.NDArray[np.uint8], position: float, colour: float) -> None:
-        height, width, _ = colours.shape
-        pixels = np.concatenate([np.indices((height, width)).reshape(2, -1), colours.reshape(-1, 3).T]) / CELL
-        pixels /= np.array([position, position, colour, colour, colour])[:, None]
+    def __init__(self, colors: npt.NDArray[np.uint8], position: float, color: float) -> None:
+        height, width, _ = colors.shape
+        pixels = np.concatenate([np.indices((height, width)).reshape(2, -1), colors.reshape(-1, 3).T]) / CELL
+        pixels /= np.array([position, position, color, color, color])[:, None]
         lowest = np.floor(pixels).astype(np.int64)
         shape = tuple(lowest.max(axis=1) + 4)  # a cell beyond each border, and the upper corners
         keys, weights = [], []
@@ -82,7 +82,7 @@ class BilateralGrid:
         self._blurs = [_along(vertices, int(np.prod(shape[axis + 1 :]))) for axis in range(5)]
 
     def filtered(self, maps: Floats) -> Floats:
-        """Maps [H, W, K], filtered: float64 [H, W, K], up to a factor that is the same for all."""
+        """Filter maps [H, W, K]: float64 [H, W, K], up to a factor that is the same for all."""
         values = self._slice.T @ maps.reshape(-1, maps.shape[2])
         for blur in self._blurs:
             values = blur @ values
@@ -91,7 +91,7 @@ class BilateralGrid:
 
 
 def _along(vertices: npt.NDArray[np.int64], step: int) -> sparse.csr_array:
-    """The filter [1, 2, 1] / 4 along one axis of the grid, whose neighbours' keys differ by ``step``."""
+    """Build the filter [1, 2, 1] / 4 along one axis of the grid, where neighbours' keys differ by ``step``."""
     upper = np.searchsorted(vertices, vertices + step).clip(max=len(vertices) - 1)
     (has,) = np.nonzero(vertices[upper] == vertices + step)
     shape = (len(vertices), len(vertices))
