@@ -82,6 +82,33 @@ def elbow(points: npt.NDArray[np.float32], recipe: Recipe) -> int:
     return knee(candidates, [kmeans(points, k, n_init, recipe.kmeans_seed).inertia_ for k in candidates])
 
 
+def merge_groups(
+    embeddings: npt.NDArray[np.float32], present: npt.NDArray[np.integer], n_groups: int
+) -> npt.NDArray[np.int32]:
+    """Cut the merge tree of labels (Ward linkage) into groups.
+
+    Args:
+        embeddings: float32 [K, C], one for each label.
+        present: The labels in the tree, those that pixels have.
+        n_groups: From 1 to the number of these.
+
+    Returns:
+        int32 [K], the group of each label; groups are numbered by their smallest label in the tree. A label that is not
+        in the tree has the group of the nearest one that is.
+    """
+    tree: npt.NDArray[np.integer] = np.zeros(1, dtype=np.int32)
+    if len(present) > 1:
+        from sklearn.cluster import AgglomerativeClustering
+
+        tree = AgglomerativeClustering(n_groups, linkage="ward").fit(embeddings[present]).labels_
+    _, first = np.unique(tree, return_index=True)
+    tree = np.argsort(np.argsort(first))[tree]
+    distances = np.linalg.norm(embeddings[:, None] - embeddings[None, present], axis=2)
+    distances[present, np.arange(len(present))] = -1  # whatever others are equal to it
+    groups: npt.NDArray[np.int32] = tree[distances.argmin(axis=1)].astype(np.int32)
+    return groups
+
+
 def knee(candidates: Sequence[int], inertias: Sequence[float]) -> int:
     """Find the knee of an inertia curve, as "kneedle" does (Satopää et al., 2011).
 

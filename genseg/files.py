@@ -6,12 +6,21 @@ import glob
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, TypeAlias
+
+import numpy as np
 
 from genseg.errors import GensegError
+
+Layout: TypeAlias = Mapping[str, tuple[type[np.generic], str]]
+"""Names of arrays, a ``?`` after those that may be missing: the dtype and a letter an axis, one length for each."""
+
+LARGE = 2**28  # bytes that any file may unpack to
+EXPANSION = 100  # times its own size that a file may unpack to; masks of photos do to 5
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -33,6 +42,33 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def read_arrays(path: Path, layout: Layout) -> dict[str, Any]:
+    """Read the arrays of an ``.npz`` file, checked against each other.
+
+    Raises:
+        OSError, zipfile.BadZipFile: If it cannot be read.
+        ValueError: If an array is missing or does not fit the layout, or unpacking the file would fill the memory.
+    """
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > max(LARGE, EXPANSION * path.stat().st_size):
+        raise ValueError(f"it unpacks to {in_bytes(unpacked)}")
+    arrays: dict[str, Any] = {}
+    lengths = {"3": 3}
+    with np.load(path, allow_pickle=False) as file:
+        for name, (dtype, axes) in layout.items():
+            if name.endswith("?") and name.rstrip("?") not in file.files:
+                continue
+            name = name.rstrip("?")
+            array = file[name] if name in file.files else None
+            if array is None or array.ndim != len(axes) or not np.can_cast(array.dtype, dtype, "same_kind"):
+                raise ValueError(f"{name} is missing or of another kind")
+            if any(lengths.setdefault(axis, length) != length for axis, length in zip(axes, array.shape, strict=True)):
+                raise ValueError(f"{name} is of another size than the other arrays")
+            arrays[name] = array.astype(dtype, copy=False)
+    return arrays
 
 
 @contextmanager

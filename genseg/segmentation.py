@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +18,8 @@ from genseg.cost import Cost
 from genseg.display.captions import captioned
 from genseg.display.html import pictures
 from genseg.errors import GensegError
-from genseg.files import write_whole
-from genseg.recipe import Recipe
+from genseg.files import Layout, read_arrays, write_whole
+from genseg.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +27,16 @@ if TYPE_CHECKING:
     from genseg.interface import Embedder
 
 FORMAT = 1  # of .npz files
-ARRAYS = ("labels", "grid_labels", "embeddings", "colors", "image", "scores", "confidence")
+LAYOUT: Layout = {
+    "labels": (np.int32, "HW"),
+    "grid_labels": (np.int32, "hw"),
+    "embeddings": (np.float32, "KC"),
+    "colors": (np.uint8, "K3"),
+    "image": (np.uint8, "HW3"),
+    "scores?": (np.float32, "KYX"),
+    "confidence?": (np.float16, "HW"),
+}
+ARRAYS = tuple(name.rstrip("?") for name in LAYOUT)
 SHOWN = 400  # pixels: width of a picture in a notebook, at most
 
 
@@ -161,23 +170,16 @@ class Segmentation:
             raise GensegError(
                 f"merge needs a number from 1 to {len(present)}, the segments there are, not {n_segments}"
             )
-        if len(present) == 1:
-            groups = np.zeros(1, dtype=int)
-        else:
-            from sklearn.cluster import AgglomerativeClustering
+        from genseg.cluster import merge_groups
 
-            groups = AgglomerativeClustering(n_segments, linkage="ward").fit(self.embeddings[present]).labels_
-        _, first = np.unique(groups, return_index=True)
-        groups = np.argsort(np.argsort(first))[groups]  # number the groups by their smallest label
-        target = np.full(len(self.embeddings), -1)
-        target[present] = groups
-        members = [np.flatnonzero(target == group) for group in range(n_segments)]
+        groups = merge_groups(self.embeddings, present, n_segments)
+        members = [present[groups[present] == group] for group in range(n_segments)]
         size_of = dict(zip(present.tolist(), sizes.tolist(), strict=True))
         largest = [max(m.tolist(), key=size_of.__getitem__) for m in members]
         return replace(
             self,
-            labels=target[self.labels].astype(np.int32),
-            grid_labels=_nearest(self.embeddings, present, target)[self.grid_labels],
+            labels=groups[self.labels],
+            grid_labels=groups[self.grid_labels],
             embeddings=np.stack(
                 [np.average(self.embeddings[m], axis=0, weights=[size_of[k] for k in m.tolist()]) for m in members]
             ).astype(np.float32),
@@ -243,28 +245,30 @@ class Segmentation:
         """
         path = Path(path)
         try:
-            with np.load(path, allow_pickle=False) as file:
-                meta: dict[str, Any] = json.loads(str(file["meta"]))
-                arrays: dict[str, Any] = {name: file.get(name) for name in ARRAYS}
+            meta: dict[str, Any] = json.loads(str(read_arrays(path, {"meta": (np.str_, "")})["meta"]))
             if meta["format"] != FORMAT:
                 raise GensegError(
                     f"{path} was saved by another version of genseg (format {meta['format']}); upgrade genseg"
                 )
+            arrays = read_arrays(path, LAYOUT)
+            _check_values(arrays)
             names = meta.get("names")  # absent in files from before segments had names
+            if names is not None and len(names) != len(arrays["colors"]):
+                raise ValueError("there must be a name for each label")
             return Segmentation(
-                **arrays,
-                recipe=Recipe(**meta["recipe"]),
+                **{"scores": None, "confidence": None, **arrays},
+                recipe=load_recipe(meta["recipe"]),
                 cost=Cost(**meta["cost"]),
-                backend=meta["backend"],
-                seed=meta["seed"],
-                names=None if names is None else tuple(names),
+                backend=str(meta["backend"]),
+                seed=int(meta["seed"]),
+                names=None if names is None else tuple(map(str, names)),
             )
         except GensegError:
             raise
         except FileNotFoundError as error:
             raise GensegError(f"{path} does not exist; check the path") from error
         except Exception as error:  # zipfile, json or numpy, on a file that is not ours
-            raise GensegError(f"{path} is not a segmentation saved by genseg as .npz; save it again") from error
+            raise GensegError(f"{path} is not a segmentation that genseg saved ({error}); save it again") from error
 
     def resized(self, width: int) -> Segmentation:
         """The same with image and labels at most ``width`` pixels wide; draw boundaries after, or they fade."""
@@ -286,10 +290,10 @@ class Segmentation:
         return pictures([Image.fromarray(shown.image), shown.overlay()], f"{facts}; {spent}")
 
 
-def _nearest(embeddings: npt.NDArray[np.float32], present: Any, target: Any) -> npt.NDArray[np.int32]:
-    """``target``, with labels that no pixel has sent where the nearest label that has one goes."""
-    distances = np.linalg.norm(embeddings[:, None] - embeddings[None, present], axis=2)
-    filled: npt.NDArray[np.int32] = np.where(target >= 0, target, target[present[distances.argmin(axis=1)]]).astype(
-        np.int32
-    )
-    return filled
+def _check_values(arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    last = len(arrays["colors"]) - 1
+    for name, most in {"labels": last, "grid_labels": last, "confidence": 1}.items():
+        if name in arrays and not (arrays[name].min() >= 0 and arrays[name].max() <= most):
+            raise ValueError(f"{name} must lie in [0, {most}]")
+    if not np.isfinite(arrays["embeddings"]).all():
+        raise ValueError("embeddings are not finite")

@@ -1,4 +1,5 @@
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,6 +113,43 @@ def test_files_that_are_not_ours(tmp_path: Path):
     np.savez(tmp_path / "z.npz", meta='{"format": 99}')
     with pytest.raises(GensegError, match="another version"):
         Segmentation.load(tmp_path / "z.npz")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": np.full((30, 40), 99)}, "labels must lie in"),
+        ({"labels": np.zeros((5, 5), dtype=np.int32)}, "another size"),
+        ({"grid_labels": np.full((4, 4), -1)}, "grid_labels must lie in"),
+        ({"embeddings": np.full((5, 2), np.nan)}, "finite"),
+        ({"image": np.zeros((64, 64), dtype=np.uint8)}, "image is missing or of another kind"),
+        ({"confidence": np.full((30, 40), 2.0)}, "confidence must lie in"),
+        ({"scores": np.zeros(3)}, "scores is missing or of another kind"),
+        ({"colors": None}, "colors is missing"),
+        ({"names": ["a"]}, "name for each label"),
+        ({"recipe": {"size": -1}}, "size must be a number"),
+        ({"recipe": 3}, "not a segmentation"),
+        ({"cost": {"watts": 3}}, "not a segmentation"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_files_of_wrong_content_are_refused(seg: Segmentation, tmp_path: Path, changes: dict, message: str):
+    with np.load(seg.save(tmp_path / "x.npz")) as file:
+        content = {name: file[name] for name in file.files if changes.get(name, "") is not None}
+    meta = json.loads(str(content["meta"]))
+    ((name, value),) = changes.items()
+    content |= {"meta": json.dumps(meta | changes)} if name in meta else {} if value is None else changes
+    np.savez_compressed(tmp_path / "x.npz", **content)
+    with pytest.raises(GensegError, match=message):
+        Segmentation.load(tmp_path / "x.npz")
+
+
+def test_a_file_that_would_fill_the_memory_is_refused(seg: Segmentation, tmp_path: Path, monkeypatch):
+    path = replace(seg, scores=np.zeros((5, 1000, 1000), dtype=np.float32)).save(tmp_path / "x.npz")
+    assert Segmentation.load(path).scores is not None
+    monkeypatch.setattr("genseg.files.LARGE", 2**20)
+    with pytest.raises(GensegError, match="unpacks to 20 MB"):
+        Segmentation.load(path)
 
 
 def test_an_unwritable_place_is_an_error_and_leaves_nothing(seg: Segmentation, tmp_path: Path):

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import colorsys
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-
-if TYPE_CHECKING:
-    pass
 
 
 def palette(n: int) -> npt.NDArray[np.uint8]:
