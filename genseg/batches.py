@@ -7,52 +7,46 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from genseg.errors import GensegError
+from genseg.errors import is_out_of_memory
 
 
 class Batches:
-    """Runs rows in batches of at most ``size``; one that does not fit in memory is halved, and so are those after it.
+    """Runs a function in batches of at most ``size`` elements; where one does not fit in memory, the size is halved.
 
-    Finished batches are kept.
+    Results of finished batches are not computed again.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
 
-    def map(self, run: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
-        """``run`` over batches of ``rows`` [N, ...], as equal in size as can be; the results, one after the other.
+    def map(self, run: Callable[[Tensor], Tensor], elements: Tensor) -> Tensor:
+        """Run over ``elements`` [N, ...] in batches as equal in size as possible, and concatenate the results.
 
         Raises:
-            MemoryError, RuntimeError: If a single row does not fit.
+            MemoryError, RuntimeError: If a single element does not fit.
         """
         results = []
-        while len(rows):
-            batches = -(-len(rows) // self.size)
-            count = -(-len(rows) // batches)
-            if (result := self._tried(run, rows[:count])) is None:
+        while len(elements):
+            batches = -(-len(elements) // self.size)
+            count = -(-len(elements) // batches)
+            if (result := self._tried(run, elements[:count])) is None:
                 self.size = count // 2
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
             else:
                 results.append(result)
-                rows = rows[count:]
+                elements = elements[count:]
         return torch.cat(results)
 
     @staticmethod
-    def _tried(run: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor | None:
+    def _tried(run: Callable[[Tensor], Tensor], elements: Tensor) -> Tensor | None:
         """The result, or None if it did not fit; returning drops the error and the tensors that its frames hold."""
         try:
-            return run(rows)
+            return run(elements)
         except (MemoryError, RuntimeError) as error:
-            if len(rows) == 1 or not is_out_of_memory(error):
+            if len(elements) == 1 or not is_out_of_memory(error):
                 raise
             return None
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether it is Python's, CUDA's (torch.OutOfMemoryError) or, a bare RuntimeError, torch's on the CPU."""
-    signs = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
 
 
 def free_memory(device: torch.device) -> int:
@@ -63,12 +57,3 @@ def free_memory(device: torch.device) -> int:
     import psutil
 
     return int(psutil.virtual_memory().available)
-
-
-def sentence_of(error: Exception) -> str:
-    """What a failure comes to; one that neither the user nor a larger machine can mend is raised again."""
-    if isinstance(error, GensegError):
-        return str(error)
-    if is_out_of_memory(error):
-        return "out of memory; choose a smaller size, such as size=256"
-    raise error

@@ -42,3 +42,21 @@ def needing(extra: str, what: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise GensegError(f"{what} the package {error.name!r}; run: pip install 'genseg[{extra}]'") from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether it is Python's, CUDA's (torch.OutOfMemoryError) or, a bare RuntimeError, torch's on the CPU."""
+    signs = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
+
+
+def user_message(error: Exception) -> str:
+    """A sentence for users: what to do or, for an error that genseg does not expect, what to report."""
+    if isinstance(error, GensegError):
+        return str(error)
+    if is_out_of_memory(error):
+        return (
+            "out of memory, although batches are halved until they fit; choose a smaller size, such as size=256, "
+            "or, on a small graphics card, offload=true"
+        )
+    return f"unexpected {type(error).__name__}: {error}; please report it"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import shutil
 import tempfile
@@ -10,13 +9,21 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, TypeAlias
-
-import numpy as np
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 from genseg.errors import GensegError
 
-Layout: TypeAlias = Mapping[str, tuple[type[np.generic], str]]
+if TYPE_CHECKING:  # the command line lists files without it
+    import numpy as np
+
+LONGEST_NAME = 255  # bytes of a file's or folder's name, on nearly all file systems
+TEMPORARY, TEMPORARY_FOLDER = ".genseg-", ".genseg-folder-"
+"""What temporary names begin with; nothing of the final name, which may be as long as the file system allows."""
+
+KINDS = {"image": ".image.png", "overlay": ".overlay.png", "labels": ".labels.png", "npz": ".npz"}
+"""The files that genseg can write for an image, and the ending of each one's name."""
+
+Layout: TypeAlias = "Mapping[str, tuple[type[np.generic], str]]"
 """Names of arrays, a ``?`` after those that may be missing: the dtype and a letter an axis, one length for each."""
 
 LARGE = 2**28  # bytes that any file may unpack to
@@ -32,7 +39,7 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=TEMPORARY, delete=False) as file:
             temporary = Path(file.name)
             write(file)
         temporary.chmod(0o666 & ~_umask())
@@ -51,6 +58,8 @@ def read_arrays(path: Path, layout: Layout) -> dict[str, Any]:
         OSError, zipfile.BadZipFile: If it cannot be read.
         ValueError: If an array is missing or does not fit the layout, or unpacking the file would fill the memory.
     """
+    import numpy as np
+
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(member.file_size for member in archive.infolist())
     if unpacked > max(LARGE, EXPANSION * path.stat().st_size):
@@ -75,21 +84,21 @@ def read_arrays(path: Path, layout: Layout) -> dict[str, Any]:
 def whole_folder(path: Path) -> Iterator[Path]:
     """A folder of a temporary name beside ``path``: renamed when all went well, removed when not.
 
-    It is locked while it is written, so that the next call for ``path`` can remove those of processes that were killed.
+    It is locked while it is written, so that the next call in the same place can remove those of killed processes.
 
     Raises:
         GensegError: If ``path`` is there and not empty, or cannot be written; it is then as it was.
     """
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise GensegError(f"{path} is there already; remove it or name another folder")
-    prefix, temporary = f".{path.name[:100]}.genseg-", None
+    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for abandoned in path.parent.glob(f"{glob.escape(prefix)}*"):
+        for abandoned in path.parent.glob(f"{TEMPORARY_FOLDER}*"):
             with _locked(abandoned) as is_ours:
                 if is_ours:
                     shutil.rmtree(abandoned, ignore_errors=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=prefix))
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=TEMPORARY_FOLDER))
         with _locked(temporary):
             yield temporary
             temporary.chmod(0o777 & ~_umask())
@@ -120,6 +129,16 @@ def _locked(folder: Path) -> Iterator[bool]:
         yield is_ours
     finally:
         os.close(descriptor)
+
+
+def as_utf8(name: str) -> str:
+    r"""A file name as tables and pages take it; bytes that are not UTF-8 become ``\xe9``."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def fits(path: Path) -> bool:
+    """Whether each part of a path is short enough for a file system."""
+    return all(len(os.fsencode(part)) <= LONGEST_NAME for part in path.parts)
 
 
 def in_bytes(size: float) -> str:

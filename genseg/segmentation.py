@@ -209,21 +209,21 @@ class Segmentation:
     def save(self, path: str | Path) -> Path:
         """Write the segmentation; the suffix says how.
 
-        ``.png``: the label map, indexed, each label its palette colour. ``.npz``: everything, for `load`.
+        ``.png``: the label map, indexed, each label its palette colour; in 16-bit grey where there are more than 256
+        labels. ``.npz``: everything, for `load`.
 
         Raises:
-            GensegError: For another suffix, more than 256 labels in a ``.png``, or an unwritable file.
+            GensegError: For another suffix, or an unwritable file.
         """
         path = Path(path)
-        if path.suffix == ".png":
-            if len(self.colors) > 256:
-                raise GensegError(
-                    f"an indexed PNG holds 256 labels, not {len(self.colors)}; save as .npz or merge first"
-                )
-            picture = Image.fromarray(self.labels.astype(np.uint8))
-            picture.putpalette(self.colors.tobytes())
+        suffix = path.suffix.lower()
+        if suffix == ".png":
+            is_indexed = len(self.colors) <= 256
+            picture = Image.fromarray(self.labels.astype(np.uint8 if is_indexed else np.uint16))
+            if is_indexed:
+                picture.putpalette(self.colors.tobytes())
             write_whole(path, lambda file: picture.save(file, format="PNG"))
-        elif path.suffix == ".npz":
+        elif suffix == ".npz":
             meta = {"format": FORMAT, "backend": self.backend, "seed": self.seed, "names": self.names}
             meta |= {"recipe": asdict(self.recipe), "cost": asdict(self.cost)}
             arrays = {name: getattr(self, name) for name in ARRAYS if getattr(self, name) is not None}

@@ -93,9 +93,11 @@ def test_png_is_indexed_with_the_labels_colours(seg: Segmentation, tmp_path: Pat
         assert np.array_equal(np.asarray(picture.convert("RGB")), seg.colors[seg.labels])
 
 
-def test_too_many_labels_for_a_png(seg: Segmentation, tmp_path: Path):
-    with pytest.raises(GensegError, match="256"):
-        replace(seg, colors=palette(300)).save(tmp_path / "x.png")
+def test_more_labels_than_a_palette_holds_are_16_bits_of_grey(seg: Segmentation, tmp_path: Path):
+    many = replace(seg, colors=palette(300), labels=seg.labels + 290)
+    with Image.open(many.save(tmp_path / "x.PNG")) as picture:
+        assert picture.mode == "I;16"
+        assert np.array_equal(np.asarray(picture), many.labels)
 
 
 @pytest.mark.parametrize("name", ["x.jpg", "x"])

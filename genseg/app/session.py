@@ -216,7 +216,7 @@ class Session:
         except GensegError as error:
             return str(error)
         except (MemoryError, RuntimeError) as error:
-            from genseg.batches import is_out_of_memory
+            from genseg.errors import is_out_of_memory
 
             if is_out_of_memory(error):
                 return "the machine is out of memory; choose a smaller size or model"

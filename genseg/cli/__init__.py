@@ -9,9 +9,10 @@ import io
 import os
 import sys
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from genseg.cli.commands import backends as backend_commands
 from genseg.cli.commands.ablate import ablate
@@ -29,10 +30,25 @@ from genseg.cli.commands.run import run
 from genseg.cli.commands.segment import segment
 from genseg.cli.commands.synth import synth
 from genseg.cli.completion import recipes as recipe_names
-from genseg.cli.errors import EXIT_CODES, in_one_sentence
+from genseg.cli.errors import EXIT_CODES, report_errors
 from genseg.version import __version__
 
+
+class _Group(TyperGroup):
+    """The commands; a shell leaves ``--out=~/masks`` as it is, so a leading ``~`` is expanded here."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [_expand_home(arg) for arg in args])
+
+
+def _expand_home(argument: str) -> str:
+    option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    is_home = value.startswith("~") and not os.path.lexists(value)
+    return option + equals + (os.path.expanduser(value) if is_home else value)  # noqa: PTH111
+
+
 app = typer.Typer(
+    cls=_Group,
     help="Segment images with what generative models already know: no training, no labels, no prompt.",
     no_args_is_help=True,
     epilog=EXIT_CODES,
@@ -68,28 +84,28 @@ def _start(
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-app.command(no_args_is_help=True)(in_one_sentence()(segment))
-app.command(no_args_is_help=True)(in_one_sentence()(compare))
-app.command(no_args_is_help=True)(in_one_sentence()(evaluate))
-app.command(no_args_is_help=True)(in_one_sentence()(ablate))
-app.command(no_args_is_help=True)(in_one_sentence()(reproduce))
-app.command(no_args_is_help=True)(in_one_sentence()(run))
-app.command(no_args_is_help=True)(in_one_sentence()(synth))
-app.command(no_args_is_help=True)(in_one_sentence()(distill))
-app.command()(in_one_sentence()(datasets))
+app.command(no_args_is_help=True)(report_errors()(segment))
+app.command(no_args_is_help=True)(report_errors()(compare))
+app.command(no_args_is_help=True)(report_errors()(evaluate))
+app.command(no_args_is_help=True)(report_errors()(ablate))
+app.command(no_args_is_help=True)(report_errors()(reproduce))
+app.command(no_args_is_help=True)(report_errors()(run))
+app.command(no_args_is_help=True)(report_errors()(synth))
+app.command(no_args_is_help=True)(report_errors()(distill))
+app.command()(report_errors()(datasets))
 app.command()(generate)
-app.command(no_args_is_help=True)(in_one_sentence()(calibrate))
-app.command(no_args_is_help=True)(in_one_sentence()(export))
+app.command(no_args_is_help=True)(report_errors()(calibrate))
+app.command(no_args_is_help=True)(report_errors()(export))
 app.command("app")(serve)
-app.command(no_args_is_help=True)(in_one_sentence()(concepts))
-app.command("name", no_args_is_help=True)(in_one_sentence()(name_masks))
+app.command(no_args_is_help=True)(report_errors()(concepts))
+app.command("name", no_args_is_help=True)(report_errors()(name_masks))
 
 
 app.add_typer(backend_commands.app, name="backends")
 
 
 @app.command()
-@in_one_sentence()
+@report_errors()
 def recipes(
     name: Annotated[
         str | None,

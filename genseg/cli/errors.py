@@ -1,4 +1,4 @@
-"""What all commands begin with: options of a backend, and errors in one sentence."""
+"""Errors of commands: one sentence on stderr, and an exit code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import typer
 
-from genseg.errors import GensegError, NothingLeftError
+from genseg.errors import GensegError, NothingLeftError, is_out_of_memory, user_message
 
 EXIT_CODES = """Exit codes:
 
@@ -21,29 +21,17 @@ EXIT_CODES = """Exit codes:
 
 
 @contextmanager
-def in_one_sentence() -> Iterator[None]:
-    """Turn what users can do something about into a sentence on stderr and an exit code: see `EXIT_CODES`."""
+def report_errors() -> Iterator[None]:
+    """Turn errors that users can do something about into a sentence on stderr and an exit code: see `EXIT_CODES`."""
     try:
         yield
     except KeyboardInterrupt:
-        code, sentence = 130, "stopped; finished files are kept"
+        code, message = 130, "stopped; finished files are kept"
     except (GensegError, MemoryError, RuntimeError) as error:
-        code, sentence = 1 if isinstance(error, NothingLeftError) else 2, sentence_of(error)
+        if not (isinstance(error, GensegError) or is_out_of_memory(error)):
+            raise
+        code, message = 1 if isinstance(error, NothingLeftError) else 2, user_message(error)
     else:
         return
-    typer.echo(f"genseg: {sentence}", err=True)
+    typer.echo(f"genseg: {message}", err=True)
     raise typer.Exit(code)
-
-
-def sentence_of(error: Exception) -> str:
-    """What users are told of an error; one that they can do nothing about is raised again."""
-    if isinstance(error, GensegError):
-        return str(error)
-    from genseg.batches import is_out_of_memory
-
-    if not is_out_of_memory(error):
-        raise error
-    return (
-        "out of memory, although batches are halved until they fit; choose a smaller size, such as size=256, "
-        "or, on a small graphics card, --load offload=true"
-    )

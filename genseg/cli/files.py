@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import os
 import tempfile
@@ -13,91 +14,103 @@ from typing import TYPE_CHECKING, TypeAlias
 import typer
 
 from genseg.errors import GensegError, unknown
-from genseg.files import write_whole
+from genseg.files import KINDS, fits, write_whole
 
 if TYPE_CHECKING:
+    from genseg.images.listing import ImageFilter
     from genseg.segmentation import Segmentation
 
-KINDS = {"image": ".image.png", "overlay": ".overlay.png", "labels": ".labels.png", "npz": ".npz"}
-"""What can be saved, and the ending of each file's name."""
-
-SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-"""Of the files that are taken from a folder."""
-
-Files: TypeAlias = dict[str, Path]
+OutputFiles: TypeAlias = dict[str, Path]
 """The file to write for each kind."""
 
 
-def sorted_out(arguments: Iterable[str], bad: dict[str, str] | None = None) -> tuple[list[Path], list[str]]:
-    """Tell images from recipe options.
+def split_inputs(arguments: Iterable[str], unusable: dict[str, str] | None = None) -> tuple[list[Path], list[str]]:
+    """Divide arguments into images and recipe options.
+
+    Files that are no images are left out with a warning, unless an argument names them by themselves.
 
     Args:
         arguments: Images, folders, patterns and ``key=value``, mixed; ``-`` for a list on standard input.
-        bad: Takes lines of that list which stand for no file, and why; None to stop at one.
+        unusable: Takes the lines of that list that stand for no image, and why; None to stop at one.
 
     Returns:
-        The images, each once and in the order given, and the options.
+        The images, each once and in the order of the arguments, and the options.
 
     Raises:
-        GensegError: If an argument stands for no file, or there is no image at all.
+        GensegError: If an argument stands for no image, or there is none at all.
     """
-    images: dict[str, Path] = {}  # by the path they resolve to
-    options, lines = [], list[str]()
+    from genseg.images.listing import ImageFilter
+
+    images: dict[tuple[str, str], Path] = {}  # links of several names to one file are several images
+    options, image_filter = [], ImageFilter(os.listdir)
     for argument in arguments:
         key, equals, _ = argument.partition("=")
-        if argument == "-":
-            lines = _listed()
-        elif equals and key.isidentifier() and not os.path.lexists(argument):
+        if equals and key.isidentifier() and not os.path.lexists(argument):
             options.append(argument)
             continue
-        for each in lines if argument == "-" else [argument]:
+        for line in _lines() if argument == "-" else [argument]:
             try:
-                found = _expanded(each)
+                paths = _expanded(line, image_filter)
             except GensegError as error:
-                if bad is None or argument != "-":
+                if unusable is None or argument != "-":
                     raise
-                bad[each] = str(error)
+                unusable[line] = str(error)
                 continue
-            for image in found:
-                images.setdefault(os.path.realpath(image), image)
-    if not images and not bad:
+            for path in paths:
+                images.setdefault((os.path.realpath(path), path.name), path)
+    image_filter.warn()
+    if not images and not unusable:
         raise GensegError("no image given; name images, folders or patterns")
     return list(images.values()), options
 
 
-def _listed() -> list[str]:
+def _lines() -> list[str]:
     """The paths on standard input: one a line, or separated by NUL as ``find -print0`` does."""
-    given = typer.get_binary_stream("stdin").read()
-    parts = given.split(b"\0") if b"\0" in given else given.splitlines()
+    content = typer.get_binary_stream("stdin").read()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        content = content.decode("utf-16", errors="replace").encode()
+    content = content.removeprefix(codecs.BOM_UTF8)
+    parts = content.split(b"\0") if b"\0" in content else content.splitlines()
     return [os.fsdecode(part) for part in parts if part.strip()]
 
 
-def _expanded(argument: str) -> list[Path]:
+def _expanded(argument: str, image_filter: ImageFilter) -> list[Path]:
     """The images that one argument stands for."""
+    from genseg.images.files import SUFFIXES
+    from genseg.images.listing import ANY
+
     path = Path(argument)
-    if not os.path.lexists(path):
-        matches = sorted(glob.glob(argument))  # noqa: PTH207  # pathlib takes no absolute patterns
-        if not matches:
-            what = (
-                "matches no file; check the pattern" if glob.has_magic(argument) else "does not exist; check the path"
-            )
-            raise GensegError(f"{argument} {what}")
-        return [image for match in matches for image in _expanded(match)]
-    if not path.is_dir():
-        return [path]
+    if path.is_dir():
+        images = _images_in(path, image_filter)
+        problem = f"holds no image ({' '.join(SUFFIXES)}); name another folder"
+    elif os.path.lexists(path):
+        return [path] if image_filter.takes(str(path.parent), path.name, ANY) else []
+    else:
+        matches = [Path(match) for match in sorted(glob.glob(argument, recursive=True))]  # noqa: PTH207
+        files = [match for match in matches if not match.is_dir()]
+        if files and "**" in argument:  # which matches the files in folders by themselves
+            matches = files
+        images = [image for match in matches for image in _matched(match, image_filter)]
+        problem = f"matches no {'image' if matches else 'file'}; check the pattern"
+        if not glob.has_magic(argument):
+            problem = "does not exist; check the path"
+    if not images:
+        raise GensegError(f"{argument} {problem}")
+    return images
+
+
+def _matched(path: Path, image_filter: ImageFilter) -> list[Path]:
+    if path.is_dir():
+        return _images_in(path, image_filter)
+    return [path] if image_filter.takes(str(path.parent), path.name) else []
+
+
+def _images_in(folder: Path, image_filter: ImageFilter) -> list[Path]:
     try:
-        found = [file for file in sorted(path.iterdir()) if _is_image(file)]
+        files = sorted(file for file in folder.iterdir() if not (file.name.startswith(".") or file.is_dir()))
     except OSError as error:
-        raise GensegError(f"cannot read the folder {path}: {error.strerror or error}; name another one") from error
-    if not found:
-        raise GensegError(f"{path} holds no image ({' '.join(SUFFIXES)}); name another folder")
-    return found
-
-
-def _is_image(file: Path) -> bool:
-    """Whether a file in a folder is taken: not one that is hidden, or that an earlier run wrote."""
-    ours = file.name.endswith(tuple(KINDS.values()))
-    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and not ours and file.is_file()
+        raise GensegError(f"cannot read the folder {folder}: {error.strerror or error}; name another one") from error
+    return [file for file in files if image_filter.takes(str(folder), file.name)]
 
 
 def kinds_of(save: str) -> list[str]:
@@ -113,8 +126,17 @@ def kinds_of(save: str) -> list[str]:
     return kinds
 
 
-def planned(images: Iterable[Path], out: Path, kinds: Iterable[str], overwrite: bool) -> list[tuple[Path, Files]]:
+def planned(
+    images: Iterable[Path], out: Path, kinds: Iterable[str], overwrite: bool, unusable: dict[str, str] | None = None
+) -> list[tuple[Path, OutputFiles]]:
     """The files to write for each image: those that are missing, or all of them.
+
+    Args:
+        images: The images.
+        out: The folder to write to.
+        kinds: Those of `KINDS` to write.
+        overwrite: Whether files that exist are written again.
+        unusable: Takes the images whose names are too long for the files made of them, and why.
 
     Raises:
         GensegError: If two images have the same name up to the suffix.
@@ -129,11 +151,14 @@ def planned(images: Iterable[Path], out: Path, kinds: Iterable[str], overwrite: 
                 "or segment it apart with another --out"
             )
         files = files_of(image, out, kinds)
-        plan.append((image, {kind: file for kind, file in files.items() if overwrite or not file.exists()}))
+        if unusable is not None and (long := [file.name for file in files.values() if not fits(file)]):
+            unusable[str(image)] = f"the name {long[0]} is too long for a file; rename the image"
+        else:
+            plan.append((image, {kind: file for kind, file in files.items() if overwrite or not file.exists()}))
     return plan
 
 
-def files_of(image: Path, out: Path, kinds: Iterable[str]) -> Files:
+def files_of(image: Path, out: Path, kinds: Iterable[str]) -> OutputFiles:
     """Where each kind of file of an image lies."""
     return {kind: out / (image.stem + KINDS[kind]) for kind in kinds}
 
@@ -145,6 +170,8 @@ def check_writable(out: Path) -> None:
         GensegError: If not.
     """
     folder = next(path for path in (out, *out.absolute().parents) if os.path.lexists(path))
+    if not fits(out):
+        raise GensegError(f"cannot write to {out}: a name in it is too long; choose another --out")
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -152,7 +179,7 @@ def check_writable(out: Path) -> None:
         raise GensegError(f"cannot write to {out}: {error.strerror or error}; choose another --out") from error
 
 
-def write(segmentation: Segmentation, files: Files) -> None:
+def write(segmentation: Segmentation, files: OutputFiles) -> None:
     """Write a segmentation's files, each wholly or not at all.
 
     Raises:

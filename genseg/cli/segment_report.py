@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from genseg.cli.files import KINDS, files_of
+from genseg.cli.files import files_of
 from genseg.cli.progress import Bars
+from genseg.files import KINDS
 
 if TYPE_CHECKING:
     from genseg.cost import Cost

@@ -6,7 +6,6 @@ import gc
 import hashlib
 import importlib.util
 import json
-import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +15,12 @@ from typing import Any, TypeAlias
 
 import torch
 
-from genseg.batches import sentence_of
 from genseg.comparison.inputs import Failure, Photo, TruthLike, load_truth
 from genseg.comparison.metrics import measure, reconstruction_error
 from genseg.comparison.result import Comparison
-from genseg.errors import GensegError, NothingLeftError, unknown
+from genseg.errors import GensegError, NothingLeftError, unknown, user_message
 from genseg.evaluation.protocols import check_protocols
-from genseg.files import write_whole
+from genseg.files import as_utf8, write_whole
 from genseg.fingerprint import digest, files_below, relevant
 from genseg.images import ImageLike, load_image
 from genseg.interface import Backend
@@ -123,7 +121,7 @@ def compare(
         try:
             recipes[name] = job.run(backend, i * len(photos), failures)
         except (GensegError, MemoryError, RuntimeError) as error:
-            failures.append(Failure(name, "", _utf8(sentence_of(error))))
+            failures.append(Failure(name, "", as_utf8(user_message(error))))
         _release()  # only here do no frames of an error hold the model any more
     failed = {name: {f.image for f in failures if f.backend == name} for name in recipes}
     working = {name: recipe for name, recipe in recipes.items() if len(failed[name]) < len(photos)}
@@ -182,8 +180,8 @@ class _Job:
             segmenter.progress = partial(self.progress, name, photo.name)
             try:
                 end = self._one(segmenter, name, photo, keep=isinstance(which, str))
-            except (GensegError, MemoryError, RuntimeError) as error:
-                failures.append(Failure(name, photo.name, _utf8(sentence_of(error))))
+            except Exception as error:  # whatever is wrong with one image, the others are compared
+                failures.append(Failure(name, photo.name, as_utf8(user_message(error))))
                 end = "failed"
             self.progress(name, photo.name, end, finished, self.total)
         return segmenter.recipe
@@ -232,7 +230,7 @@ def _usable(
     failures: list[Failure],
 ) -> list[Photo]:
     """The images that can be read, and their truths with them; before any model is loaded."""
-    names = [_utf8(Path(im).stem) if isinstance(im, (str, Path)) else f"image{i}" for i, im in enumerate(images)]
+    names = [as_utf8(Path(im).stem) if isinstance(im, (str, Path)) else f"image{i}" for i, im in enumerate(images)]
     for name in names:
         if names.count(name) > 1:
             raise GensegError(f"two images are named {name!r}; rename one")
@@ -240,7 +238,7 @@ def _usable(
         if len(truths) != len(images):
             raise GensegError(f"there are {len(truths)} truths and {len(images)} images; give one for each")
         truths = dict(zip(names, truths, strict=True))
-    truths = truths and {_utf8(name): truth for name, truth in truths.items()}
+    truths = truths and {as_utf8(name): truth for name, truth in truths.items()}
     if truths is not None and (missing := [name for name in names if name not in truths]):
         raise GensegError(f"there is no truth of image {missing[0]!r}; give one for each image")
     photos = []
@@ -250,7 +248,7 @@ def _usable(
             truth = truths and partial(load_truth, truths[name], picture.height, picture.width, max_pixels)
             classes = int(truth().max()) + 1 if truth else 0
         except GensegError as error:
-            failures.append(Failure("", name, _utf8(str(error))))
+            failures.append(Failure("", name, as_utf8(str(error))))
             continue
         pixels = hashlib.sha256(f"{picture.size}".encode() + picture.tobytes()).hexdigest()
         photos.append(Photo(name, source, pixels, truth or None, classes))
@@ -259,11 +257,6 @@ def _usable(
     if not photos:
         raise GensegError("no image given; give at least one")
     return photos
-
-
-def _utf8(name: str) -> str:
-    r"""A file name as tables and pages take it; bytes that are not UTF-8 become ``\xe9``."""
-    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def _release() -> None:

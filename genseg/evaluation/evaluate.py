@@ -8,8 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from genseg.batches import sentence_of
-from genseg.errors import GensegError, NothingLeftError, unknown
+from genseg.errors import GensegError, NothingLeftError, unknown, user_message
 from genseg.evaluation.baselines import METHODS, method_named, needs_model
 from genseg.evaluation.baselines.pooling import masks_with
 from genseg.evaluation.datasets import Dataset, Sample
@@ -210,8 +209,8 @@ class MaskMaker:
                 if methods:
                     self._make(key, methods)
                     end = "done"
-            except (GensegError, MemoryError, RuntimeError) as error:
-                failures[key], end = sentence_of(error), "failed"
+            except Exception as error:  # whatever is wrong with one image, the others are evaluated
+                failures[key], end = user_message(error), "failed"
             self.telling(key, end, done, len(self.plan.keys))
         return failures
 

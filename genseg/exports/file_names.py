@@ -6,9 +6,11 @@ import re
 import sqlite3
 import unicodedata
 
+from genseg.images.files import SUFFIXES
+
 LONGEST = 100  # letters of a folder or file; file systems stop at 255
 DEEPEST = 16  # folders, the last of a key; paths stop at 4096 letters
-SUFFIX = re.compile(r"\.(avif|bmp|gif|jpe?g|pgm|png|ppm|tiff?|webp)$", re.IGNORECASE)
+SUFFIX = re.compile(f"({'|'.join(map(re.escape, SUFFIXES))})$", re.IGNORECASE)
 LAYOUTS = {"folders": ("/", "/", "_"), "flat": ("_", "_", "_"), "city": ("-", "/", "-")}
 """What joins folders, what stands before the last part, and what replaces letters that are not safe."""
 

@@ -6,18 +6,17 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
-import fsspec
 from PIL import Image
 
-from genseg.errors import GensegError
-from genseg.images import load_image
+from genseg.errors import GensegError, ImageError
+from genseg.images import load_image, orientation
+from genseg.images.files import image_errors
 from genseg.recipe import Recipe
 from genseg.runs.rows import Row
-from genseg.runs.sources import Source
+from genseg.runs.sources import Source, locate
 
 IMAGES = ("link", "copy", "none")
 FORMATS = {".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP"}  # of what is taken as it is
-ORIENTATION = 0x0112  # EXIF's tag; 1 is upright
 QUALITY = 95  # of images that must be JPEG and are not
 
 
@@ -107,7 +106,7 @@ def local_file(source: Source) -> Path | None:
     """The file that an image is all of; None for a part of one, or one elsewhere."""
     if source.offset is not None:
         return None
-    fs, path = fsspec.core.url_to_fs(source.uri)
+    fs, path = locate(source.uri)
     return Path(path).absolute() if "file" in fs.protocol else None
 
 
@@ -120,9 +119,9 @@ def stored_suffix(file: Path | io.BytesIO, size: tuple[int, int], suffix: str | 
         suffix: The one that there may be; None for any of `FORMATS`.
     """
     try:
-        with Image.open(file) as image:  # reads the head alone
-            as_seen = image.getexif().get(ORIENTATION, 1) == 1 and image.size == size[::-1]
-            found = {kind: each for each, kind in FORMATS.items()}.get(image.format or "")
-    except OSError:
+        with image_errors("", ""), Image.open(file, formats=list(FORMATS.values())) as image:  # reads the head alone
+            as_seen = orientation(image) == 1 and image.size == size[::-1]
+            stored = {kind: each for each, kind in FORMATS.items()}.get(image.format or "")
+    except ImageError:
         return None  # whoever reads it says what is wrong
-    return found if as_seen and suffix in (None, found) else None
+    return stored if as_seen and suffix in (None, stored) else None

@@ -64,6 +64,15 @@ def load_image(source: ImageLike, max_pixels: int, name: str = "") -> Image.Imag
     raise ImageError(f"an image must be a path, a PIL image, an array or a tensor, not a {type(source).__name__}")
 
 
+def orientation(image: Image.Image) -> int:
+    """EXIF's orientation of an image, from 1 (upright) to 8; nothing else of its EXIF data matters."""
+    try:
+        value = int(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # EXIF data are a file format of their own, damaged or odd in as many ways
+        return 1
+    return value if value in TURNS else 1
+
+
 def model_size(width: int, height: int, area_side: int, multiple: int, resize: str) -> tuple[int, int]:
     """The (width, height) at which a model sees an image.
 
@@ -139,11 +148,7 @@ def _array_of(tensor: Tensor) -> npt.NDArray[Any]:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turn a decoded image as its EXIF orientation says; what else is in its EXIF data does not matter."""
-    try:
-        turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
-    except Exception:  # EXIF data are a file format of their own, damaged or odd in as many ways
-        turn = None
+    turn = TURNS.get(orientation(image))
     return image if turn is None else image.transpose(turn)
 
 

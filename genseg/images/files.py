@@ -57,7 +57,10 @@ def decode(source: Path | bytes, max_pixels: int, name: str) -> tuple[Image.Imag
     with _opened(source) as file:
         with image_errors(name, "cannot be opened ({}); check it"):
             image, is_deep = _header(file, max_pixels, name)
+            has_frames = _has_frames(image)
         check_size(image.size, max_pixels, name)
+        if has_frames:
+            warnings.warn(f"{name} has several frames; the first is taken", stacklevel=3)
         try:
             with (
                 image_errors(name, "is damaged or truncated ({}); get the file again"),
@@ -67,7 +70,7 @@ def decode(source: Path | bytes, max_pixels: int, name: str) -> tuple[Image.Imag
         except ImageError:
             if image.format != "JPEG" or (whole := _without_its_end(file)) is None:
                 raise
-            warnings.warn(f"{name} lacks its last bytes, but no pixel", stacklevel=4)
+            warnings.warn(f"{name} lacks its last bytes, but no pixel", stacklevel=3)
             image = whole
         return image, is_deep
 
@@ -148,12 +151,13 @@ def _header(file: IO[bytes], max_pixels: int, name: str) -> tuple[Image.Image, b
             f"{name} has more than {2 * max_pixels} pixels, over the limit of {max_pixels}; "
             "scale it down, or raise the limit with max_pixels"
         ) from error
-    if image.format != "MPO" and _is_animated(image):  # the further frames of an MPO belong to the same photo
-        warnings.warn(f"{name} has several frames; the first is taken", stacklevel=4)
     return image, any(";16" in str(tile[3]) for tile in image.tile)
 
 
-def _is_animated(image: Image.Image) -> bool:
+def _has_frames(image: Image.Image) -> bool:
+    """Whether a file is an animation or a stack; further frames of a phone's MPO belong to the same photo."""
+    if image.format == "MPO":
+        return False
     try:
         return bool(getattr(image, "is_animated", False))
     except Exception:  # a damaged second frame, which does not matter

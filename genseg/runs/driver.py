@@ -96,7 +96,7 @@ def run_dataset(
         raise GensegError(f"{out} lies in {given}, whose files are the input; choose a folder outside of it")
     manifest = earlier(store, resume)
     job = Job(
-        out=str(Path(out).absolute()) if store.local else str(out),
+        out=store.path("").rstrip("/") if store.local else str(out),
         backend=backend,
         recipe={},
         seed=seed,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 import fsspec
@@ -17,12 +17,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from genseg.errors import GensegError
-from genseg.runs.sources import NAMES, Source, image_column
+from genseg.files import as_utf8
+from genseg.images.files import SUFFIXES
+from genseg.images.listing import ANY, ImageFilter
+from genseg.runs.sources import NAMES, Source, image_column, uri_of
 from genseg.runs.store import Store
 
 PART = 1000  # shards to a file of the plan
-IMAGES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-READ = (*IMAGES, ".parquet", ".tar")
+READ = (*SUFFIXES, ".parquet", ".tar")
 
 T = TypeVar("T")
 
@@ -40,6 +42,8 @@ def items_of(given: str) -> Iterator[Item]:
         given: A folder, a pattern or a file, local or by fsspec URL (``s3://``, ``gs://``, ``hf://``): images,
             WebDataset tars and Parquet files with a column of encoded images.
 
+    Files that are no images are left out with a warning, unless the input names one by itself.
+
     Yields:
         Key and place. The key is the path below the folder, or below the pattern's fixed part; images in a tar or a
         Parquet file have their name there, or their row, after the file's.
@@ -47,18 +51,21 @@ def items_of(given: str) -> Iterator[Item]:
     Raises:
         GensegError: If the input cannot be read, or stands for nothing.
     """
-    found = False
+    is_empty, reading = True, str(given)
     try:
         fs, path = fsspec.core.url_to_fs(given)
-        for key, file in _files(fs, path):
-            for item in _images_in(fs, file, key, file if "file" in fs.protocol else fs.unstrip_protocol(file)):
-                found = True
-                yield item
+        image_filter = ImageFilter(lambda folder: [PurePosixPath(file).name for file in fs.ls(folder, detail=False)])
+        for key, file in _files(fs, path, image_filter):
+            reading = file
+            for name, source in _images_in(fs, file, key):
+                is_empty = False
+                yield as_utf8(name), source
     except FileNotFoundError as error:
-        raise GensegError(f"{given} does not exist; check the path") from error
+        raise GensegError(f"{reading} does not exist; check the path") from error
     except (OSError, ImportError, ValueError, pa.ArrowException, tarfile.TarError) as error:
-        raise GensegError(f"{given} cannot be read: {error}") from error
-    if not found:
+        raise GensegError(f"{reading} cannot be read: {error}") from error
+    image_filter.warn()
+    if is_empty:
         raise GensegError(f"{given} holds no image ({' '.join(READ)}); name another folder or pattern")
 
 
@@ -100,38 +107,49 @@ def _part(part: int) -> str:
     return f"plan/part-{part:05}.parquet"
 
 
-def _files(fs: Any, path: str) -> Iterator[tuple[str, str]]:
+def _files(fs: Any, path: str, image_filter: ImageFilter) -> Iterator[tuple[str, str]]:
     """Key and path of each file that is read: in a folder, of a pattern, or the one that is named."""
     path = path.rstrip("/") or "/"
     if any(sign in path for sign in "*?[") and not fs.exists(path):
         fixed = path[: min(path.index(sign) for sign in "*?[" if sign in path)].rpartition("/")[0]
-        for match in sorted(fs.glob(path)):
+        matches = [match for match in sorted(fs.glob(path)) if not _hidden(match[len(fixed) :].lstrip("/"))]
+        if "**" in path:  # which matches the files in folders by themselves
+            matches = [match for match in matches if not fs.isdir(match)] or matches
+        for match in matches:
             below = match[len(fixed) :].lstrip("/")
-            if not _hidden(below):
-                yield from ((f"{below}/{key}" if fs.isdir(match) else below, file) for key, file in _files(fs, match))
+            if fs.isdir(match):
+                yield from ((f"{below}/{key}", file) for key, file in _files(fs, match, image_filter))
+            elif image_filter.takes(*_split(match), READ):
+                yield below, match
     elif fs.isdir(path):
         for folder, folders, files in fs.walk(path):
             folders[:] = sorted(name for name in folders if not _hidden(name))
             below = folder[len(path) :].strip("/")
             for name in sorted(files):
-                if name.lower().endswith(READ) and not _hidden(name):
+                if not _hidden(name) and image_filter.takes(folder, name, READ):
                     yield f"{below}/{name}".lstrip("/"), f"{folder.rstrip('/')}/{name}"
     elif fs.exists(path):
-        yield Path(path).name, path
+        if image_filter.takes(*_split(path), ANY):
+            yield PurePosixPath(path).name, path
     else:
         raise FileNotFoundError(path)
+
+
+def _split(path: str) -> tuple[str, str]:
+    folder, _, name = path.rpartition("/")
+    return folder, name
 
 
 def _hidden(path: str) -> bool:
     return any(part.startswith(".") for part in path.split("/"))
 
 
-def _images_in(fs: Any, file: str, key: str, uri: str) -> Iterator[Item]:
-    kind = Path(file).suffix.lower()
+def _images_in(fs: Any, file: str, key: str) -> Iterator[Item]:
+    uri, kind = uri_of(fs, file), PurePosixPath(file).suffix.lower()
     if kind == ".tar":
         with fs.open(file) as opened, tarfile.open(fileobj=opened, mode="r:") as tar:
             for member in tar:
-                if member.isfile() and member.name.lower().endswith(IMAGES):
+                if member.isfile() and member.name.lower().endswith(SUFFIXES):
                     yield f"{key}/{member.name}", Source(uri, member.offset_data, member.size)
     elif kind == ".parquet":
         with fs.open(file) as opened:

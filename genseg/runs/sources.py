@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, cast
+from urllib.parse import unquote_to_bytes
 
 import fsspec
 import pyarrow as pa
@@ -38,14 +41,36 @@ class Source:
         """
         try:
             if self.offset is None or self.length is not None:
-                fs, path = fsspec.core.url_to_fs(self.uri)
+                fs, path = locate(self.uri)
+                if "file" in fs.protocol and Path(path).exists() and not Path(path).is_file():
+                    raise GensegError(f"{self.uri} is no regular file; name another")  # a pipe may never end
                 end = None if self.offset is None or self.length is None else self.offset + self.length
                 return cast(bytes, fs.cat_file(path, start=self.offset, end=end))
             return _from_row(self.uri, self.offset)
+        except GensegError:
+            raise
         except FileNotFoundError as error:
             raise GensegError(f"{self.uri} does not exist; check the path") from error
         except (OSError, ImportError, ValueError, pa.ArrowException) as error:
             raise GensegError(f"{self.uri} cannot be read: {error}") from error
+
+
+def uri_of(fs: Any, path: str) -> str:
+    """The place of a file as text: an fsspec URL, or a local path; one that is not UTF-8 as a ``file:`` URL."""
+    if "file" not in fs.protocol:
+        return cast(str, fs.unstrip_protocol(path))
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return Path(path).as_uri()
+    return path
+
+
+def locate(uri: str) -> tuple[Any, str]:
+    """The file system of a place, and the path there: the inverse of `uri_of`."""
+    if uri.startswith("file:"):
+        uri = os.fsdecode(unquote_to_bytes(uri.removeprefix("file://")))
+    return cast(tuple[Any, str], fsspec.core.url_to_fs(uri))
 
 
 def image_column(schema: pa.Schema, uri: str) -> str:
@@ -79,12 +104,14 @@ def _from_row(uri: str, row: int) -> bytes:
 
 @lru_cache(maxsize=8)
 def _parquet(uri: str) -> tuple[pq.FileMetaData, str]:
-    with fsspec.open(uri) as file:
+    fs, path = locate(uri)
+    with fs.open(path) as file:
         opened = pq.ParquetFile(file)
         return opened.metadata, image_column(opened.schema_arrow, uri)
 
 
 @lru_cache(maxsize=1)  # rows are read one after the other
 def _images(uri: str, group: int, column: str) -> pa.ChunkedArray:
-    with fsspec.open(uri) as file:
+    fs, path = locate(uri)
+    with fs.open(path) as file:
         return pq.ParquetFile(file).read_row_group(group, columns=[column]).column(column)

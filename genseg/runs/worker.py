@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from genseg.batches import sentence_of
-from genseg.errors import GensegError
+from genseg.errors import GensegError, user_message
+from genseg.files import as_utf8
 from genseg.recipe import Recipe, RecipeLike
 from genseg.registry import load_backend
 from genseg.runs.plan import Item, items_in, shard_name
@@ -115,8 +115,8 @@ class Worker:
         try:
             image = content.result()
             found = self._segmenter(image)
-        except (GensegError, MemoryError, RuntimeError) as error:
-            return make(status=FAILED, error=sentence_of(error))
+        except Exception as error:  # whatever is wrong with one image, the others are segmented
+            return make(status=FAILED, error=as_utf8(user_message(error)))
         return Row.of(
             found,
             key,

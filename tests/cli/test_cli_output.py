@@ -1,7 +1,6 @@
 """Lists of paths, JSON for machines, and what a run would cost."""
 
 import json
-import os
 import re
 from pathlib import Path
 
@@ -18,12 +17,15 @@ KEYS = ["image", "status", "error", "files", "width", "height", "segments", "siz
 KEYS += ["backend", "seed", "recipe"]
 
 
-@pytest.mark.parametrize("separator", [b"\n", b"\r\n", b"\0"], ids=["lines", "dos", "nul"])
-def test_a_list_of_paths_is_read_and_bad_lines_are_told_at_the_end(segmented_folder, photo_folder, separator):
+@pytest.mark.parametrize(
+    ("separator", "encoding"),
+    [("\n", "utf-8"), ("\r\n", "utf-8"), ("\0", "utf-8"), ("\r\n", "utf-8-sig"), ("\r\n", "utf-16")],
+    ids=["lines", "dos", "nul", "bom", "utf-16"],
+)
+def test_a_list_of_paths_is_read_and_bad_lines_are_told_at_the_end(segmented_folder, photo_folder, separator, encoding):
     _, out = segmented_folder
-    listed = separator.join(
-        [b"none.png", os.fsencode(photo_folder / "b.png"), b"", os.fsencode(photo_folder), b"no such dir", b""]
-    )
+    lines = ["none.png", str(photo_folder / "b.png"), "", str(photo_folder / "*.JPG"), "no such dir", ""]
+    listed = separator.join(lines).encode(encoding)
     result = run("segment", "-", "-o", out, "--model", "missing", given=listed)  # skipped, so no model is loaded
     assert result.exit_code == 1
     assert result.stdout.count("skipped") == 2

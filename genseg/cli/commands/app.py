@@ -7,14 +7,14 @@ from typing import Annotated
 import typer
 
 from genseg.cli import options as opt
-from genseg.cli.errors import in_one_sentence
+from genseg.cli.errors import report_errors
 from genseg.cli.options import OFFLINE, go_offline
 from genseg.errors import needing
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
-@in_one_sentence()
+@report_errors()
 def app(
     host: Annotated[
         str, typer.Option(help="The address to serve at; 0.0.0.0 for all of this machine's.")

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from genseg.cli import options as opt
-from genseg.cli.errors import in_one_sentence
+from genseg.cli.errors import report_errors
 from genseg.cli.options import go_offline, load_options
 from genseg.errors import GensegError
 
@@ -35,7 +35,7 @@ def backends(context: typer.Context, as_json: Json = False) -> None:
 
 
 @app.command("list")
-@in_one_sentence()
+@report_errors()
 def list_(as_json: Json = False) -> None:
     """List the backends, who provides them, and whether they are usable here."""
     from genseg.registry import list_backends
@@ -52,7 +52,7 @@ def list_(as_json: Json = False) -> None:
 
 
 @app.command()
-@in_one_sentence()
+@report_errors()
 def show(name: opt.BackendName, model: Model = None, as_json: Json = False) -> None:
     """Show a backend's family, licence, size, taps and points, and whether it is usable here or why not."""
     from genseg.registry import BACKENDS, load_backend
@@ -99,7 +99,7 @@ def _sites(backend: Backend) -> list[dict[str, Any]]:
 
 
 @app.command()
-@in_one_sentence()
+@report_errors()
 def check(
     name: opt.BackendName,
     model: Model = None,
@@ -135,7 +135,7 @@ def check(
 
 
 @app.command()
-@in_one_sentence()
+@report_errors()
 def new(
     name: Annotated[str, typer.Argument(help="Of the backend, such as my-model.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the project's folder goes.")] = Path(),

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from genseg.cli import completion as complete
 from genseg.cli import options as opt
-from genseg.cli.files import check_writable, sorted_out
+from genseg.cli.files import check_writable, split_inputs
 from genseg.errors import GensegError
 from genseg.files import write_whole
 
@@ -59,7 +59,7 @@ def calibrate(
     Writes BACKEND.yaml, for --recipe, BACKEND.png, a plot, and BACKEND.jsonl, all that was tried. A run that is begun
     again goes on where it was.
     """
-    paths, options = sorted_out(inputs)
+    paths, options = split_inputs(inputs)
     chosen = _spaced(paths, images)
     truths = None if labels is None else [_truth(labels, path) for path in chosen]
     factors = dict(_factor(each) for each in grid or [])

@@ -9,7 +9,7 @@ import typer
 
 from genseg.cli import completion as complete
 from genseg.cli import options as opt
-from genseg.cli.files import check_writable, sorted_out
+from genseg.cli.files import check_writable, split_inputs
 from genseg.cli.progress import Bars
 from genseg.display.spreadsheet import cell
 from genseg.files import write_whole
@@ -49,7 +49,7 @@ def compare(
     Segmentations are kept in DIR/BACKEND/NAME.npz, and a later run goes on from there. What cannot be used is left
     out and told; the exit code is then 1.
     """
-    images, options = sorted_out(inputs)
+    images, options = split_inputs(inputs)
     names = [name.strip() for name in backends.split(",")]
     check_writable(out)
     with Bars(len(images) * len(names)) as bars:

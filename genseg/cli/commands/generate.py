@@ -8,14 +8,15 @@ from typing import Annotated
 import typer
 
 from genseg.cli import options as opt
-from genseg.cli.errors import in_one_sentence
-from genseg.cli.files import KINDS, check_writable, kinds_of, planned, write
+from genseg.cli.errors import report_errors
+from genseg.cli.files import check_writable, kinds_of, planned, write
 from genseg.cli.options import OFFLINE, go_offline, load_options
 from genseg.cli.progress import Bars
 from genseg.errors import GensegError
+from genseg.files import KINDS
 
 
-@in_one_sentence()
+@report_errors()
 def generate(
     prompt: Annotated[str, typer.Argument(help="What the images show; none for anything.")] = "",
     options: opt.Keys = None,

@@ -11,12 +11,12 @@ import typer
 
 from genseg.cli import completion as complete
 from genseg.cli import options as opt
-from genseg.cli.errors import sentence_of
-from genseg.cli.files import KINDS, check_writable, kinds_of, planned, sorted_out, write
+from genseg.cli.files import check_writable, kinds_of, planned, split_inputs, write
 from genseg.cli.options import OFFLINE, go_offline, load_options
 from genseg.cli.progress import Bars
 from genseg.cli.segment_report import Report
-from genseg.errors import GensegError
+from genseg.errors import GensegError, user_message
+from genseg.files import KINDS
 
 if TYPE_CHECKING:
     from genseg.recipe import Recipe
@@ -73,9 +73,9 @@ def segment(
     Files that exist are left alone. A broken image does not stop the others; the exit code is then 1.
     """
     kinds = kinds_of(save)
-    bad: dict[str, str] = {}
-    images, options = sorted_out(inputs, bad)
-    plan = planned(images, out, kinds, overwrite)
+    unusable: dict[str, str] = {}
+    images, options = split_inputs(inputs, unusable)
+    plan = planned(images, out, kinds, overwrite, unusable)
     if clusters is not None:
         options.append(f"n_clusters={clusters}")
     check_writable(out)
@@ -83,11 +83,11 @@ def segment(
     _check(recipe, options, merge, seed)
 
     todo = [(image, files) for image, files in plan if files]
-    count = len(plan) + len(bad)
+    count = len(plan) + len(unusable)
     with Bars(count, quiet=as_json) as bars:
         report = Report(bars, count, out, kinds, as_json)
-        for line, why in bad.items():
-            report.failed(line, why)
+        for name, problem in unusable.items():
+            report.failed(name, problem)
         if not dry_run:
             for image, files in plan:
                 if not files:
@@ -117,16 +117,16 @@ def segment(
             todo = []
         for image, files in todo:
             try:
-                found = segmenter(image)
+                segmentation = segmenter(image)
                 if merge is not None:
-                    found = found.merge(min(merge, found.n_segments))
+                    segmentation = segmentation.merge(min(merge, segmentation.n_segments))
                 if named is not None:
-                    found = named(found)
-            except (GensegError, MemoryError, RuntimeError) as error:
-                report.failed(str(image), sentence_of(error))
-                continue
-            write(found, files)
-            report.done(image, found)
+                    segmentation = named(segmentation)
+                write(segmentation, files)
+            except Exception as error:  # whatever is wrong with one image or its files, the others are segmented
+                report.failed(str(image), user_message(error))
+            else:
+                report.done(image, segmentation)
         report.end()
 
 
