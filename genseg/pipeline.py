@@ -1,4 +1,4 @@
-"""The stages of the method as functions: read, encode, cluster, perturb (EmerDiff, figure 2).
+"""The stages of the method as functions: read, encode, cluster, perturb, label (EmerDiff, figure 2).
 
 Each function runs one stage at the model's resolution; `genseg.Segmenter` calls them in order. The recipe names the tap
 that features are read from and the point where offsets are added.
@@ -6,6 +6,7 @@ that features are read from and the point where offsets are added.
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any, NamedTuple
 
@@ -18,7 +19,8 @@ from genseg.cluster import cluster
 from genseg.cost import StageTimer
 from genseg.images import ImageLike, inner, load_image, mirrored, model_size, to_tensor
 from genseg.interface import Backend, pick
-from genseg.modulate import differences, masks_for, pack_masks, perturbed
+from genseg.modulate import differences, labels_and_margins, masks_for, normalized, pack_masks, perturbed, refined
+from genseg.parts import cleaned
 from genseg.recipe import Recipe
 
 
@@ -145,3 +147,30 @@ def find_differences(backend: Backend, clusters: Clusters, recipe: Recipe, timer
         whole = (size[0] + 2 * recipe.margin, size[1] + 2 * recipe.margin)
         maps = attribute(differences(backend, estimates, whole, recipe, progress))
     return Analysis(features, grid_labels, embeddings, inner(maps, recipe.margin))
+
+
+def label_maps(differences: Tensor, pixels: Tensor, recipe: Recipe) -> Tensor:
+    """Normalize and refine difference maps [K, H, W] of an image [1, 3, H, W] as the recipe says."""
+    return refined(normalized(differences, recipe.normalise), pixels, recipe.refine)
+
+
+def find_labels(
+    maps: Tensor, size: tuple[int, int], recipe: Recipe
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """Give each pixel to the cluster that moves it most (EmerDiff, section 3.4), and merge small parts.
+
+    Args:
+        maps: float32 [K, H', W'], the result of `label_maps`.
+        size: (H, W) of the result.
+        recipe: Gives `min_area`.
+
+    Returns:
+        A pair: labels, int32 [H, W], and margins, float32 [H, W] in [0, 1], as `genseg.modulate.labels_and_margins`
+        has them; 0 where a small part was merged.
+    """
+    best, ahead = labels_and_margins(maps, *size)
+    labels, margins = best.numpy(), ahead.numpy()
+    if not recipe.min_area:
+        return labels, margins
+    merged = cleaned(labels, math.ceil(recipe.min_area * labels.size))
+    return merged, np.where(merged == labels, margins, np.float32(0))

@@ -56,6 +56,9 @@ class Recipe:
         injection: Whether queries and keys of the unmodified run replace the branches' own (section 3.3).
         blur: σ in pixels of the 3×3 Gaussian before the difference; 0 for none.
         normalise: ``"none"``, or ``"rms"`` to divide each difference map by its RMS before the argmax.
+        refine: ``"none"``, or ``"jbu"``: a joint bilateral filter moves the outlines to edges of the image's colours.
+        min_area: Connected parts of a segment below this share of the image join the neighbor that they touch most.
+        connected: Whether each connected part becomes a segment of its own.
         batch_size: Most branches, or noise draws, in one model evaluation; None for as many as are fast and seem to
             fit. Halved where they do not fit after all. The result does not depend on it.
         keep_scores: Whether the result carries the difference maps.
@@ -84,6 +87,9 @@ class Recipe:
     injection: bool = True
     blur: float = 0.8
     normalise: str = "none"
+    refine: str = "none"
+    min_area: float = 0.0
+    connected: bool = False
     batch_size: int | None = None
     keep_scores: bool = False
     max_pixels: int = 100_000_000
@@ -111,6 +117,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "strength": (0, 1e6),
     "reach": (0, 8192),
     "blur": (0, 100),
+    "min_area": (0, 1),
     "batch_size": (1, 65_536),
     "max_pixels": (1, 2**31 - 1),
 }
@@ -122,6 +129,7 @@ CHOICES = {
     "difference": ("two-sided", "one-sided"),
     "decoder": ("full", "tiny", "latent"),
     "normalise": ("none", "rms"),
+    "refine": ("none", "jbu"),
 }
 KEYS = tuple(f.name for f in fields(Recipe))
 

@@ -18,8 +18,18 @@ from genseg.display.palette import palette
 from genseg.errors import GensegError
 from genseg.images import ImageLike, inner, to_image
 from genseg.interface import Backend, pick
-from genseg.modulate import labels_and_margins, normalized
-from genseg.pipeline import Analysis, Clusters, Reading, encode, find_clusters, find_differences, read
+from genseg.parts import components
+from genseg.pipeline import (
+    Analysis,
+    Clusters,
+    Reading,
+    encode,
+    find_clusters,
+    find_differences,
+    find_labels,
+    label_maps,
+    read,
+)
 from genseg.progress import Bar, Progress
 from genseg.recipe import RecipeLike, load_recipe
 from genseg.registry import load_backend
@@ -153,19 +163,19 @@ class Segmenter:
             (image,) = self.backend.decode(self.backend.regenerate(state, self.point, no_offset, recipe))
         clusters = find_clusters(self.backend, state, (image.shape[1], image.shape[2]), recipe, timer)
         analysis = find_differences(self.backend, clusters, recipe, timer)
-        return replace(self._labelled(analysis, to_image(image), timer), recipe=recipe, seed=seed)
+        return replace(self._labelled(analysis, image[None], to_image(image), timer), recipe=recipe, seed=seed)
 
     def _segmented(self, reading: Reading) -> Segmentation:
         timer = StageTimer(self.backend, self.progress, {"read": reading.seconds})
-        return self._labelled(self.analyse(reading.pixels, timer), reading.picture, timer)
+        return self._labelled(self.analyse(reading.pixels, timer), reading.pixels, reading.picture, timer)
 
-    def _labelled(self, analysis: Analysis, picture: Image.Image, timer: StageTimer) -> Segmentation:
+    def _labelled(self, analysis: Analysis, pixels: Tensor, picture: Image.Image, timer: StageTimer) -> Segmentation:
         """Give each pixel of the picture to the cluster whose perturbation changes it most (EmerDiff, section 3.4)."""
         with timer.stage("labels"):
-            maps = normalized(analysis.differences, self.recipe.normalise)
-            labels, margins = labels_and_margins(maps, picture.height, picture.width)
-        return Segmentation(
-            labels=labels.numpy(),
+            maps = label_maps(analysis.differences, pixels, self.recipe)
+            labels, margins = find_labels(maps, (picture.height, picture.width), self.recipe)
+        segmentation = Segmentation(
+            labels=labels,
             grid_labels=analysis.grid_labels,
             embeddings=analysis.embeddings,
             colors=palette(len(analysis.embeddings)),
@@ -175,8 +185,9 @@ class Segmenter:
             recipe=self.recipe,
             backend=self.backend.name,
             seed=self.seed,
-            confidence=margins.half().numpy(),
+            confidence=margins.astype(np.float16),
         )
+        return connected(segmentation) if self.recipe.connected else segmentation
 
     def analyse(self, pixels: Tensor, timer: StageTimer | None = None) -> Analysis:
         """Run the method at the model's resolution: all but reading the image and scaling the result.
@@ -206,6 +217,25 @@ class Segmenter:
     def modulated(self, clusters: Clusters, timer: StageTimer | None = None) -> Analysis:
         """Run the second half of `analyse`: perturb each cluster and measure differences."""
         return find_differences(self.backend, clusters, self.recipe, timer)
+
+
+def connected(segmentation: Segmentation) -> Segmentation:
+    """Make each connected part of a segmentation a segment, with its segment's embedding and scores."""
+    parts = components(segmentation.labels)
+    _, first = np.unique(parts, return_index=True)
+    segment_of = segmentation.labels.ravel()[first]
+    (height, width), (rows, columns) = parts.shape, segmentation.grid_labels.shape
+    centers = np.ix_(
+        (np.arange(rows) * 2 + 1) * height // (2 * rows), (np.arange(columns) * 2 + 1) * width // (2 * columns)
+    )
+    return replace(
+        segmentation,
+        labels=parts,
+        grid_labels=parts[centers],
+        embeddings=segmentation.embeddings[segment_of],
+        colors=palette(len(segment_of)),
+        scores=None if segmentation.scores is None else segmentation.scores[segment_of],
+    )
 
 
 def segment(

@@ -7,6 +7,7 @@ from PIL import Image
 
 import genseg
 from genseg import GensegError, Segmenter, load_recipe
+from genseg.parts import components
 
 QUICK = {"draws": 1, "replay_steps": 1, "n_init": 1, "n_clusters": 4, "size": 64}
 
@@ -162,3 +163,26 @@ def test_the_state_of_a_generated_image_gives_the_samplers_own_image_back(tiny):
 def test_a_prompt_needs_a_text_encoder(tiny):
     with pytest.raises(GensegError, match="no text encoder here; generate without a prompt"):
         Segmenter(tiny, **QUICK).generate("a cat")
+
+
+def test_parts_below_min_area_join_their_neighbors(segmenter: Segmenter, astronaut: Image.Image):
+    fine, coarse = segmenter(astronaut), Segmenter(segmenter.backend, **QUICK, min_area=0.02)(astronaut)
+    sizes, before = (np.bincount(components(seg.labels).ravel()) / seg.labels.size for seg in (coarse, fine))
+    assert before.min() < 0.02 <= sizes.min()
+    changed = coarse.labels != fine.labels
+    assert changed.any()
+    assert (coarse.confidence[changed] == 0).all()
+    assert np.array_equal(coarse.confidence[~changed], fine.confidence[~changed])
+
+
+def test_connected_parts_become_segments(segmenter: Segmenter, astronaut: Image.Image):
+    whole, parts = (
+        segmenter(astronaut),
+        Segmenter(segmenter.backend, **QUICK, connected=True, keep_scores=True)(astronaut),
+    )
+    assert np.array_equal(parts.labels, components(whole.labels))
+    owner = [whole.labels[parts.labels == k][0] for k in range(parts.n_segments)]
+    assert np.array_equal(parts.embeddings, whole.embeddings[owner])
+    assert len(parts.colors) == len(parts.scores) == parts.n_segments
+    assert parts.grid_labels.shape == whole.grid_labels.shape
+    assert parts.merge(2).n_segments == 2

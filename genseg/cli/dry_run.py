@@ -23,8 +23,8 @@ from genseg.cost import Cost
 from genseg.display.palette import palette
 from genseg.files import in_bytes
 from genseg.images import ImageLike, inner
-from genseg.modulate import differences, labels_and_margins, masks_for, pack_masks, perturbed
-from genseg.pipeline import encode, read
+from genseg.modulate import differences, masks_for, pack_masks, perturbed
+from genseg.pipeline import encode, find_labels, label_maps, read
 from genseg.progress import minutes
 from genseg.segmentation import Segmentation
 from genseg.segmenter import Segmenter
@@ -103,7 +103,7 @@ def forecast(segmenter: Segmenter, image: ImageLike, write: Callable[[Segmentati
     with stage("decode", len(branches) / len(few)):
         maps = inner(differences(backend, estimates, whole, recipe), margin)
     with stage("labels", len(embeddings) / len(few)):
-        _, margins = labels_and_margins(maps, picture.height, picture.width)
+        _, margins = find_labels(label_maps(maps, pixels, recipe), (picture.height, picture.width), recipe)
     stand_in = Image.fromarray(grid_labels).resize(picture.size, Image.Resampling.NEAREST)
     found = Segmentation(
         labels=np.asarray(stand_in, dtype=np.int32),
@@ -116,7 +116,7 @@ def forecast(segmenter: Segmenter, image: ImageLike, write: Callable[[Segmentati
         recipe=recipe,
         backend=backend.name,
         seed=segmenter.seed,
-        confidence=margins.half().numpy(),
+        confidence=margins.astype(np.float16),
     )
     with tempfile.TemporaryDirectory(prefix="genseg-dry-run-") as folder:
         with stage("write"):

@@ -17,13 +17,13 @@ from genseg.evaluation.method import Masks, MethodInput
 from genseg.evaluation.models import Models
 from genseg.evaluation.protocols import check_protocols
 from genseg.evaluation.refinements import REFINEMENTS, refined
-from genseg.evaluation.refinements.components import cleaned
 from genseg.evaluation.resolution import at_resolution
 from genseg.evaluation.results import Evaluation
 from genseg.evaluation.scoring import scored
 from genseg.fingerprint import relevant
 from genseg.interface import Backend
 from genseg.naming import named_classes
+from genseg.parts import cleaned
 from genseg.recipe import Recipe, RecipeLike, load_recipe
 from genseg.version import __version__
 

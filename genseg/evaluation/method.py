@@ -10,6 +10,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from torch import Tensor
 
 from genseg.cluster import cluster
 from genseg.errors import GensegError
@@ -71,14 +72,23 @@ class MethodInput:
         return self.segmenter is not None or self.encoder is not None
 
     @cached_property
+    def pixels(self) -> Tensor:
+        """The image as the model or the encoder sees it: float32 [1, 3, H, W] in [-1, 1].
+
+        Raises:
+            GensegError: If there is neither.
+        """
+        source = self.model.backend if self.encoder is None else self.encoder
+        return read(self.image, self.recipe, source.image_size, source.size_multiple).pixels
+
+    @cached_property
     def clusters(self) -> Clusters:
         """Features and their clusters, of the model (margin cut off) or the encoder.
 
         Raises:
             GensegError: If there is neither.
         """
-        source = self.model.backend if self.encoder is None else self.encoder
-        pixels = read(self.image, self.recipe, source.image_size, source.size_multiple).pixels
+        pixels = self.pixels
         if self.encoder is None:
             return self.model.clusters(pixels)
         features = self.encoder.features(pixels)

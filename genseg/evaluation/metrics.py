@@ -117,25 +117,6 @@ def precision_recall_f(
     return precision, recall, 2 * precision * recall / max(precision + recall, np.finfo(float).tiny)
 
 
-def components(segments: Labels) -> Labels:
-    """Number the 4-connected parts of all segments: int32 [H, W] in 0..n-1, in reading order.
-
-    The parts of a graph whose nodes are runs of one segment in a row: half the time of labelling pixels.
-    """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    starts = np.ones(segments.shape, dtype=bool)
-    starts[:, 1:] = segments[:, 1:] != segments[:, :-1]
-    runs = np.cumsum(starts, dtype=np.int32).reshape(segments.shape) - 1
-    joined = (segments[1:] == segments[:-1]) & (starts[1:] | starts[:-1])  # once for each pair of runs that touch
-    above, below = runs[:-1][joined], runs[1:][joined]
-    n_runs = int(runs[-1, -1]) + 1
-    graph = coo_array((np.ones(len(above), dtype=bool), (above, below)), shape=(n_runs, n_runs))
-    numbered: Labels = connected_components(graph, directed=False)[1][runs]
-    return numbered
-
-
 def covering(segments: Labels, truth: Labels) -> float:
     """Segmentation covering (Arbeláez et al., 2011): the mean over pixels of the best IoU of their true region.
 

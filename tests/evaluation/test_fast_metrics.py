@@ -7,6 +7,7 @@ from skimage.measure import label
 
 from genseg.evaluation import metrics
 from genseg.evaluation.metrics import IGNORE
+from genseg.parts import components
 
 
 def blobs(seed, shape=(23, 31), n=6):
@@ -37,7 +38,7 @@ def test_boundary_scores_are_those_of_distances(seed):
 
 @pytest.mark.parametrize("segments", [blobs(0), blobs(1, n=2), np.zeros((4, 5), int), np.arange(6)[:, None]])
 def test_components_are_numbered_as_skimage_numbers_them(segments):
-    assert (metrics.components(segments) == label(segments, background=-1, connectivity=1) - 1).all()
+    assert (components(segments) == label(segments, background=-1, connectivity=1) - 1).all()
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from genseg.evaluation.metrics import IGNORE, boundary_scores, components, covering
+from genseg.evaluation.metrics import IGNORE, boundary_scores, covering
+from genseg.parts import components
 
 
 class ImageFigures(NamedTuple):

@@ -7,9 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genseg.evaluation.baselines.pooling import masks_with
+from genseg.evaluation.baselines.pooling import masks_of_maps
 from genseg.evaluation.method import Masks, MethodInput
-from genseg.modulate import labels_at
 
 ANCHORS = 16  # along each side, at most (DiffSeg's M)
 
@@ -29,7 +28,7 @@ def kl_merge(scene: MethodInput) -> Masks:
     maps = attention_of(features).reshape(height, width, height * width)
     anchors = maps[_spread(height)][:, _spread(width)].flatten(0, 1)
     merged = merged_to(anchors, scene.n_clusters).reshape(-1, height, width)
-    return masks_with(scene, labels_at(merged.float(), *scene.size).numpy())
+    return masks_of_maps(scene, merged.float())
 
 
 def attention_of(features: Tensor) -> Tensor:

@@ -12,9 +12,8 @@ import numpy.typing as npt
 import torch
 from scipy.sparse.linalg import eigsh
 
-from genseg.evaluation.baselines.pooling import masks_with
+from genseg.evaluation.baselines.pooling import masks_of_maps
 from genseg.evaluation.method import Masks, MethodInput
-from genseg.modulate import labels_at
 
 ALPHA = 10  # exponent of the cosine similarity (DiffCut's)
 TAU = 0.5  # a cut that costs more is not made (DiffCut's)
@@ -49,7 +48,7 @@ def ncut(scene: MethodInput) -> Masks:
     means = np.stack([points[labels == k].mean(axis=0) for k in range(labels.max() + 1)])
     centres = torch.nn.functional.normalize(torch.from_numpy(means), dim=1)
     # Cosine with the scaled feature: the feature's own length changes no pixel's argmax.
-    return masks_with(scene, labels_at(torch.einsum("kc,chw->khw", centres, features).float(), *scene.size).numpy())
+    return masks_of_maps(scene, torch.einsum("kc,chw->khw", centres, features).float())
 
 
 def affinity_of(directions: Floats) -> Floats:

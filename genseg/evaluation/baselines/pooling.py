@@ -1,4 +1,4 @@
-"""From labels to masks: segments numbered without gaps, and the mean of the features over each."""
+"""From maps and labels to masks: segments numbered without gaps, and the mean of the features over each."""
 
 from __future__ import annotations
 
@@ -11,6 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genseg.evaluation.method import Masks, MethodInput
+from genseg.modulate import refined
+from genseg.pipeline import find_labels
+
+
+def masks_of_maps(scene: MethodInput, maps: Tensor) -> Masks:
+    """Refine maps [K, h, w] and take their argmax at the scene's size, small parts merged, as the recipe says."""
+    labels, _ = find_labels(refined(maps, scene.pixels, scene.recipe.refine), scene.size, scene.recipe)
+    return masks_with(scene, labels)
 
 
 def masks_with(scene: MethodInput, labels: npt.NDArray[np.integer[Any]]) -> Masks:

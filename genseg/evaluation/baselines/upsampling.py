@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from genseg.cluster import masks_of, with_positions
-from genseg.evaluation.baselines.pooling import masks_with
+from genseg.evaluation.baselines.pooling import masks_of_maps
 from genseg.evaluation.method import Masks, MethodInput
-from genseg.modulate import labels_at, normalized
+from genseg.modulate import normalized
 
 
 def modulation(scene: MethodInput) -> Masks:
@@ -23,14 +23,13 @@ def modulated(scene: MethodInput, normalise: str) -> Masks:
     Raises:
         GensegError: If the scene has no model.
     """
-    maps = normalized(scene.analysis.differences, normalise)
-    return masks_with(scene, labels_at(maps, *scene.size).numpy())
+    return masks_of_maps(scene, normalized(scene.analysis.differences, normalise))
 
 
 def naive(scene: MethodInput) -> Masks:
     """The clusters' masks, scaled bilinearly: the naive upsampling that the paper's tables compare with."""
     clusters = scene.clusters
-    return masks_with(scene, labels_at(masks_of(clusters.grid_labels, len(clusters.embeddings)), *scene.size).numpy())
+    return masks_of_maps(scene, masks_of(clusters.grid_labels, len(clusters.embeddings)))
 
 
 def feature_upsampling(scene: MethodInput) -> Masks:
@@ -39,8 +38,7 @@ def feature_upsampling(scene: MethodInput) -> Masks:
     points = with_positions(features, scene.recipe.position)
     centres = np.stack([points[grid_labels.ravel() == k].mean(axis=0) for k in np.unique(grid_labels)])
     maps = torch.from_numpy(points.T.reshape(-1, *features.shape[1:]))
-    nearness = nearness_of(maps, torch.from_numpy(centres))
-    return masks_with(scene, labels_at(nearness, *scene.size).numpy())
+    return masks_of_maps(scene, nearness_of(maps, torch.from_numpy(centres)))
 
 
 def nearness_of(features: Tensor, centres: Tensor) -> Tensor:

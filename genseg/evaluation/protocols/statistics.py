@@ -15,7 +15,6 @@ from genseg.evaluation.metrics import (
     Labels,
     adjusted_rand_index,
     boundaries,
-    components,
     covering,
     near,
     overlaps,
@@ -24,6 +23,7 @@ from genseg.evaluation.metrics import (
     variation_of_information,
 )
 from genseg.evaluation.protocols.base import Contingency
+from genseg.parts import components
 
 DIAGONAL = 0.0075  # of the image's diagonal: the tolerance of the Berkeley benchmark (Arbeláez et al., 2011)
 

@@ -1,18 +1,39 @@
-"""Remove small components from segments, alike for every method, so that none is scored by its noise."""
+"""Connected parts of label maps: number them, and merge those that are too small."""
 
 from __future__ import annotations
 
 import heapq
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
-from genseg.evaluation.metrics import Labels, components, contingency
+L = TypeVar("L", bound=np.integer[Any])
 
 
-def cleaned(segments: Labels, min_pixels: int) -> Labels:
-    """Merge small connected components into their neighbours, the smallest first.
+def components(segments: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int32]:
+    """Number the 4-connected parts of all segments: int32 [H, W] in 0..n-1, in reading order.
 
-    A 4-connected component of fewer than ``min_pixels`` pixels takes the segment of the neighbour that it shares the
+    The parts of a graph whose nodes are runs of one segment in a row: half the time of labelling pixels.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    starts = np.ones(segments.shape, dtype=bool)
+    starts[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    runs = np.cumsum(starts, dtype=np.int32).reshape(segments.shape) - 1
+    joined = (segments[1:] == segments[:-1]) & (starts[1:] | starts[:-1])  # once for each pair of runs that touch
+    above, below = runs[:-1][joined], runs[1:][joined]
+    n_runs = int(runs[-1, -1]) + 1
+    graph = coo_array((np.ones(len(above), dtype=bool), (above, below)), shape=(n_runs, n_runs))
+    numbered: npt.NDArray[np.int32] = connected_components(graph, directed=False)[1][runs]
+    return numbered
+
+
+def cleaned(segments: npt.NDArray[L], min_pixels: int) -> npt.NDArray[L]:
+    """Merge small connected components into their neighbors, the smallest first.
+
+    A 4-connected component of fewer than ``min_pixels`` pixels takes the segment of the neighbor that it shares the
     longest border with; ties are broken deterministically. Components that grow large enough this way stay.
 
     Args:
@@ -58,13 +79,12 @@ def cleaned(segments: Labels, min_pixels: int) -> Labels:
     return segment_of[into[parts]]
 
 
-def _borders(parts: Labels, n_parts: int) -> list[dict[int, int]]:
-    """List the neighbours of each component, with the number of pixel sides along which they touch."""
+def _borders(parts: npt.NDArray[np.int32], n_parts: int) -> list[dict[int, int]]:
+    """List the neighbors of each component, with the number of pixel sides along which they touch."""
     borders: list[dict[int, int]] = [{} for _ in range(n_parts)]
     for before, after in ((parts[:, :-1], parts[:, 1:]), (parts[:-1], parts[1:])):
-        differ = before != after
-        if not differ.any():
-            continue
-        for a, b, length in zip(*(x.tolist() for x in contingency(before[differ], after[differ])), strict=True):
-            borders[a][b] = borders[b][a] = borders[a].get(b, 0) + length
+        pairs = (np.int64(n_parts) * before + after)[before != after]
+        for pair, length in zip(*(counts.tolist() for counts in np.unique(pairs, return_counts=True)), strict=True):
+            first, second = divmod(pair, n_parts)
+            borders[first][second] = borders[second][first] = borders[first].get(second, 0) + length
     return borders

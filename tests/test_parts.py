@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from genseg.evaluation.metrics import components
-from genseg.evaluation.refinements.components import cleaned
+from genseg.parts import cleaned, components
 
 
 def noisy(seed, shape=(40, 50)):
