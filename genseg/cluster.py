@@ -17,7 +17,9 @@ from genseg.recipe import Recipe
 if TYPE_CHECKING:
     from sklearn.cluster import KMeans
 
-AUTO_RANGE = range(2, 31)  # the candidates of n_clusters="auto"
+AUTO_CLUSTERS = 25  # which n_clusters="auto" merges
+
+NEGLIGIBLE = 0.025  # share of the features' variance that a merger may add to that within clusters
 
 
 def cluster(features: Tensor, recipe: Recipe) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
@@ -37,15 +39,20 @@ def cluster(features: Tensor, recipe: Recipe) -> tuple[npt.NDArray[np.int32], np
     if not features.isfinite().all():
         raise GensegError("the model's features are not finite; try dtype='float32'")
     points = with_positions(features, recipe.position)
-    n_clusters = elbow(points, recipe) if recipe.n_clusters == "auto" else int(recipe.n_clusters)
+    auto = recipe.n_clusters == "auto"
+    n_clusters = min(AUTO_CLUSTERS, len(points)) if auto else int(recipe.n_clusters)
     if n_clusters > len(points):
         raise GensegError(
             f"n_clusters={n_clusters} exceeds the {height}x{width} = {len(points)} positions of the feature map; "
             "choose a smaller n_clusters"
         )
     fitted = kmeans(points, n_clusters, recipe.n_init, recipe.kmeans_seed)
-    centers = fitted.cluster_centers_[:, :channels]
-    return fitted.labels_.reshape(height, width).astype(np.int32), centers.astype(np.float32)
+    grouping, centers = fitted.labels_, fitted.cluster_centers_[:, :channels]
+    if auto:
+        total = float(points[:, :channels].var(axis=0).sum()) * len(points)
+        grouping = merged(grouping, centers, total)[grouping]
+        centers = np.stack([points[grouping == k, :channels].mean(axis=0) for k in range(grouping.max() + 1)])
+    return grouping.reshape(height, width).astype(np.int32), centers.astype(np.float32)
 
 
 def with_positions(features: Tensor, weight: float) -> npt.NDArray[np.float32]:
@@ -75,11 +82,34 @@ def masks_of(grid_labels: npt.NDArray[np.int32], n_clusters: int) -> Tensor:
     return torch.nn.functional.one_hot(torch.from_numpy(grid_labels).long(), n_clusters).permute(2, 0, 1).float()
 
 
-def elbow(points: npt.NDArray[np.float32], recipe: Recipe) -> int:
-    """Choose the K of `AUTO_RANGE` at the knee of the k-means inertia."""
-    candidates = [k for k in AUTO_RANGE if k <= len(points)]
-    n_init = min(recipe.n_init, 3)
-    return knee(candidates, [kmeans(points, k, n_init, recipe.kmeans_seed).inertia_ for k in candidates])
+def merged(grouping: npt.NDArray[np.int32], centers: npt.NDArray[np.float32], total: float) -> npt.NDArray[np.int32]:
+    """Merge clusters into a natural number of segments, two at least.
+
+    The two whose merger adds least to the variance within clusters are merged (Ward's criterion), as long as that is
+    below `NEGLIGIBLE` of the features' total.
+
+    Args:
+        grouping: int32 [N] in 0..K-1: the cluster of each point.
+        centers: float32 [K, C]: the mean feature of each cluster.
+        total: Sum of the points' squared distances to their mean.
+
+    Returns:
+        int32 [K]: the segment of each cluster.
+    """
+    segments, sizes = np.arange(len(centers)), np.bincount(grouping, minlength=len(centers)).astype(np.float64)
+    means = centers.astype(np.float64)
+    while len(means) > 2:
+        costs = np.square(means[:, None] - means).sum(axis=2) * sizes[:, None] * sizes / (sizes[:, None] + sizes)
+        costs[np.tril_indices(len(means))] = np.inf
+        first, second = np.unravel_index(costs.argmin(), costs.shape)
+        if costs[first, second] > NEGLIGIBLE * total:
+            break
+        means[first] = np.average(means[[first, second]], axis=0, weights=sizes[[first, second]])
+        sizes[first] += sizes[second]
+        segments[segments == second] = first
+        segments[segments > second] -= 1
+        means, sizes = np.delete(means, second, axis=0), np.delete(sizes, second)
+    return segments.astype(np.int32)
 
 
 def merge_groups(

@@ -4,7 +4,7 @@ import torch
 from sklearn.metrics import adjusted_rand_score
 
 from genseg import GensegError, load_recipe
-from genseg.cluster import AUTO_RANGE, cluster, elbow, masks_of
+from genseg.cluster import cluster, masks_of, merged
 
 
 def blobs(k: int, side: int = 12, channels: int = 8, noise: float = 0.05) -> tuple[torch.Tensor, np.ndarray]:
@@ -45,9 +45,18 @@ def test_auto_finds_the_number_of_separate_groups(k: int, recipe):
     assert len(embeddings) == len(np.unique(labels)) == k
 
 
-def test_auto_stays_within_its_range_and_the_grid(recipe):
-    points = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
-    assert 2 <= elbow(points, recipe) <= 9 < max(AUTO_RANGE)
+def test_auto_takes_a_grid_smaller_than_its_clusters(recipe):
+    labels, embeddings = cluster(torch.randn(4, 3, 3), load_recipe(recipe, n_clusters="auto"))
+    assert 2 <= len(embeddings) == len(np.unique(labels)) <= 9
+
+
+def test_mergers_are_the_cheapest_by_ward_and_stop_at_two():
+    centers = np.array([[0.0], [1.0], [10.0], [11.0]], dtype=np.float32)
+    grouping = np.repeat(np.arange(4, dtype=np.int32), [50, 50, 50, 1])
+    # 50 and 1 merge at 50/51, 50 and 50 at 25; a fortieth of the total lies between
+    assert merged(grouping, centers, total=200.0).tolist() == [0, 1, 2, 2]
+    assert merged(grouping, centers, total=1e9).tolist() == [0, 0, 1, 1]
+    assert merged(grouping, centers, total=0.0).tolist() == [0, 1, 2, 3]
 
 
 def test_more_clusters_than_positions_is_an_error(recipe):

@@ -183,7 +183,7 @@ def _controls() -> tuple[Controls, gr.HTML]:
     with gr.Group():
         clusters = gr.Slider(2, 50, value=15, step=1, label="Clusters, K", elem_id="clusters")
         with gr.Row():
-            auto = gr.Checkbox(False, label="Choose K", info="at the elbow of the inertia", min_width=130)
+            auto = gr.Checkbox(False, label="Choose K", info="for each image", min_width=130)
             seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, min_width=100)
     with gr.Accordion("Compare with a second backend", open=False), gr.Row():
         other = gr.Dropdown([NONE], value=NONE, label="Second backend", min_width=130)
