@@ -17,6 +17,8 @@ import genseg
 if TYPE_CHECKING:
     import torch
 
+pytest_plugins = ["pytester"]  # runs the test files of plug-ins
+
 
 @pytest.fixture(scope="session")
 def photo(astronaut) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Every first-party backend keeps the contract, read from a checkpoint in the hub's layout, in two precisions."""
+"""Every family keeps the contract, read from a checkpoint in the hub's layout; its other backends segment a photo."""
 
 import pytest
 from families import PIPELINES, write_checkpoint
@@ -24,8 +24,10 @@ LOCAL = {
 
 NAMES = ["tiny", *LAYOUT, *PIPELINES]
 
-TWINS = {"sd14", "sd20", "sdxl-turbo", "vega"}
-"""Backends that small checkpoints cannot tell from sd15, sd21, sdxl and ssd-1b: of the same class and options."""
+TWINS = {
+    "sd14", "sd20", "sd-turbo", "sdxl-turbo", "ssd-1b", "vega", "pixart-sigma", "sd35-large", "flux-schnell",
+}  # fmt: skip
+"""Backends of the same class as another, which differ from it by configuration alone."""
 
 
 @pytest.fixture(scope="session")

@@ -89,7 +89,18 @@ def relative_error(found, expected):
     return ((found - expected).abs().max() / expected.abs().max()).item()
 
 
-@pytest.mark.parametrize("overrides", [{}, FEW, FEW | {"injection": False}], ids=["paper", "fast", "plain"])
+@pytest.mark.parametrize(
+    ("case", "overrides"),
+    [
+        ("sd-epsilon", {}),
+        ("sd-epsilon", FEW | {"injection": False}),
+        ("sd-v_prediction", FEW),
+        ("tiny", FEW),
+        pytest.param("sd-v_prediction", {}, marks=pytest.mark.slow),
+        pytest.param("tiny", {}, marks=pytest.mark.slow),
+    ],
+    indirect=["case"],
+)
 def test_difference_maps_and_labels_are_those_of_the_transcription(case, overrides):
     recipe = genseg.load_recipe(case.recipe, **overrides)
     state = case.backend.encode(case.image, recipe, seed=0)

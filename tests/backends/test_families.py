@@ -23,7 +23,9 @@ PACKED = ("flux-dev", "flux-schnell", "qwen-image")
 PIPELINES_OWN_STEPS = (*PACKED, "flux2", "z-image", "lumina2")
 """Those sampled with their pipelines' steps: PixArt is with DDIM's, and SD3's pipeline applies its shift twice."""
 TRANSFORMERS = ("pixart-alpha", "pixart-sigma", "sd3", "sd35-medium", "sd35-large", "hunyuan-dit", *PIPELINES_OWN_STEPS)
-OWN_PROCESSORS = [name for name in TRANSFORMERS if not name.startswith("pixart")]
+TWINS = ("pixart-sigma", "sd35-large", "flux-schnell")
+"""Those that differ from another one by configuration alone: their calls are compared, and their steps."""
+OWN_PROCESSORS = [name for name in TRANSFORMERS if not name.startswith("pixart") and name not in TWINS]
 """Those whose attention is no plain one, for which `test_exactness.py` is."""
 
 
@@ -36,7 +38,7 @@ def small():
         yield
 
 
-@pytest.fixture(scope="module", params=TRANSFORMERS)
+@pytest.fixture(scope="module", params=[name for name in TRANSFORMERS if name not in TWINS])
 def name(request):
     return request.param
 
@@ -117,6 +119,7 @@ def run(name, pipeline):
         return Run(steps, sampled(name, pipeline, HEIGHT, WIDTH))
 
 
+@pytest.mark.parametrize("name", TRANSFORMERS, indirect=True)
 def test_a_call_is_the_call_of_the_librarys_own_pipeline(backend, run):
     conditioning = backend.described("a cat")
     for expected, timestep, x, _ in run.steps:

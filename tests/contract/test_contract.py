@@ -269,28 +269,19 @@ def test_a_planted_defect_is_caught_and_named(defect, check, words):
     assert words in found.get(check, ""), found
 
 
-def test_the_pytest_class_runs_every_check_and_skips_what_does_not_apply(pytester_file):
-    output = pytester_file(
-        "locality = False\n\n    @pytest.fixture(scope='class')\n    def backend(self):\n        return Honest()\n"
-    )
-    assert f"{len(CHECKS) - 2} passed, 2 skipped" in output
-    assert "untrained weights need not be local" in output
+def test_the_pytest_class_runs_every_check_and_skips_what_does_not_apply(pytester):
+    pytester.makepyfile("""
+        import pytest
+        from genseg.testing import BackendContract
+        from test_contract import Honest
 
+        class TestMine(BackendContract):
+            locality = False
 
-@pytest.fixture
-def pytester_file(tmp_path):
-    """Run a plug-in's test file, given the body of its class."""
-    import os
-    import subprocess
-    import sys
-
-    def run(body: str) -> str:
-        head = "import pytest\nfrom genseg.testing import BackendContract\nfrom test_contract import Honest\n\n\n"
-        (tmp_path / "test_mine.py").write_text(f"{head}class TestMine(BackendContract):\n    {body}")
-        command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "test_mine.py"]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-        return subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
-        ).stdout
-
-    return run
+            @pytest.fixture(scope="class")
+            def backend(self):
+                return Honest()
+    """)
+    result = pytester.runpytest_inprocess("-rs", "-p", "no:cacheprovider")
+    result.assert_outcomes(passed=len(CHECKS) - 2, skipped=2)
+    result.stdout.fnmatch_lines("*untrained weights need not be local*")

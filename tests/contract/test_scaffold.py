@@ -28,6 +28,7 @@ def installed(project, site):
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
+@pytest.mark.slow  # `make plugin` does it with an installed one
 def test_a_new_project_passes_its_own_tests(project, tmp_path):
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(project)],
