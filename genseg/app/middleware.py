@@ -1,75 +1,214 @@
-"""What the server answers at all, and what a browser must not do with the answers."""
+"""What the server answers, to whom and under which names; and what a browser must not do with the answers."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+import asyncio
+import ipaddress
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping, Set
+from typing import Any, TypeAlias
+from urllib.parse import urlsplit
 
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse
 
-Scope = MutableMapping[str, Any]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Message: TypeAlias = MutableMapping[str, Any]
+Scope: TypeAlias = MutableMapping[str, Any]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-OPEN = ("/", "/config", "/login", "/logout", "/theme.css", "/favicon.ico", "/robots.txt", "/manifest.json")
-OPEN_API = ("queue/join", "queue/data", "heartbeat/", "startup-events", "login_check", "app_id", "theme.css", "info")
-OPEN_FOLDERS = ("/assets/", "/static/", "/svelte/", "/image/", "/file/")
-
-POLICY = "; ".join(
-    (
-        "default-src 'self'",
-        "script-src 'self' 'unsafe-inline' 'unsafe-eval'",  # Gradio's own page needs both
-        "style-src 'self' 'unsafe-inline'",
-        "img-src 'self' data: blob:",
-        "font-src 'self' data:",
-        "connect-src 'self' data:",
-        "form-action 'self'",
-        "frame-ancestors 'self'",
-        "object-src 'none'",
-    )
+PUBLIC = (
+    *("/", "/config", "/login", "/logout", "/theme.css", "/favicon.ico", "/robots.txt", "/manifest.json"),
+    *(f"/gradio_api/{name}" for name in ("startup-events", "login_check", "app_id", "theme.css")),
 )
+PUBLIC_FOLDERS = ("/assets/", "/static/", "/svelte/")
+PRIVATE = tuple(f"/gradio_api/{name}" for name in ("queue/join", "queue/data", "info"))
+PRIVATE_FOLDERS = ("/image/", "/file/", "/gradio_api/heartbeat/")
+"""Routes that ask for a login where the server has passwords; `PUBLIC` ones show the login page, or check themselves."""
+
+MAX_BODY = 64 * 1024
+"""Bytes of a request, unless its route takes more; those of the page have less than 4 kB."""
+
+WRONG_PASSWORD_SECONDS = 1.0
+
+LOG = logging.getLogger("genseg.app")
+
+HEADERS = {
+    "content-security-policy": "; ".join(
+        (
+            "default-src 'self'",
+            "script-src 'self' 'unsafe-inline' 'unsafe-eval'",  # Gradio's own page needs both
+            "style-src 'self' 'unsafe-inline'",
+            "img-src 'self' data: blob:",
+            "font-src 'self' data:",
+            "connect-src 'self' data:",
+            "form-action 'self'",
+            "frame-ancestors 'self'",
+            "object-src 'none'",
+        )
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
 
 
-class Gate:
-    """Lets through what the page itself asks for, and nothing else that Gradio offers: no files, no proxy, no API."""
+def middleware(names: Set[str], origins: Set[str]) -> list[Middleware]:
+    """All of this module, in the order in which a request passes it.
 
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+    Args:
+        names: Host names of this server. IP addresses are always accepted, for no one can rebind them.
+        origins: Public addresses, such as ``https://example.org``, under which a proxy offers this server.
+    """
+    return [
+        Middleware(ErrorMiddleware),
+        Middleware(OwnAddressMiddleware, names, origins),
+        Middleware(AllowlistMiddleware),
+        Middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY),
+        Middleware(PasswordMiddleware),
+    ]
+
+
+class ErrorMiddleware:
+    """Logs what Gradio does not expect of a request in one line, where a server would log a traceback."""
+
+    def __init__(self, app: Application) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer that there is nothing."""
+        """Pass a request on; answer with status 500 if that fails."""
+        started = False
+
+        async def send_noted(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noted)
+        except Exception as error:  # whatever a request may bring about
+            if scope["type"] != "http":
+                raise
+            log_failure(f"a request to {scope['path']!r}", error)
+            if not started:
+                await PlainTextResponse("this request cannot be answered", status_code=500)(scope, receive, send)
+
+
+def log_failure(what: str, error: Exception) -> None:
+    """Log an error that visitors can cause in one line, and its traceback only for those who debug."""
+    LOG.warning("%s failed: %.200r", what, error)
+    LOG.debug("its traceback:", exc_info=error)
+
+
+class OwnAddressMiddleware:
+    """Refuses requests that other pages send, or that arrive under a name that is not the server's (DNS rebinding)."""
+
+    def __init__(self, app: Application, names: Set[str], origins: Set[str]) -> None:
+        self._app, self._names, self._origins = app, names, origins
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        headers = Headers(scope=scope) if scope["type"] == "http" else None
+        if headers is None or (self._is_own_host(headers.get("host", "")) and self._is_own_origin(headers)):
+            await self._app(scope, receive, send)
+        else:
+            words = (
+                "this is not an address of the app; open the one that it printed, "
+                "or set GRADIO_ROOT_PATH to the address of its proxy"
+            )
+            await PlainTextResponse(words, status_code=403)(scope, receive, send)
+
+    def _is_own_host(self, host: str) -> bool:
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        return name in self._names or _is_ip_address(name) or host in (urlsplit(url).netloc for url in self._origins)
+
+    def _is_own_origin(self, headers: Headers) -> bool:
+        origin = headers.get("origin")
+        return origin is None or origin in self._origins or origin.partition("://")[2] == headers.get("host")
+
+
+def _is_ip_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+class AllowlistMiddleware:
+    """Lets through what the page itself asks for, and nothing else that Gradio offers: no files, no proxy, no API."""
+
+    def __init__(self, app: Application) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer that there is nothing or that a login is missing."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-        elif _is_open(scope["path"]):
-            await self._app(scope, receive, _guarded(send))
-        else:
+            return
+        path = scope["path"]
+        if path in PUBLIC or path.startswith(PUBLIC_FOLDERS):
+            await self._app(scope, receive, _with_headers(send))
+        elif path not in PRIVATE and not path.startswith(PRIVATE_FOLDERS):
             await PlainTextResponse("not here", status_code=404)(scope, receive, send)
+        elif _is_logged_in(scope):
+            await self._app(scope, receive, _with_headers(send))
+        else:
+            await PlainTextResponse("log in first", status_code=401)(scope, receive, send)
 
 
-def _is_open(path: str) -> bool:
-    api = path.removeprefix("/gradio_api/")
-    return (
-        path in OPEN
-        or path.startswith(OPEN_FOLDERS)
-        or (
-            api != path
-            and any(api.rstrip("/") == name or (name[-1] == "/" and api.startswith(name)) for name in OPEN_API)
-        )
-    )
+def _is_logged_in(scope: Scope) -> bool:
+    """Whether a request carries a token of Gradio's, as Gradio itself finds out for some of its routes."""
+    app = scope["app"]
+    if app.auth is None:
+        return True
+    cookies = cookie_parser(Headers(scope=scope).get("cookie", ""))
+    return any(cookies.get(f"access-token-{kind}{app.cookie_id}") in app.tokens for kind in ("", "unsecure-"))
 
 
-def _guarded(send: Send) -> Send:
+def _with_headers(send: Send) -> Send:
     """Add to each answer what a browser must not do with the page."""
-    headers = {
-        "content-security-policy": POLICY,
-        "x-content-type-options": "nosniff",
-        "referrer-policy": "no-referrer",
-    }
 
-    async def guarded(message: MutableMapping[str, Any]) -> None:
+    async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
-            added = [(name.encode(), value.encode()) for name, value in headers.items()]
+            added = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
             message = {**message, "headers": [*message.get("headers", []), *added]}
         await send(message)
 
-    return guarded
+    return send_with_headers
+
+
+class PasswordMiddleware:
+    """Lets each address try one password at a time, and answers a wrong one after a second."""
+
+    def __init__(self, app: Application) -> None:
+        self._app = app
+        self._trying: set[str] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it while another of its address is checked."""
+        if scope["type"] != "http" or scope["path"] != "/login":
+            await self._app(scope, receive, send)
+            return
+        address = (scope["client"] or ("",))[0]
+        if address in self._trying:
+            words = "another password is being checked; try again in a second"
+            await PlainTextResponse(words, status_code=429)(scope, receive, send)
+            return
+
+        async def send_late(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                await asyncio.sleep(WRONG_PASSWORD_SECONDS)
+            await send(message)
+
+        self._trying.add(address)
+        try:
+            await self._app(scope, receive, send_late)
+        finally:
+            self._trying.discard(address)

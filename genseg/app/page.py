@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
 
+from genseg.app.middleware import log_failure
 from genseg.app.options import CLUSTERS, Option, advanced, as_text
 from genseg.app.render import agreement, backends, details, files, line, problem, spent, thumbnails, views
 from genseg.app.request import Run
@@ -29,6 +30,19 @@ NARROW = """<style>@media (max-width: 760px) {
 }</style>"""  # Gradio's own frame, which its ``css`` does not reach: 52 pixels a side
 CHANGED = "s => document.documentElement.style.setProperty('--gs-opacity', s)"
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+
+
+class Page(gr.Blocks):
+    """Gradio's blocks; an event that fails is one line of the log and a sentence to the visitor, not a traceback."""
+
+    async def process_api(self, *args: Any, **kwargs: Any) -> Any:
+        """Run what an event asks for."""
+        try:
+            return await super().process_api(*args, **kwargs)
+        except Exception as error:  # anything a visitor may send, of which Gradio checks little
+            log_failure("an event of the page", error)
+            words = str(error) if isinstance(error, (GensegError, gr.Error)) else "this did not work; load the page again"
+            raise gr.Error(words, print_exception=False) from error
 
 
 class Parts(NamedTuple):
@@ -72,7 +86,7 @@ def build(sessions: Sessions, upload_mb: float) -> gr.Blocks:
         upload_mb: Megabytes of an image file that are taken.
     """
     options = advanced()
-    with gr.Blocks(title="genseg", analytics_enabled=False) as page:
+    with Page(title="genseg", analytics_enabled=False) as page:
         gr.HTML(f"<div class='gs-head'><h1>genseg</h1><p>{_asset('lead.txt').strip()}</p></div>")
         with gr.Row(equal_height=False, elem_id="main"):
             with gr.Column(scale=4, min_width=320, elem_id="side"):

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
-from starlette.middleware import Middleware
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from genseg.app.downloads import download
 from genseg.app.engine import Engine
-from genseg.app.middleware import Gate
+from genseg.app.middleware import middleware
 from genseg.app.page import build, look
 from genseg.app.session import Sessions
 from genseg.errors import GensegError
@@ -81,6 +83,9 @@ class App:
         Raises:
             GensegError: If the address cannot be used.
         """
+        machine = socket.gethostname().lower()
+        origins = {_origin(url) for url in (os.environ.get("GRADIO_ROOT_PATH", ""),) if "://" in url}
+        wrapped = middleware({"localhost", machine, f"{machine}.local", host.lower()}, origins)
         try:
             _, local, public = self._blocks.queue(max_size=EVENTS).launch(
                 server_name=host,
@@ -97,11 +102,13 @@ class App:
                 ssr_mode=False,
                 pwa=False,
                 inbrowser=False,
-                app_kwargs={"routes": self._routes(), "middleware": [Middleware(Gate)], "openapi_url": None},
+                app_kwargs={"routes": self._routes(), "middleware": wrapped, "openapi_url": None},
                 **look(),
             )
         except OSError as error:
             raise GensegError(f"cannot serve at {host}:{port} ({error}); choose another --port or --host") from error
+        if public:
+            origins.add(_origin(public))
         threading.Thread(target=self.engine.warm, args=("tiny",), daemon=True, name="genseg-warm").start()
         return str(public or local)
 
@@ -118,7 +125,9 @@ class App:
 
     def _routes(self) -> list[Route]:
         return [
-            Route("/image/{token}", self._take, methods=["POST"]),
+            Route(
+                "/image/{token}", self._take, methods=["POST"], max_body_size=round(self.limits.upload_mb * 1e6)
+            ),
             Route("/file/{token}/{which:int}/{kind}", self._give, methods=["GET"]),
         ]
 
@@ -127,20 +136,11 @@ class App:
         session = self.sessions.named(request.path_params["token"])
         if session is None:
             return PlainTextResponse("the page is too old; load it again", status_code=404)
-        most, content = round(self.limits.upload_mb * 1e6), bytearray()
+        name = unquote(request.headers.get("x-name", "image"))
         try:
-            async for part in request.stream():
-                content += part
-                if len(content) > most:
-                    problem = f"the file has more than the {self.limits.upload_mb:g} MB allowed here; scale it down"
-                    return PlainTextResponse(problem, status_code=413)
+            await run_in_threadpool(session.take, await request.body(), name)
         except ClientDisconnect:
             return Response(status_code=400)
-        from starlette.concurrency import run_in_threadpool
-
-        try:
-            name = unquote(request.headers.get("x-name", "image"))
-            await run_in_threadpool(session.take, bytes(content), name)
         except GensegError as error:
             return PlainTextResponse(str(error), status_code=400)
         return Response(status_code=204)
@@ -157,3 +157,8 @@ class App:
         kind = "application/json" if name.endswith(".json") else "image/png"
         headers = {"content-disposition": f"attachment; filename*=utf-8''{quote(name)}", "cache-control": "no-store"}
         return Response(content, media_type=kind, headers=headers)
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}".lower()

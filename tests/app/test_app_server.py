@@ -158,7 +158,7 @@ def test_an_image_is_taken_segmented_and_given_to_its_own_tab_alone(served, phot
 def test_images_over_the_limits_are_refused_in_a_sentence_and_the_next_is_taken(served, photo):
     path = f"/image/{served.sessions.of('limits').token}"
     for body, status, why in (
-        (bytes(200_000), 413, "more than the 0.1 MB allowed here"),
+        (bytes(200_000), 413, "Too Large"),
         (png(Image.new("RGB", (300, 300))), 400, "300x300 pixels, over the limit of 50000"),
         (b"", 400, "is empty"),
         (b"no image", 400, "is not an image"),
