@@ -28,7 +28,7 @@ PUBLIC = (
 PUBLIC_FOLDERS = ("/assets/", "/static/", "/svelte/")
 PRIVATE = tuple(f"/gradio_api/{name}" for name in ("queue/join", "queue/data", "info"))
 PRIVATE_FOLDERS = ("/image/", "/file/", "/gradio_api/heartbeat/")
-"""Routes that ask for a login where the server has passwords; `PUBLIC` ones show the login page, or check themselves."""
+"""Routes that ask for a login where there are passwords. Those of `PUBLIC` make the login page, or check themselves."""
 
 MAX_BODY = 64 * 1024
 """Bytes of a request, unless its route takes more; those of the page have less than 4 kB."""

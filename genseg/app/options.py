@@ -1,4 +1,4 @@
-"""The recipe's keys as options of a page: their types, choices and help, all from `genseg.recipe`."""
+"""The recipe's keys as options of a page: their types, bounds, choices and help, all from `genseg.recipe`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from genseg.errors import GensegError
-from genseg.recipe import CHOICES, Recipe
+from genseg.recipe import BOUNDS, CHOICES, Recipe
 
 ELSEWHERE = ("n_clusters", "keep_scores", "max_pixels")
 """Keys that are no advanced option: one has its own control, and the page and the server set the others."""
 
-MOST = {"n_clusters": 100, "size": 2048, "margin": 512, "draws": 1000, "n_init": 1000, "batch_size": 256}
-"""No larger values are taken from a page, so that one visitor cannot ask for all of the machine's memory and time."""
+MAX_IN_APP = {"n_clusters": 100, "size": 2048, "margin": 512, "draws": 1000, "n_init": 1000, "batch_size": 256}
+"""Upper bounds below those of `BOUNDS`, so that one visitor cannot ask for all of the machine's memory and time."""
 
 PATTERNS = {
-    "integer": (r"\d{1,9}", "a whole number"),
+    "integer": (r"\d{1,10}", "a whole number"),
     "number": (r"\d{1,9}(\.\d{0,9})?", "a number"),
     "choice": (r"[\w-]+", ""),
     "text": (r"[A-Za-z][\w.-]*", "a name"),
@@ -42,18 +42,24 @@ class Option:
     choices: tuple[str, ...]
     help: str
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The smallest and the largest number that the app takes."""
+        least, most = BOUNDS[self.key]
+        return least, min(most, MAX_IN_APP.get(self.key, most))
+
 
 CLUSTERS = Option("n_clusters", "integer", (), "K, the number of low-resolution masks.")
 
 
 def advanced() -> list[Option]:
-    """The keys that are set apart from the others, in the recipe's order."""
+    """The keys under "Advanced options", in the recipe's order."""
     helps = key_help()
     return [_option(field.name, str(field.type), helps) for field in fields(Recipe) if field.name not in ELSEWHERE]
 
 
 def key_help() -> dict[str, str]:
-    """What each key means, from the docstring of `Recipe`; plain text."""
+    """The meaning of each key, from the docstring of `Recipe`; plain text."""
     text = inspect.cleandoc(Recipe.__doc__ or "").partition("Attributes:\n")[2]
     entries = re.findall(r"^ {4}(\w+): (.+(?:\n {8}.*)*)", text, flags=re.MULTILINE)
     return {key: re.sub(r"\s+", " ", words).replace("`", "") for key, words in entries}
@@ -69,21 +75,21 @@ def _option(key: str, annotation: str, helps: Mapping[str, str]) -> Option:
     return Option(key, kinds[kind], (), helps[key])
 
 
-def as_text(values: Iterable[tuple[Option, str]]) -> tuple[str, ...]:
-    """Options and what was typed as ``key=value``, as the command line takes them; what is empty is not given.
+def as_text(entries: Iterable[tuple[Option, str]]) -> tuple[str, ...]:
+    """Options and what was typed as ``key=value``, as the command line takes them; empty entries are left out.
 
-    Stricter than the command line, whose values are YAML and may stand for variables of the machine.
+    Stricter than the command line, whose values are YAML.
 
     Raises:
-        GensegError: For a value of another kind, or one that is more than a page may ask for.
+        GensegError: For a value of another kind, or out of the option's bounds.
     """
-    given = [(option, value.strip()) for option, value in values if value.strip()]
-    for option, value in given:
-        pattern, what = PATTERNS[option.kind]
+    typed = [(option, value.strip()) for option, value in entries if value.strip()]
+    for option, value in typed:
+        pattern, kind = PATTERNS[option.kind]
         if not re.fullmatch(pattern, value, flags=re.ASCII) or (option.choices and value not in option.choices):
-            what = f"one of {', '.join(option.choices)}" if option.choices else what
-            raise GensegError(f"{option.key} must be {what}, not {value!r}")
-        if option.key in MOST and int(value) > MOST[option.key]:
-            most = MOST[option.key]
-            raise GensegError(f"{option.key} may be at most {most} here, not {value}; the command line takes more")
-    return tuple(f"{option.key}={value}" for option, value in given)
+            kind = f"one of {', '.join(option.choices)}" if option.choices else kind
+            raise GensegError(f"{option.key} must be {kind}, not {value!r}")
+        if option.key in BOUNDS and not option.bounds[0] <= float(value) <= option.bounds[1]:
+            least, most = option.bounds
+            raise GensegError(f"{option.key} must be from {least:g} to {most:.10g} in the app, not {value}")
+    return tuple(f"{option.key}={value}" for option, value in typed)

@@ -14,7 +14,7 @@ from genseg.app.render import agreement, backends, details, files, line, problem
 from genseg.app.request import Run
 from genseg.app.session import Cancelled, Session, Status
 from genseg.errors import GensegError
-from genseg.recipe import list_presets
+from genseg.recipe import BOUNDS, list_presets
 
 if TYPE_CHECKING:
     from genseg.app.session import Sessions
@@ -32,7 +32,7 @@ CHANGED = "s => document.documentElement.style.setProperty('--gs-opacity', s)"
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
-class Page(gr.Blocks):
+class Page(gr.Blocks):  # type: ignore[misc]  # Gradio has no types
     """Gradio's blocks; an event that fails is one line of the log and a sentence to the visitor, not a traceback."""
 
     async def process_api(self, *args: Any, **kwargs: Any) -> Any:
@@ -41,7 +41,9 @@ class Page(gr.Blocks):
             return await super().process_api(*args, **kwargs)
         except Exception as error:  # anything a visitor may send, of which Gradio checks little
             log_failure("an event of the page", error)
-            words = str(error) if isinstance(error, (GensegError, gr.Error)) else "this did not work; load the page again"
+            words = "this did not work; load the page again"
+            if isinstance(error, (GensegError, gr.Error)):
+                words = getattr(error, "message", str(error))
             raise gr.Error(words, print_exception=False) from error
 
 
@@ -110,7 +112,7 @@ def build(sessions: Sessions, upload_mb: float) -> gr.Blocks:
                 parts = _parts()
 
         def here(request: gr.Request) -> Session:
-            return sessions.of(str(request.session_hash))
+            return sessions.of(str(request.session_hash), request.client.host if request.client else "")
 
         def opened(request: gr.Request) -> dict[str, Any]:
             return {"token": here(request).token, "most": upload_mb * 1e6}
@@ -194,8 +196,9 @@ def _controls() -> tuple[Controls, gr.HTML]:
         backend = gr.Dropdown(["tiny"], value="tiny", label="Backend", min_width=130)
         recipe = gr.Dropdown([OWN, *list_presets()], value=OWN, label="Recipe", min_width=130)
     unusable = gr.HTML(visible=False)
+    least, most = CLUSTERS.bounds
     with gr.Group():
-        clusters = gr.Slider(2, 50, value=15, step=1, label="Clusters, K", elem_id="clusters")
+        clusters = gr.Slider(least, most, value=15, step=1, label="Clusters, K", elem_id="clusters")
         with gr.Row():
             auto = gr.Checkbox(False, label="Choose K", info="for each image", min_width=130)
             seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, min_width=100)
@@ -210,8 +213,9 @@ def _control(option: Option) -> Any:
     words = {"label": option.key, "info": option.help, "elem_id": f"option-{option.key}"}
     if option.kind == "choice":
         return gr.Dropdown([("as the recipe has it", ""), *((c, c) for c in option.choices)], value="", **words)
-    # Text for numbers, too: Gradio's number makes a 0 of what is left empty.
-    return gr.Textbox("", max_lines=1, placeholder="as the recipe has it", **words)
+    # Text for numbers, too: Gradio's number makes a 0 of an empty field.
+    span = "{:g} to {:.10g}; ".format(*option.bounds) if option.key in BOUNDS else ""
+    return gr.Textbox("", max_lines=1, placeholder=f"{span}empty: as in the recipe", **words)
 
 
 def _parts() -> Parts:

@@ -125,9 +125,7 @@ class App:
 
     def _routes(self) -> list[Route]:
         return [
-            Route(
-                "/image/{token}", self._take, methods=["POST"], max_body_size=round(self.limits.upload_mb * 1e6)
-            ),
+            Route("/image/{token}", self._take, methods=["POST"], max_body_size=round(self.limits.upload_mb * 1e6)),
             Route("/file/{token}/{which:int}/{kind}", self._give, methods=["GET"]),
         ]
 

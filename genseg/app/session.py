@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
@@ -55,6 +55,7 @@ class Session:
 
     Args:
         engine: What runs models, shared with all other sessions.
+        address: The visitor's network address.
 
     Attributes:
         token: Names this session where a name is asked for, and cannot be guessed.
@@ -66,8 +67,9 @@ class Session:
         picked: Which result and which of its labels was clicked; None for none.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, address: str = "") -> None:
         self.engine = engine
+        self.address = address
         self.token = secrets.token_urlsafe(24)
         self._lock, self._cancelled = threading.Lock(), threading.Event()
         self._told: tuple[str, int, int] = (WAIT, 0, 0)
@@ -261,16 +263,20 @@ class Sessions:
         self._open: OrderedDict[str, Session] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, key: str) -> Session:
-        """The session of a tab, a new one for a new tab."""
+    def of(self, key: str, address: str = "") -> Session:
+        """The session of a tab at a network address; a new one for a new tab."""
         with self._lock:
-            if key not in self._open:
-                self._open[key] = Session(self._engine)
+            session = self._open.setdefault(key, Session(self._engine, address))
             self._open.move_to_end(key)
-            old = self._open.popitem(last=False)[1] if len(self._open) > SESSIONS else None
-        if old is not None:
-            old.close()
-        return self._open[key]
+            surplus = self._open.pop(self._most_dispensable()) if len(self._open) > SESSIONS else None
+        if surplus is not None:
+            surplus.close()
+        return session
+
+    def _most_dispensable(self) -> str:
+        """The oldest tab of the address that has most, so that no address takes the tabs of others."""
+        ((crowded, _),) = Counter(session.address for session in self._open.values()).most_common(1)
+        return next(key for key, session in self._open.items() if session.address == crowded)
 
     def named(self, token: str) -> Session | None:
         """The session of this token."""

@@ -189,10 +189,12 @@ def _ray(address: str | None) -> Iterator[Any]:
     theirs = ray.is_initialized()
     if not theirs:
         where = address or os.environ.get("RAY_ADDRESS") or "local"
-        own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 128 * 2**20}
         try:
-            with _no_stderr():
-                ray.init(where, log_to_driver=False, logging_level="ERROR", **own if where == "local" else {})
+            if where == "local":
+                start(object_store_memory=128 * 2**20)
+            else:
+                with _no_stderr():
+                    ray.init(where, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, ValueError) as error:
             raise GensegError(f"no Ray cluster answers at {where}; check --address") from error
     try:
@@ -200,6 +202,24 @@ def _ray(address: str | None) -> Iterator[Any]:
     finally:
         if not theirs:
             ray.shutdown()
+
+
+def start(**options: Any) -> None:
+    """Start Ray on this machine, reachable from this machine alone.
+
+    Args:
+        **options: Of ``ray.init``.
+    """
+    import ray
+    from ray._private import ray_constants
+
+    # With this constant, Ray takes 127.0.0.1 for its node, as it does by default on macOS and Windows.
+    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    try:
+        with _no_stderr():
+            ray.init("local", include_dashboard=False, log_to_driver=False, logging_level="ERROR", **options)
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextmanager

@@ -20,13 +20,13 @@ from typer.testing import CliRunner
 import genseg
 from genseg import GensegError
 from genseg.app.downloads import FILES, coco, download
-from genseg.app.options import CLUSTERS, ELSEWHERE, MOST, advanced, as_text, key_help
+from genseg.app.options import CLUSTERS, ELSEWHERE, MAX_IN_APP, advanced, as_text, key_help
 from genseg.app.render import difference_map, files, grid_cells, view, views
 from genseg.app.request import Run
 from genseg.app.session import Session
 from genseg.app.uploads import examples
 from genseg.cli import app as command_line
-from genseg.recipe import CHOICES, Recipe
+from genseg.recipe import BOUNDS, CHOICES, Recipe
 
 
 def test_every_key_of_the_recipe_is_an_option_with_its_choices_and_help():
@@ -50,9 +50,11 @@ def test_options_are_given_as_on_the_command_line_and_bounded():
     typed = {"size": " 64", "tap": "up1.0.self", "blur": "0.5", "injection": "false", "point": "", "reach": "  "}
     given = as_text([(options[key], value) for key, value in typed.items()])
     assert given == ("size=64", "tap=up1.0.self", "blur=0.5", "injection=false")
-    for key, most in MOST.items():
+    for key in MAX_IN_APP.keys() | {"reach", "t_m", "blur"}:
+        least, most = options[key].bounds
         assert as_text([(options[key], str(most))]) == (f"{key}={most}",)
-        with pytest.raises(GensegError, match=f"{key} may be at most {most} here"):
+        assert most == MAX_IN_APP.get(key, BOUNDS[key][1])
+        with pytest.raises(GensegError, match=f"{key} must be from {least:g} to {most} in the app"):
             as_text([(options[key], str(most + 1))])
 
 

@@ -39,12 +39,12 @@ def client_of(login: bool = False) -> TestClient:
 
 
 @pytest.mark.parametrize("path", ["/gradio_api/queue/join", "/login", "/", "/config"])
-@pytest.mark.parametrize("kind", ["application/json", "multipart/form-data; boundary=x"])
-def test_long_bodies_are_refused_before_they_are_read(path, kind):
+def test_long_bodies_are_refused_before_they_are_read(path, monkeypatch):
+    monkeypatch.setattr(middleware, "WRONG_PASSWORD_SECONDS", 0)
     client = client_of()
     for length, statuses in ((MAX_BODY, (200, 400)), (MAX_BODY + 1, (413,))):
         chunks = (bytes(min(4096, length - at)) for at in range(0, length, 4096))
-        assert client.post(path, content=chunks, headers={"content-type": kind}).status_code in statuses
+        assert client.post(path, content=chunks).status_code in statuses
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from genseg.app.request import Run
 pytest.importorskip("gradio", reason="the app's extra is not installed")
 
 from genseg.app.server import App, Limits
-from genseg.app.session import SESSIONS, Sessions
 
 QUICK = ("n_clusters=4", "size=64", "draws=1", "replay_steps=1", "n_init=1")
+JSON = "application/json"
 PASSWD = Path("/etc/passwd")
 contacted: list[str] = []
 listening = threading.Event()
@@ -171,13 +171,38 @@ def test_images_over_the_limits_are_refused_in_a_sentence_and_the_next_is_taken(
     served.sessions.end("limits")
 
 
-def test_old_tabs_make_room(served):
-    sessions = Sessions(served.engine)
-    first = sessions.of("0")
-    for key in range(1, SESSIONS + 1):
-        sessions.of(str(key))
-    assert len(sessions) == SESSIONS
-    assert sessions.named(first.token) is None
+def event(app: App, name: str, data: str, event_data: str = "null") -> bytes:
+    """Send an event as the page does; what comes of it."""
+    number = next(i for i, function in app._blocks.fns.items() if getattr(function.fn, "__name__", "") == name)
+    body = f'{{"data": {data}, "event_data": {event_data}, "fn_index": {number}, "session_hash": "events"}}'
+    status, content, _ = ask(app, "/gradio_api/queue/join", "POST", body.encode(), **{"content-type": JSON})
+    assert status == 200, content
+    return ask(app, "/gradio_api/queue/data?session_hash=events")[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "event_data"),
+    [("pick", "[]", '{"label": NaN}'), ("pick", "[]", "{}"), ("merged", "[null]", "null"), ("merged", "[]", "null")],
+)
+def test_an_event_with_impossible_data_is_one_line_of_the_log(served, caplog, capfd, name, data, event_data):
+    assert b"load the page again" in event(served, name, data, event_data)
+    assert [record.levelname for record in caplog.records if record.name == "genseg.app"] == ["WARNING"]
+    assert "\n" not in caplog.messages[-1]
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_request_that_gradio_fails_on_is_one_line_of_the_log(served, caplog, capfd):
+    body = b'{"data": [], "fn_index": 99999, "session_hash": "x"}'
+    assert ask(served, "/gradio_api/queue/join", "POST", body, **{"content-type": JSON})[0] == 500
+    assert "KeyError(99999)" in caplog.text
+    assert "Traceback" not in caplog.text + capfd.readouterr().err
+
+
+def test_the_server_is_behind_its_checks(served):
+    assert ask(served, "/", host="evil.example")[0] == 403
+    body = bytes(100_000)
+    assert ask(served, "/gradio_api/queue/join", "POST", body, **{"content-type": JSON})[0] == 413
+    assert ask(served, "/login", "POST", body, **{"content-type": "multipart/form-data; boundary=x"})[0] == 413
 
 
 def test_a_port_in_use_is_told(served):
@@ -190,6 +215,7 @@ def test_auth_closes_everything_to_who_has_not_logged_in():
     app.launch(port=_free_port(), auth=("ada", "secret"))
     try:
         assert ask(app, "/config")[0] == 401
+        assert ask(app, "/gradio_api/heartbeat/x")[0] == 401
         assert ask(app, "/gradio_api/queue/join", "POST", b'{"data": [], "fn_index": 0, "session_hash": "x"}')[0] == 401
         assert b"gs-head" not in ask(app, "/")[1]
         form, kind = "application/x-www-form-urlencoded", "content-type"

@@ -13,7 +13,7 @@ from PIL import Image
 from genseg import GensegError
 from genseg.app.engine import Engine
 from genseg.app.request import Run
-from genseg.app.session import Cancelled, Session
+from genseg.app.session import SESSIONS, Cancelled, Session, Sessions
 
 
 def test_what_was_not_clicked_is_not_picked(session):
@@ -122,7 +122,7 @@ def test_a_closed_session_holds_nothing(engine, photo):
 def test_what_a_run_cannot_do_is_said_and_the_next_run_works(session):
     for run, why in (
         (Run("no-such"), "unknown backend 'no-such'"),
-        (Run(options=("blur=-1",)), "blur must be a finite number"),
+        (Run(options=("reach=999999999",)), "reach must be a number from 0 to"),
         (Run(options=("tap=nowhere",)), "nowhere"),
         (Run(recipe="slow"), "unknown recipe 'slow'"),
     ):
@@ -132,6 +132,16 @@ def test_what_a_run_cannot_do_is_said_and_the_next_run_works(session):
         list(Session(session.engine).segment([RUN]))
     list(session.segment([RUN]))
     assert session.results
+
+
+def test_old_tabs_make_room_and_no_address_takes_the_tabs_of_others(engine):
+    sessions = Sessions(engine)
+    first, other = sessions.of("0", "192.0.2.1"), sessions.of("1", "192.0.2.2")
+    for key in range(2, 3 * SESSIONS):
+        sessions.of(str(key), "192.0.2.2")
+    assert len(sessions) == SESSIONS
+    assert sessions.named(first.token) is first
+    assert sessions.named(other.token) is None
 
 
 def test_an_error_that_nobody_foresaw_is_told_and_logged(session, engine, monkeypatch, caplog):

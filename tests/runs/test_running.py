@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import signal
 
 import numpy as np
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 import genseg
 from genseg import GensegError, Run
 from genseg.cli import app
-from genseg.runs.driver import follow, run_dataset
+from genseg.runs.driver import follow, run_dataset, start
 from genseg.runs.manifest import recipe_hash
 from genseg.runs.plan import make_plan
 from genseg.runs.report import Summary
@@ -47,7 +48,7 @@ def ray():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_worker_niceness", "0")  # else workers starve beside the tests of other processes
-        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=80 * 2**20)
+        start(num_cpus=2, object_store_memory=80 * 2**20)
     yield ray
     ray.shutdown()
 
@@ -63,12 +64,22 @@ def alone(photos) -> dict[str, tuple]:
 
 
 @pytest.mark.usefixtures("ray")
+def test_a_local_ray_answers_this_machine_alone_and_asks_for_a_token():
+    this = psutil.Process()
+    connections = [c for process in (this, *this.children(recursive=True)) for c in process.net_connections("tcp")]
+    addresses = {connection.laddr.ip for connection in connections if connection.status == psutil.CONN_LISTEN}
+    assert addresses
+    assert addresses <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+
+
+@pytest.mark.usefixtures("ray")
 def test_a_worker_that_is_killed_loses_and_repeats_nothing(photos, alone, tmp_path):
     killed = []
 
     def kill(stage: str, done: int, _total: int) -> None:
         if stage == "images" and done and not killed:
-            workers = [p for p in psutil.process_iter() if "MapWorker" in " ".join(p.cmdline())]
+            workers = [p for p in psutil.Process().children(recursive=True) if "MapWorker" in p.name()]
             killed.extend(workers)
             workers[0].send_signal(signal.SIGKILL)
 
