@@ -108,7 +108,7 @@ def colour_labels(square: Image.Image, recipe: genseg.Recipe) -> dict[str, Label
     seen = MethodInput(square, (SIDE, SIDE), recipe)
     labels = baselines.METHODS["rgb-kmeans"](seen).segments
     asked = int(labels.max()) + 1  # K, which the recipe may leave to the colours
-    return {"rgb-kmeans": labels, "slic": slic(np.asarray(seen.colours()), n_segments=asked, start_label=0)}
+    return {"rgb-kmeans": labels, "slic": slic(np.asarray(seen.resized_image()), n_segments=asked, start_label=0)}
 
 
 def weights_of(backend: str, model: str | None) -> dict[str, str]:
@@ -128,8 +128,9 @@ def identity(args: argparse.Namespace, backend: Backend, recipe: genseg.Recipe) 
     """
     known = {k: v for k, v in dataclasses.asdict(recipe).items() if k not in ("keep_scores", "max_pixels")}
     home = Path(inspect.getfile(type(backend))).parent
-    names = ("batches", "cluster", "images", "modulate", "pipeline", "segmenter", "sites")
-    sources = [Path(genseg.__file__).parent / f"{name}.py" for name in names]
+    names = ("batches", "cluster", "modulate", "pipeline", "segmenter", "sites")
+    package = Path(genseg.__file__).parent
+    sources = [*(package / f"{name}.py" for name in names), *sorted((package / "images").glob("*.py"))]
     sources += [Path(inspect.getfile(MethodInput)), *sorted(Path(str(baselines.__file__)).parent.glob("*.py"))]
     sources += sorted([*home.glob("*.py"), *(home.parent / "engine").glob("*.py")])
     code = hashlib.sha256(b"".join(file.read_bytes() for file in sources)).hexdigest()
@@ -162,7 +163,7 @@ def record_of(segments: Labels, truths: Sequence[Labels], n_classes: int | None)
         SegmentStatistics(segments, [GroundTruth(truth, n_classes) for truth in truths]),
         protocol_named("oracle", n_classes),
     )
-    return measured(seen, [oracle.classes(view) for view in seen.views()])
+    return measured(seen, [oracle.classes(view) for view in seen.contingencies()])
 
 
 def score_of(records: Mapping[str, Record], n_classes: int | None, seed: int = 0) -> Score:
@@ -175,7 +176,7 @@ def score_of(records: Mapping[str, Record], n_classes: int | None, seed: int = 0
 
 def values_of(score: Score) -> dict[str, float]:
     """Every figure of a set, but the classes' own."""
-    return {name: entry["value"] for name, entry in score.figures().items() if isinstance(entry, dict)}
+    return {name: entry["value"] for name, entry in score.metrics().items() if isinstance(entry, dict)}
 
 
 def summary(records: Mapping[str, Mapping[str, Record]], n_classes: int | None) -> dict[str, Any]:
@@ -184,11 +185,11 @@ def summary(records: Mapping[str, Mapping[str, Record]], n_classes: int | None) 
     methods = {}
     for method, images in records.items():
         score = score_of(images, n_classes)
-        figures, entry = score.figures(), dict[str, Any](values_of(score))
+        figures, entry = score.metrics(), dict[str, Any](values_of(score))
         entry["interval"] = {name: figures[name]["interval"] for name in INTERVALS}
         entry["gain_over_naive"] = {name: paired_interval(score, base, name) for name in INTERVALS}
         entry["by_image"] = {
-            name: {key: value for key, value in image.figures.items() if np.isfinite(value)}
+            name: {key: value for key, value in image.metrics.items() if np.isfinite(value)}
             for name, image in images.items()
         }
         methods[method] = entry

@@ -12,9 +12,9 @@ L = TypeVar("L", bound=np.integer[Any])
 
 
 def components(segments: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int32]:
-    """Number the 4-connected parts of all segments: int32 [H, W] in 0..n-1, in reading order.
+    """Number the 4-connected components of all segments: int32 [H, W] in 0..n-1, in reading order.
 
-    The parts of a graph whose nodes are runs of one segment in a row: half the time of labelling pixels.
+    Components are those of a graph whose nodes are horizontal runs of one segment: half the time of labelling pixels.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components

@@ -1,4 +1,4 @@
-"""How good is a recipe? Judged by what the model does alone, or by ground truth (docs/calibration.md)."""
+"""Criteria that score a recipe, with or without ground truth (docs/calibration.md)."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from genseg.evaluation.scoring import scored
 from genseg.modulate import labels_at
 
 TruthMaps: TypeAlias = "npt.NDArray[np.integer[Any]] | Sequence[npt.NDArray[np.integer[Any]]]"
-"""One map (H, W) of classes, 255 ignored; or one map of region numbers from each annotator."""
+"""Ground truth of an image: a map (H, W) of classes, 255 ignored; or a map of region numbers from each annotator."""
 
 
 class SeedResult(NamedTuple):
-    """What one seed's noise gives for an image.
+    """Clusters and difference maps of an image under one seed.
 
     Attributes:
         grid_labels: int32 (h, w): the low-resolution clusters.
         embeddings: float32 (K, C): mean feature of each cluster.
-        maps: float32 [K, H, W]: the difference maps as the argmax takes them.
+        maps: float32 [K, H, W]: the difference maps, normalised for the argmax.
     """
 
     grid_labels: npt.NDArray[np.int32]
@@ -42,57 +42,70 @@ class SeedResult(NamedTuple):
 
 
 class Criterion(Protocol):
-    """Makes a score of what is found in images.
+    """Scores a recipe by its results on images.
 
     Attributes:
-        words: What the score is.
-        seeds: With how many seeds each image is needed.
-        digest: What sets this criterion apart from another with the same words.
+        description: Description of the score, in a few words.
+        seeds: Number of seeds with which each image is segmented.
+        digest: Digest that distinguishes criteria with the same description.
     """
 
-    words: str
+    description: str
     seeds: int
     digest: str
 
-    def measure(self, index: int, pixels: Tensor, found: Sequence[SeedResult]) -> Any:
-        """Measure one image: its number, float32 [1, 3, H, W] in [-1, 1], and what each seed gives for it."""
+    def measure(self, index: int, pixels: Tensor, results: Sequence[SeedResult]) -> Any:
+        """Measure one image.
+
+        Args:
+            index: The image's number.
+            pixels: float32 [1, 3, H, W] in [-1, 1].
+            results: The result under each seed.
+        """
 
     def score(self, measured: Sequence[Any]) -> tuple[float, dict[str, float]]:
-        """The score in [0, 1] and its terms, from what `measure` returned for each image.
+        """Score a recipe.
+
+        Args:
+            measured: The result of `measure` for each image.
+
+        Returns:
+            The score in [0, 1], and its terms by name.
 
         Raises:
-            GensegError: If what was found cannot be scored.
+            GensegError: If the results cannot be scored.
         """
 
 
 class UnsupervisedCriterion:
-    """The geometric mean of three terms, so that none makes up for one that is 0; see `unsupervised_terms`."""
+    """Scores a recipe without ground truth: the geometric mean of `unsupervised_terms`, which is 0 if one term is."""
 
-    words = "geometric mean of localisation, stability and explained colour variance"
+    description = "geometric mean of localisation, stability and explained colour variance"
     seeds = 2
     digest = ""
 
-    def measure(self, index: int, pixels: Tensor, found: Sequence[SeedResult]) -> dict[str, float]:  # noqa: ARG002
-        """The terms of one image."""
-        return unsupervised_terms(pixels, found)
+    def measure(self, index: int, pixels: Tensor, results: Sequence[SeedResult]) -> dict[str, float]:  # noqa: ARG002
+        """Compute the terms of one image."""
+        return unsupervised_terms(pixels, results)
 
     def score(self, measured: Sequence[Mapping[str, float]]) -> tuple[float, dict[str, float]]:
-        """The score and its terms, means over images."""
+        """Average the terms over images and score them."""
         terms = {name: float(np.mean([each[name] for each in measured])) for name in measured[0]}
         return float(np.prod(list(terms.values())) ** (1 / len(terms))), terms
 
 
 class SupervisedCriterion:
-    """The mean of mIoU and boundary F under a protocol, at the resolution of the model.
+    """Scores a recipe by ground truth: the mean of mIoU and boundary F under a protocol, at the model's resolution.
 
     Args:
-        truths: The truth of each image: maps of classes for all, or annotators' maps for all.
-        sizes: The (H, W) at which the model sees each image; truths are scaled to it, nearest pixel.
-        protocol: One of `genseg.evaluation.protocols.PROTOCOLS`; one that learns from a set learns from these images.
-        seed: Fixes its random draws.
+        truths: The ground truth of each image: maps of classes for all, or annotators' maps for all.
+        sizes: (H, W) of each image at the model's resolution, to which its ground truth is scaled (nearest pixel).
+        protocol: One of `genseg.evaluation.protocols.PROTOCOLS`; protocols that learn from a dataset learn from these
+            images.
+        seed: Fixes the protocol's random draws.
 
     Raises:
-        GensegError: If there are not as many truths as images, or one has no pixel that counts.
+        GensegError: If the numbers of images and ground truths differ, or a ground truth has no labelled pixel.
     """
 
     seeds = 1
@@ -111,99 +124,97 @@ class SupervisedCriterion:
             if classes:
                 maps = [np.where(each == 255, IGNORE, each) for each in maps]
             if not maps or any((each == IGNORE).all() for each in maps):
-                raise GensegError(f"truth {number} has no pixel that counts; leave its image out")
+                raise GensegError(f"truth {number} has no labelled pixel; leave its image out")
             self._truths.append(maps)
         self._n_classes = 1 + max(int(maps[0].max()) for maps in self._truths) if classes else None
         content = b"".join(each.tobytes() for maps in self._truths for each in maps)
         self.digest = hashlib.sha256(content + f"{protocol} {self._n_classes}".encode()).hexdigest()
-        self.words = f"mean of {protocol} mIoU and boundary F"
+        self.description = f"mean of {protocol} mIoU and boundary F"
         self._protocol, self._seed = protocol, seed
 
-    def measure(self, index: int, pixels: Tensor, found: Sequence[SeedResult]) -> MethodMasks:  # noqa: ARG002
-        """One image's segments; the embedding of each is its cluster's."""
-        return MethodMasks(Masks(found[0].maps.argmax(dim=0).int().numpy(), found[0].embeddings), None)
+    def measure(self, index: int, pixels: Tensor, results: Sequence[SeedResult]) -> MethodMasks:  # noqa: ARG002
+        """Return the segments of one image, with the embeddings of their clusters."""
+        return MethodMasks(Masks(results[0].maps.argmax(dim=0).int().numpy(), results[0].embeddings), None)
 
     def score(self, measured: Sequence[MethodMasks]) -> tuple[float, dict[str, float]]:
-        """The score and its terms, over the set of images."""
-        held, keys = _Held(self._truths, measured), [str(index) for index in range(len(measured))]
-        found = scored(held, keys, [""], [self._protocol], self._n_classes, self._seed)
-        for why in found.unmeasured.values():
+        """Score the segments of all images."""
+        source, keys = _MasksInMemory(self._truths, measured), [str(index) for index in range(len(measured))]
+        result = scored(source, keys, [""], [self._protocol], self._n_classes, self._seed)
+        for why in result.unmeasured.values():
             raise GensegError(why)
-        (score,) = found.scores.values()
+        (score,) = result.scores.values()
         terms = {f"{self._protocol}_{name}": float(score.values(name)[0]) for name in ("miou", "boundary_f")}
         return float(np.mean(list(terms.values()))), terms
 
 
 @dataclass(frozen=True)
-class _Held:
-    """One setting's segments of each image, as `scored` reads them; images go by their number."""
+class _MasksInMemory:
+    """Segments of each image under one recipe, as a `genseg.evaluation.scoring.MaskSource`; keys are numbers."""
 
-    truths: Sequence[Sequence[Labels]]
-    rows: Sequence[MethodMasks]
+    maps: Sequence[Sequence[Labels]]
+    segments: Sequence[MethodMasks]
 
-    def truth(self, key: str) -> Sequence[Labels]:
-        """An image's truths."""
-        return self.truths[int(key)]
+    def truths(self, key: str) -> Sequence[Labels]:
+        """Return the ground truth of an image."""
+        return self.maps[int(key)]
 
-    def row(self, method: str, key: str) -> MethodMasks:  # noqa: ARG002
-        """An image's segments."""
-        return self.rows[int(key)]
+    def masks(self, method: str, key: str) -> MethodMasks:  # noqa: ARG002
+        """Return the segments of an image."""
+        return self.segments[int(key)]
 
 
 def check_protocol(protocol: str, truths: Sequence[TruthMaps] | None) -> None:
-    """Refuse a protocol that `SupervisedCriterion` could not score by, before a model is loaded.
+    """Check that `SupervisedCriterion` can score by a protocol, before a model is loaded.
 
     Raises:
-        GensegError: For an unknown protocol, or one that these truths cannot have.
+        GensegError: If the protocol is unknown, or does not fit the ground truth.
     """
-    given = () if truths is None else truths
-    check_protocols([protocol], has_classes=all(isinstance(truth, np.ndarray) for truth in given))
+    check_protocols([protocol], has_classes=all(isinstance(truth, np.ndarray) for truth in truths or ()))
     if truths is None and protocol != "oracle":
         raise GensegError("protocols measure against ground truth; give the truths too")
 
 
-def unsupervised_terms(pixels: Tensor, found: Sequence[SeedResult]) -> dict[str, float]:
-    """What can be said of one image's labels without ground truth.
+def unsupervised_terms(pixels: Tensor, results: Sequence[SeedResult]) -> dict[str, float]:
+    """Measure the labels of one image without ground truth.
 
     Args:
         pixels: float32 [1, 3, H, W] in [-1, 1].
-        found: What each of two seeds gives for it, at the size of ``pixels``.
+        results: The results under two seeds, at the size of ``pixels``.
 
     Returns:
-        ``localisation``: how well each difference map tells the pixels of its own mask from the others, 2 AUC - 1,
-        the mean over masks; 0 for a map that has nothing to do with its mask.
-        ``stability``: adjusted Rand index of the two seeds' labels.
-        ``explained``: the share of the image's variance in Lab colours that lies between labels, not within them.
-        The first and the last are means over seeds; all lie in [0, 1].
+        Three terms in [0, 1]. ``localisation``: how well each difference map separates the pixels of its own mask from
+        the others, 2 AUC - 1, averaged over masks and seeds; 0 for a map unrelated to its mask. ``stability``: adjusted
+        Rand index between the labels of the two seeds. ``explained``: the share of the image's variance in Lab colours
+        that lies between labels, not within them, averaged over seeds.
     """
-    first, second = (each.maps.argmax(dim=0).flatten().numpy() for each in found)
-    colours = rgb2lab((pixels[0].permute(1, 2, 0).numpy() + 1) / 2).reshape(-1, 3)
+    first, second = (each.maps.argmax(dim=0).flatten().numpy() for each in results)
+    colors = rgb2lab((pixels[0].permute(1, 2, 0).numpy() + 1) / 2).reshape(-1, 3)
     return {
-        "localisation": float(np.mean([_localisation(each) for each in found])),
+        "localisation": float(np.mean([_localisation(each) for each in results])),
         "stability": max(0.0, float(adjusted_rand_score(first, second))),
-        "explained": float(np.mean([_explained(colours, labels) for labels in (first, second)])),
+        "explained": float(np.mean([_explained(colors, labels) for labels in (first, second)])),
     }
 
 
-def _localisation(found: SeedResult) -> float:
-    height, width = found.maps.shape[1:]
-    own = labels_at(masks_of(found.grid_labels, len(found.maps)), height, width).numpy().ravel()
-    scores = np.zeros(len(found.maps))  # a mask without pixels has nothing to be told from
+def _localisation(result: SeedResult) -> float:
+    height, width = result.maps.shape[1:]
+    own = labels_at(masks_of(result.grid_labels, len(result.maps)), height, width).numpy().ravel()
+    scores = np.zeros(len(result.maps))  # a mask without pixels, or with all of them, scores 0
     for k in np.unique(own) if own.min() < own.max() else ():
-        scores[k] = 2 * roc_auc_score(own == k, found.maps[k].numpy().ravel()) - 1
+        scores[k] = 2 * roc_auc_score(own == k, result.maps[k].numpy().ravel()) - 1
     return float(scores.clip(0).mean())
 
 
-def _explained(colours: npt.NDArray[Any], labels: npt.NDArray[Any]) -> float:
-    """Of colours [N, 3], by labels [N]; 0 where there is one colour alone."""
-    whole = ((colours - colours.mean(axis=0)) ** 2).sum()
+def _explained(colors: npt.NDArray[Any], labels: npt.NDArray[Any]) -> float:
+    """Share of the variance of colours [N, 3] that labels [N] explain; 0 if there is only one colour."""
+    whole = ((colors - colors.mean(axis=0)) ** 2).sum()
     sizes = np.maximum(np.bincount(labels), 1)[:, None]
-    means = np.stack([np.bincount(labels, weights=channel) for channel in colours.T], axis=1) / sizes
-    within = ((colours - means[labels]) ** 2).sum()
+    means = np.stack([np.bincount(labels, weights=channel) for channel in colors.T], axis=1) / sizes
+    within = ((colors - means[labels]) ** 2).sum()
     return float(max(0.0, 1 - within / whole)) if whole > 0 else 0.0
 
 
 def _scaled(truth: Labels, size: tuple[int, int]) -> Labels:
-    """A truth [H, W] at another size (height, width)."""
+    """Scale a ground truth [H, W] to a size (height, width)."""
     picture = Image.fromarray(np.asarray(truth, dtype=np.int32))
     return np.asarray(picture.resize((size[1], size[0]), Image.Resampling.NEAREST), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Which recipe suits a model? A search over tap, t_f, point, t_m and strength, one factor at a time."""
+"""Search for the recipe that suits a model, over tap, t_f, point, t_m and strength, one factor at a time."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ class Calibration:
 
     Attributes:
         recipe: The best recipe.
-        trials: Every setting that was tried, in order, the one to begin with first.
+        trials: All settings that were tried, in order; the first is the starting recipe.
         best: The trial of ``recipe``.
         backend: Name of the backend.
-        model: The checkpoint in place of the backend's own; None for that.
-        preset: The backend's preset.
-        shipped: The backend's own recipe: what `save` writes differences to.
-        criterion: What the score is, in words.
+        model: Checkpoint in place of the backend's own; None for its own.
+        preset: Name of the backend's preset.
+        shipped: The backend's own recipe; `save` writes the differences from it.
+        criterion: Description of the score.
         images: Number of images.
         seed: The seed.
-        date: Day it was made, such as ``"2026-01-31"``.
+        date: Date of the search, such as ``"2026-01-31"``.
     """
 
     recipe: Recipe
@@ -56,11 +56,16 @@ class Calibration:
     date: str
 
     def save(self, path: str | Path) -> Path:
-        """Write the best recipe as a YAML file for ``recipe=``: what differs from the backend's own, and where from.
+        """Write the best recipe as a YAML file for ``recipe=``, as differences from the backend's own.
+
+        Args:
+            path: A file name that ends in .yaml or .yml.
+
+        Returns:
+            The path.
 
         Raises:
-            GensegError: If ``path`` does not end in .yaml, by which recipe files are told from presets, or cannot be
-                written.
+            GensegError: If ``path`` has another suffix, or cannot be written.
         """
         from omegaconf import OmegaConf
 
@@ -79,11 +84,11 @@ class Calibration:
         return path
 
     def to_json(self) -> str:
-        """Everything, as JSON."""
+        """Return all fields as JSON."""
         return json.dumps(asdict(self), indent=1)
 
     def plot(self) -> Figure:
-        """A figure with a panel for each factor: the score of every setting by its value, the chosen value marked."""
+        """Plot the score of every setting by its value, in a panel for each factor, with the chosen value marked."""
         import matplotlib.pyplot as plt
 
         figure, panels = plt.subplots(
@@ -102,16 +107,16 @@ class Calibration:
         return figure
 
     def values(self, factor: str) -> list[Any]:
-        """The values of a factor that were tried: numbers by size, names in the order tried."""
+        """Return the values of a factor that were tried: numbers in ascending order, names in the order tried."""
         tried = list(dict.fromkeys(trial.setting[factor] for trial in self.trials))
         return tried if isinstance(tried[0], str) else sorted(tried)
 
     def best_with(self, factor: str, value: Any) -> Trial:
-        """The best trial of those with this value of a factor."""
+        """Return the best trial with a given value of a factor."""
         return max((t for t in self.trials if t.setting[factor] == value), key=lambda trial: trial.score)
 
     def _repr_html_(self) -> str:
-        """A row for each factor: the value chosen, and the best score with each that was tried."""
+        """List each factor with the chosen value, and the best score of every value that was tried."""
         from genseg.display.html import table
 
         rows = []
@@ -142,32 +147,33 @@ def calibrate(
 ) -> Calibration:
     """Search the recipe of a model on a few images.
 
-    One factor at a time around the best setting so far, in the order of `FACTORS`. A setting that does not work
-    scores 0 and does not stop the search; of equals the earlier one is kept.
+    The search changes one factor at a time around the best setting so far, in the order of `FACTORS`. A setting that
+    fails scores 0 and does not stop the search; among equal scores, the earlier setting wins.
 
     Args:
         backend: A name from `genseg.list_backends`, or a loaded `Backend`.
         images: The images; see `genseg.images.load_image`.
-        truths: The ground truth of each image, of its size: maps of classes for all, or annotators' maps for all. The
-            score is then the mean of mIoU and boundary F at the model's resolution; else docs/calibration.md has it.
-        protocol: By which segments are given classes then: a name from `genseg.evaluation.protocols.PROTOCOLS`. One
-            that learns from a set learns from these images, for each setting anew.
-        recipe: Where to begin; None for the backend's own. It gives all that is not searched, also `strength_unit`.
-        grid: Values to try by factor, in place of `candidates`; an empty list leaves a factor as it is.
-        rounds: How many times at most to go through all factors; a round that changes nothing is the last.
-        seed: Fixes every random draw; the next one is used too, to see what other noise changes.
-        out: A JSON Lines file of trials: those it has are not made again, and every new one is added at once.
+        truths: The ground truth of each image, at its size: maps of classes for all, or annotators' maps for all. The
+            score is then the mean of mIoU and boundary F at the model's resolution. None for a score without ground
+            truth (docs/calibration.md).
+        protocol: The protocol that assigns classes to segments, one of `genseg.evaluation.protocols.PROTOCOLS`; used
+            with ``truths`` only. A protocol that learns from a dataset learns from these images, anew for each setting.
+        recipe: The starting recipe; None for the backend's own. Keys that are not searched keep its values.
+        grid: Values to try by factor, in place of `candidates`; an empty list leaves a factor unchanged.
+        rounds: Maximum number of passes over all factors; the search ends after a pass without a change.
+        seed: Fixes every random draw; ``seed + 1`` is used too, to measure how much the labels depend on noise.
+        out: A JSON Lines file of trials. Its trials are not repeated, and each new one is saved at once.
         model: A local checkpoint or hub id in place of the backend's own.
-        device: A torch device; None for CUDA where there is one, else the CPU.
+        device: A torch device; None for CUDA if it is available, else the CPU.
         dtype: ``"float32"`` (the default), ``"float16"`` or ``"bfloat16"``.
-        progress: Called as ``progress(setting, done, total)`` with images, of which there may turn out to be fewer.
+        progress: Progress callback: ``(setting, done, total)`` in images. The total is an upper bound.
         **overrides: Recipe keys, such as ``n_clusters=25``.
 
     Returns:
-        The best recipe and all that was tried.
+        The best recipe and all trials.
 
     Raises:
-        GensegError: For an unusable image, truth, protocol, recipe, grid or backend, or if no setting works at all.
+        GensegError: If an image, ground truth, protocol, recipe, grid or backend is unusable, or every setting fails.
     """
     if rounds < 1:
         raise GensegError(f"rounds must be at least 1, not {rounds}")
@@ -180,21 +186,21 @@ def calibrate(
         point=start.recipe.point or next(iter(loaded.points)),
     )
     tried = _checked_grid(loaded, best_recipe, grid or {})
-    bench = TrialRunner(loaded, best_recipe, images)
-    sizes = [(pixels.shape[2], pixels.shape[3]) for pixels in bench.pixels]
+    runner = TrialRunner(loaded, best_recipe, images)
+    sizes = [(pixels.shape[2], pixels.shape[3]) for pixels in runner.pixels]
     criterion = UnsupervisedCriterion() if truths is None else SupervisedCriterion(truths, sizes, protocol, seed)
-    provenance = [loaded.name, model, dtype, loaded.device.type, bench.digest, seed]
-    provenance += [criterion.words, criterion.digest]
+    provenance = [loaded.name, model, dtype, loaded.device.type, runner.digest, seed]
+    provenance += [criterion.description, criterion.digest]
     log, trials = TrialLog(Path(out) if out is not None else None), dict[str, Trial]()
     done, total = 0, len(images) * (1 + rounds * sum(len(values) for values in tried.values()))
-    tell = progress or (lambda *_: None)
+    on_progress = progress or (lambda *_: None)
 
-    def trial_of(candidate: Recipe, what: str) -> Trial:
+    def trial_of(candidate: Recipe, setting: str) -> Trial:
         nonlocal done
-        tell(what, done, total)
+        on_progress(setting, done, total)
         key = digest(relevant(candidate), *provenance)[:16]
         if key not in log.trials:
-            log.add(bench.tried(key, candidate, criterion, seed, lambda n: tell(what, done + n, total)))
+            log.add(runner.run(key, candidate, criterion, seed, lambda n: on_progress(setting, done + n, total)))
         done += len(images)
         trials[key] = log.trials[key]
         return trials[key]
@@ -222,7 +228,7 @@ def calibrate(
         model=model,
         preset=loaded.preset,
         shipped=loaded.resolve(),
-        criterion=criterion.words,
+        criterion=criterion.description,
         images=len(images),
         seed=seed,
         date=datetime.now(UTC).date().isoformat(),
@@ -230,9 +236,10 @@ def calibrate(
 
 
 def candidates(backend: Backend, recipe: Recipe) -> dict[str, list[Any]]:
-    """What `calibrate` tries by factor: every tap and point, timesteps around the recipe's, strengths by factors of 2.
+    """List the values that `calibrate` tries, by factor.
 
-    Timesteps are left out where the model has no noise axis.
+    They are all taps and points, the recipe's timesteps and those 100 and 200 away, and its strength times powers of 2.
+    Models without a noise axis have no timesteps to try.
     """
     tried: dict[str, list[Any]] = {"tap": list(backend.taps), "point": list(backend.points)}
     if backend.capabilities.noise_axis:
@@ -243,14 +250,14 @@ def candidates(backend: Backend, recipe: Recipe) -> dict[str, list[Any]]:
 
 
 def _checked_grid(backend: Backend, recipe: Recipe, grid: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
-    """`candidates` with the caller's values in place, each as the recipe takes it."""
+    """Replace `candidates` by the caller's values, and check each against the recipe."""
     for key in grid:
         if key not in FACTORS:
             raise unknown("factor", key, FACTORS)
-    given = {**candidates(backend, recipe), **grid}
+    values = {**candidates(backend, recipe), **grid}
     tried: dict[str, list[Any]] = {}
-    for factor in (factor for factor in FACTORS if factor in given):
-        tried[factor] = [getattr(load_recipe(recipe, **{factor: value}), factor) for value in given[factor]]
+    for factor in (factor for factor in FACTORS if factor in values):
+        tried[factor] = [getattr(load_recipe(recipe, **{factor: value}), factor) for value in values[factor]]
     for kind, sites in (("tap", backend.taps), ("point", backend.points)):
         for name in tried[kind]:
             pick(kind, sites, name)

@@ -1,4 +1,4 @@
-"""Trying settings of a recipe on a few images, each once: what calibration searches with."""
+"""Trials of a recipe's settings on a few images, each run once."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from genseg.pipeline import Clusters, encode, find_clusters, find_differences, l
 from genseg.recipe import Recipe
 
 FACTORS = ("tap", "t_f", "point", "t_m", "strength")
-"""What is searched, in this order: what is clustered first, then how it is modulated."""
+"""The recipe keys that are searched, in this order: first what is clustered, then how it is modulated."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting and what came of it.
+    """One setting with its score.
 
     Attributes:
-        key: Digest of all that determines the result.
+        key: Digest of everything that determines the result.
         setting: The value of each of `FACTORS`.
-        score: In [0, 1]; 0 for a setting that does not work.
-        terms: What the score is made of.
-        reason: Why the setting does not work; empty if it does.
-        seconds: What it took.
+        score: Score in [0, 1]; 0 if the setting failed.
+        terms: Terms of the score, by name.
+        reason: Why the setting failed; empty if it did not.
+        seconds: Wall time.
     """
 
     key: str
@@ -44,18 +44,18 @@ class Trial:
 
 
 class TrialRunner:
-    """One model and a few images, on which one recipe after the other is tried.
+    """Tries recipes on one model and a few images.
 
-    What recipes share is not computed again: states as long as t_m stays the same, and the clusters of every tap and
-    t_f. The recipes may differ in `FACTORS` alone.
+    Recipes may differ in `FACTORS` only, and share work: encoded states are reused while t_m stays the same, and the
+    clusters of every tap and t_f are cached.
 
     Args:
         backend: The model.
-        recipe: Says how images are read.
+        recipe: The starting recipe, by which images are read.
         images: The images.
 
     Raises:
-        GensegError: If there is no image, or one that cannot be used.
+        GensegError: If there are no images, or one cannot be used.
     """
 
     def __init__(self, backend: Backend, recipe: Recipe, images: Sequence[ImageLike]) -> None:
@@ -68,11 +68,11 @@ class TrialRunner:
         self._states: dict[tuple[int, int], Any] = {}
         self._clusters: dict[Any, Clusters] = {}
 
-    def found(self, index: int, recipe: Recipe, seed: int) -> SeedResult:
-        """What `Segmenter.analyse` finds in an image, the difference maps normalised as the recipe says.
+    def result(self, index: int, recipe: Recipe, seed: int) -> SeedResult:
+        """Segment one image, as `Segmenter.analyse` does, and normalise its difference maps.
 
         Raises:
-            GensegError: If the recipe does not work, as when its offset changes nothing.
+            GensegError: If the recipe fails, for example because its offset changes no pixel.
         """
         backend, pixels = self._backend, self.pixels[index]
         if recipe.t_m != self._t_m:
@@ -88,29 +88,31 @@ class TrialRunner:
         maps = label_maps(analysis.differences, pixels, recipe)
         return SeedResult(analysis.grid_labels, analysis.embeddings, maps)
 
-    def tried(self, key: str, recipe: Recipe, criterion: Criterion, seed: int, told: Callable[[int], None]) -> Trial:
-        """Score a recipe; ``told`` is called with the number of images done."""
-        begun, measured = time.perf_counter(), []
+    def run(
+        self, key: str, recipe: Recipe, criterion: Criterion, seed: int, on_progress: Callable[[int], None]
+    ) -> Trial:
+        """Score a recipe; ``on_progress`` is called with the number of images done."""
+        start, measured = time.perf_counter(), []
         setting = {factor: getattr(recipe, factor) for factor in FACTORS}
         try:
             for index, pixels in enumerate(self.pixels):
-                found = [self.found(index, recipe, seed + n) for n in range(criterion.seeds)]
-                measured.append(criterion.measure(index, pixels, found))
-                told(index + 1)
+                results = [self.result(index, recipe, seed + n) for n in range(criterion.seeds)]
+                measured.append(criterion.measure(index, pixels, results))
+                on_progress(index + 1)
             score, terms = criterion.score(measured)
-        except GensegError as error:  # this setting does not work; others may
-            return Trial(key, setting, 0.0, reason=str(error), seconds=time.perf_counter() - begun)
-        return Trial(key, setting, score, terms, seconds=time.perf_counter() - begun)
+        except GensegError as error:  # this setting fails; others may not
+            return Trial(key, setting, 0.0, reason=str(error), seconds=time.perf_counter() - start)
+        return Trial(key, setting, score, terms, seconds=time.perf_counter() - start)
 
 
 class TrialLog:
-    """The trials of a JSON Lines file, one a line, to which every new one is added at once.
+    """A JSON Lines file of trials, one per line, to which each new one is saved at once.
 
     Args:
-        path: The file, which need not exist; None to keep nothing.
+        path: The file, which need not exist; None to save nothing.
 
     Raises:
-        GensegError: If the file holds something else.
+        GensegError: If the file holds anything else.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -125,7 +127,7 @@ class TrialLog:
             raise GensegError(f"{path} is no file of trials; choose another, or remove it") from error
 
     def add(self, trial: Trial) -> None:
-        """Keep a trial.
+        """Save a trial.
 
         Raises:
             GensegError: If the file cannot be written.

@@ -118,14 +118,14 @@ class _Segmentations:
     photos: Mapping[str, Photo]
     folder: Path
 
-    def truth(self, key: str) -> Sequence[Labels]:
-        """An image's one truth."""
+    def truths(self, key: str) -> Sequence[Labels]:
+        """Return the ground truth of an image."""
         read = self.photos[key].truth
         assert read is not None
         return [read()]
 
-    def row(self, method: str, key: str) -> MethodMasks:
-        """A backend's segments of an image; the embedding of each is its cluster's."""
+    def masks(self, method: str, key: str) -> MethodMasks:
+        """Return a backend's segments of an image, with the embeddings of their clusters."""
         found = Segmentation.load(self.photos[key].files(self.folder, method).result)
         return MethodMasks(Masks(found.labels, found.embeddings), None)
 
@@ -146,7 +146,7 @@ def _against_truth(
 
     def add(key: str, pair: Pair, record: Record) -> None:
         backend, protocol = pair
-        own[key, backend].update({f"{protocol}_{name}": record.figures[name] for name in TRUE})
+        own[key, backend].update({f"{protocol}_{name}": record.metrics[name] for name in TRUE})
 
     source = _Segmentations({photo.name: photo for photo in photos}, folder)
     n_classes = max(photo.classes for photo in photos)

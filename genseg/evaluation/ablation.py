@@ -1,4 +1,4 @@
-"""One evaluation for each value of a recipe's keys, one factor at a time: the paper's ablations for any backend."""
+"""Ablations: one evaluation for each value of recipe keys, one factor at a time, for any backend."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from genseg.errors import GensegError, unknown
 from genseg.evaluation.datasets import Dataset
 from genseg.evaluation.evaluate import evaluate
-from genseg.evaluation.results import SHOWN, written
+from genseg.evaluation.results import TABLE_METRICS, formatted
 from genseg.files import write_whole
 from genseg.interface import Backend
 from genseg.recipe import KEYS
@@ -20,18 +20,18 @@ from genseg.recipe import KEYS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DRAWN = ("miou", "boundary_f")
+PLOTTED = ("miou", "boundary_f")
 
 
-def sweep_of(given: str) -> tuple[str, list[str]]:
-    """The key and the values of ``key=value,value,...``.
+def parse_sweep(text: str) -> tuple[str, list[str]]:
+    """Parse ``key=value,value,...`` into the key and its values.
 
     Raises:
-        GensegError: If it reads otherwise, or the key is no recipe's.
+        GensegError: If the text has another form, or the key is no recipe key.
     """
-    key, equals, values = given.partition("=")
+    key, equals, values = text.partition("=")
     if not equals or not values:
-        raise GensegError(f"a sweep reads key=value,value,..., such as t_m=181,281,381, not {given!r}")
+        raise GensegError(f"a sweep reads key=value,value,..., such as t_m=181,281,381, not {text!r}")
     if key not in KEYS:
         raise unknown("recipe key", key, KEYS)
     return key, list(dict.fromkeys(values.split(",")))
@@ -39,10 +39,11 @@ def sweep_of(given: str) -> tuple[str, list[str]]:
 
 @dataclass(frozen=True)
 class Ablation:
-    """Figures of every setting.
+    """Metrics of every setting.
 
     Attributes:
-        rows: For each setting ``key``, ``value`` and ``figures``, as `genseg.evaluation.results.Evaluation` has them.
+        rows: For each setting ``key``, ``value`` and ``figures``: the metrics, as in
+            `genseg.evaluation.results.Evaluation`.
     """
 
     rows: Sequence[Mapping[str, Any]]
@@ -63,13 +64,13 @@ class Ablation:
         return [folder / name for name in (*texts, "ablation.png")]
 
     def table(self) -> str:
-        """The figures of tables in Markdown, a row for each setting, protocol and method."""
-        heads = ["setting", "protocol", "method", *SHOWN.values()]
+        """Format the metrics as a Markdown table, with a row for each setting, protocol and method."""
+        heads = ["setting", "protocol", "method", *TABLE_METRICS.values()]
         lines = [heads, ["---"] * len(heads)]
         for row in self.rows:
             for method, by_protocol in row["figures"].items():
-                for protocol, figures in by_protocol.items():
-                    cells = [written(figures[name], name) if name in figures else "" for name in SHOWN]
+                for protocol, metrics in by_protocol.items():
+                    cells = [formatted(metrics[name], name) if name in metrics else "" for name in TABLE_METRICS]
                     lines.append([f"{row['key']}={row['value']}", protocol, method, *cells])
         return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
@@ -82,16 +83,16 @@ class Ablation:
         for line, key in zip(axes, keys, strict=True):
             rows = [row for row in self.rows if row["key"] == key]
             pairs = [(m, p) for m, by_protocol in rows[0]["figures"].items() for p in by_protocol]
-            for axis, name in zip(line, DRAWN, strict=True):
+            for axis, name in zip(line, PLOTTED, strict=True):
                 for method, protocol in pairs:
-                    found = [row["figures"].get(method, {}).get(protocol, {}).get(name) for row in rows]
-                    places = [i for i, entry in enumerate(found) if entry and entry["value"] is not None]
-                    values = [found[i]["value"] for i in places]
-                    ends = [[abs(found[i]["value"] - found[i]["interval"][end]) for i in places] for end in (0, 1)]
+                    entries = [row["figures"].get(method, {}).get(protocol, {}).get(name) for row in rows]
+                    places = [i for i, entry in enumerate(entries) if entry and entry["value"] is not None]
+                    values = [entries[i]["value"] for i in places]
+                    ends = [[abs(entries[i]["value"] - entries[i]["interval"][end]) for i in places] for end in (0, 1)]
                     axis.errorbar(places, values, yerr=ends, marker="o", capsize=3, label=f"{method}, {protocol}")
                 axis.set_xticks(range(len(rows)), [row["value"] for row in rows])
                 axis.set_xlabel(key)
-                axis.set_ylabel(SHOWN[name])
+                axis.set_ylabel(TABLE_METRICS[name])
                 axis.grid(alpha=0.3)
             line[0].legend(fontsize=7)
         return figure
@@ -104,33 +105,32 @@ def ablate(
     *,
     backend: Backend,
     options: Sequence[str] = (),
-    **given: Any,
+    **settings: Any,
 ) -> Ablation:
-    """Evaluate each value of each key, the others as they are.
+    """Evaluate each value of each key, with all other keys unchanged.
 
     Args:
         dataset: As for `genseg.evaluation.evaluate.evaluate`.
-        out: A folder; each setting's masks are kept below it, so that a stopped run goes on.
-        sweeps: ``key=value,value,...`` each.
+        out: A folder; each setting's masks are saved below it, so that an interrupted run resumes.
+        sweeps: Sweeps, each as ``key=value,value,...``.
         backend: The model.
-        options: Recipe keys that all settings have.
-        **given: What else `evaluate` takes.
+        options: Recipe keys that all settings share.
+        **settings: Further arguments of `evaluate`.
 
     Returns:
-        The figures, in the order of sweeps and values.
+        The metrics, in the order of sweeps and values.
 
     Raises:
-        GensegError: For a sweep that cannot be read, or a value that the recipe refuses, before the first setting runs.
+        GensegError: If a sweep cannot be parsed, or the recipe refuses a value; raised before the first setting runs.
     """
-    settings = [(key, value) for key, values in map(sweep_of, sweeps) for value in values]
-    for key, value in settings:
-        together = [*options, f"{key}={value}"]
-        backend.resolve(given.get("recipe"), together)
+    runs = [(key, value) for key, values in map(parse_sweep, sweeps) for value in values]
+    for key, value in runs:
+        backend.resolve(settings.get("recipe"), [*options, f"{key}={value}"])
     rows = []
-    for key, value in settings:
+    for key, value in runs:
         name = hashlib.sha256(f"{key}={value}".encode()).hexdigest()[:12]
-        found = evaluate(
-            dataset, Path(out) / "settings" / name, backend=backend, options=[*options, f"{key}={value}"], **given
+        evaluation = evaluate(
+            dataset, Path(out) / "settings" / name, backend=backend, options=[*options, f"{key}={value}"], **settings
         )
-        rows.append({"key": key, "value": value} | {name: found.results[name] for name in ("figures", "failures")})
+        rows.append({"key": key, "value": value} | {name: evaluation.results[name] for name in ("figures", "failures")})
     return Ablation(rows)

@@ -1,8 +1,6 @@
-"""How much two segmentations of one image agree, whatever their segments are numbered."""
+"""Agreement of two segmentations of one image, independent of the numbering of segments."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,21 +10,18 @@ from sklearn.metrics import adjusted_rand_score
 from genseg.display.palette import palette
 from genseg.evaluation.metrics import TOLERANCE, Labels, boundary_scores, overlaps
 
-if TYPE_CHECKING:
-    pass
-
 
 def agreement(first: Labels, second: Labels) -> dict[str, float]:
-    """Agreement of two label arrays of one shape, in pixels.
+    """Measure the agreement of two label arrays, in pixels.
 
     Args:
         first: Integers of at least 0, any shape.
-        second: Likewise, of the same shape.
+        second: Integers of at least 0, of the same shape.
 
     Returns:
-        ``equal``: the share of pixels with the same number; ``matched``: that share after the one-to-one matching of
-        segments that makes it largest (Hungarian); ``ari``: the adjusted Rand index, 1 for the same partition and 0 on
-        average for random ones.
+        ``equal``: the share of pixels with the same number; ``matched``: that share after the best one-to-one matching
+        of segments (Hungarian); ``ari``: the adjusted Rand index, 1 for the same partition and 0 on average for random
+        ones.
     """
     table = common(first, second)
     rows, columns = linear_sum_assignment(table, maximize=True)
@@ -38,21 +33,21 @@ def agreement(first: Labels, second: Labels) -> dict[str, float]:
 
 
 def ari(first: Labels, second: Labels) -> float:
-    """The adjusted Rand index of two label arrays of one shape: 1 for the same partition, 0 on average for random ones.
+    """Compute the adjusted Rand index of two label arrays of the same shape.
 
-    Symmetric.
+    It is symmetric, 1 for the same partition, and 0 on average for random ones.
     """
     return float(adjusted_rand_score(np.ravel(first), np.ravel(second)))
 
 
 def matched_iou(first: Labels, second: Labels) -> float:
-    """Mean IoU over the one-to-one matching of segments that makes it largest (Hungarian), in [0, 1].
+    """Compute the mean IoU under the best one-to-one matching of segments (Hungarian), in [0, 1].
 
-    A segment that is left over, where one side has more of them, counts as an IoU of 0. Symmetric.
+    It is symmetric. Unmatched segments, of the side that has more, count with an IoU of 0.
 
     Args:
         first: Integers of at least 0, any shape.
-        second: Likewise, of the same shape.
+        second: Integers of at least 0, of the same shape.
     """
     table = common(first, second)
     table = table[table.any(axis=1)][:, table.any(axis=0)]
@@ -62,34 +57,35 @@ def matched_iou(first: Labels, second: Labels) -> float:
 
 
 def boundary_f(first: Labels, second: Labels, tolerance: float = TOLERANCE) -> float:
-    """F of the boundaries of two label maps [H, W], in [0, 1]: those within ``tolerance`` pixels of another agree.
+    """Compute the F score of the boundaries of two label maps [H, W], in [0, 1].
 
-    1 where neither has a boundary, 0 where only one has. Symmetric.
+    Boundary pixels within ``tolerance`` pixels of each other agree. The score is symmetric, 1 if neither map has a
+    boundary, and 0 if only one has.
     """
     return boundary_scores(first, second, ignore=-1, tolerance=tolerance)[2]
 
 
 def explains(first: Labels, second: Labels) -> float:
-    """How well the first's segments predict the second's: the accuracy they can achieve, in (0, 1].
+    """Compute the accuracy with which the first's segments can predict the second's, in (0, 1].
 
-    Each of the first's segments takes the second's segment that most of its pixels have; the share of pixels that are
-    then right. **Not** symmetric: many small segments explain a few large ones, and hardly the other way round.
+    Each segment of the first predicts the segment of the second with which it shares most pixels. The score is **not**
+    symmetric: many small segments explain a few large ones, but hardly the other way round.
 
     Args:
         first: Integers of at least 0, any shape.
-        second: Likewise, of the same shape.
+        second: Integers of at least 0, of the same shape.
     """
     return float(common(first, second).max(axis=1).sum() / first.size)
 
 
 def common(first: Labels, second: Labels) -> npt.NDArray[np.int64]:
-    """How many pixels have each pair of labels: int64 [1 + largest of first, 1 + largest of second]."""
+    """Count the pixels of each pair of labels: int64 [1 + largest of first, 1 + largest of second]."""
     assert first.shape == second.shape, (first.shape, second.shape)
     return overlaps(first, second, int(first.max()) + 1, int(second.max()) + 1)
 
 
 def matched_colors(labels: npt.NDArray[np.int32], reference: npt.NDArray[np.int32], n: int) -> npt.NDArray[np.uint8]:
-    """The palette of ``n`` colours, ordered so that segments look like those of another label map that they match.
+    """Order the palette of ``n`` colours so that segments have the colours of those they match in another label map.
 
     Args:
         labels: int32 (H, W) in 0..n-1.
@@ -97,8 +93,8 @@ def matched_colors(labels: npt.NDArray[np.int32], reference: npt.NDArray[np.int3
         n: Number of colours.
 
     Returns:
-        uint8 (n, 3): the colour of each of ``labels``, by the one-to-one matching with the most pixels in common.
+        uint8 (n, 3): the colour of each label, by the one-to-one matching with most pixels in common.
     """
     _, partners = linear_sum_assignment(overlaps(labels, reference, n, n), maximize=True)
-    colours: npt.NDArray[np.uint8] = palette(n)[partners]
-    return colours
+    colors: npt.NDArray[np.uint8] = palette(n)[partners]
+    return colors

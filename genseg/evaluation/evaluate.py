@@ -1,4 +1,4 @@
-"""The same images, methods and masks under every protocol: make the masks, keep them, then measure them."""
+"""Evaluate methods under protocols: make masks, save them, then measure them."""
 
 from __future__ import annotations
 
@@ -28,24 +28,25 @@ from genseg.recipe import Recipe, RecipeLike, load_recipe
 from genseg.version import __version__
 
 ProgressCallback: TypeAlias = Callable[[str, str, int, int], None]
-"""Called with an image's key, a stage, what is done of it and how much there is. An image ends with the stage
-``"done"``, ``"kept"`` (by an earlier run) or ``"failed"``, which counts images; ``"score"`` comes last, key ``""``."""
+"""Progress callback: ``(key, stage, done, total)``. Each image ends with the stage ``"done"``, ``"kept"`` (its masks
+were there) or ``"failed"``, counted in images. The stage ``"score"`` comes last, with the key ``""``."""
 
 
 @dataclass
 class Plan:
-    """What is evaluated, and how.
+    """Images, methods and protocols of an evaluation.
 
     Attributes:
-        dataset: Where images and truths come from.
-        methods: Names from `genseg.evaluation.baselines.METHODS`; the first is compared with each of the others.
-        protocols: Names from `genseg.evaluation.protocols.PROTOCOLS`; an image's place in the gallery is by the first.
+        dataset: Images with ground truth.
+        methods: Names from `genseg.evaluation.baselines.METHODS`; the first is compared with each other one.
+        protocols: Names from `genseg.evaluation.protocols.PROTOCOLS`; the gallery ranks images by the first.
         resolution: One of `genseg.evaluation.resolution.RESOLUTIONS`.
-        limit: At most so many images, evenly spaced over the set; None for all.
-        refine: One of `genseg.evaluation.refinements.REFINEMENTS`, applied to every method; None for none.
-        min_pixels: Connected components smaller than this are merged into their neighbours, of every method.
+        limit: Upper bound of the number of images, evenly spaced over the dataset; None for all.
+        refine: One of `genseg.evaluation.refinements.REFINEMENTS`, applied to every method; None for no refinement.
+        min_pixels: Connected components with fewer pixels are merged into their neighbours, for every method.
         seed: Fixes every random draw.
-        named: Whether masks are given classes by an embedder, as the protocol ``open-vocabulary`` needs.
+        named: Whether an embedder names masks, as the protocol ``open-vocabulary`` needs.
+        keys: Keys of the images.
     """
 
     dataset: Dataset
@@ -71,7 +72,7 @@ class Plan:
         self.keys = keys
 
     def settings(self, recipe: Recipe, model: Mapping[str, Any]) -> dict[str, Any]:
-        """What masks depend on, but the method; ``model`` tells the weights."""
+        """Return everything that masks depend on except the method; ``model`` identifies the weights."""
         return {
             "genseg": __version__,
             "dataset": self.dataset.name,
@@ -111,97 +112,105 @@ def evaluate(
     progress: ProgressCallback | None = None,
     **overrides: Any,
 ) -> Evaluation:
-    """Segment a data set with several methods on the same features, and score the masks under several protocols.
+    """Segment a dataset with several methods on the same features, and score the masks under several protocols.
 
-    Masks are kept in ``out`` as soon as they are made. A run that was stopped goes on where it was; every figure is
-    then what it would have been. No model is loaded if all masks are there. An image that cannot be read or segmented
-    is left out, for all methods, and told.
+    Masks are saved in ``out`` as soon as they are made. An interrupted run resumes and ends with the same metrics. No
+    model is loaded if all masks are there. An image that cannot be read or segmented is reported and left out, for all
+    methods.
 
     Args:
-        dataset: From `genseg.evaluation.datasets.load_dataset`.
+        dataset: A dataset from `genseg.evaluation.datasets.load_dataset`.
         out: A folder for masks and results.
-        backend: As for `genseg.Segmenter`.
-        recipe: Likewise.
-        methods: See `Plan`, also for ``protocols``, ``resolution``, ``limit``, ``refine`` and ``min_pixels``.
-        protocols: See there.
-        resolution: See there.
-        limit: See there.
-        refine: See there.
-        min_pixels: See there.
+        backend: A name from `genseg.list_backends`, or a loaded `Backend`.
+        recipe: A preset's name, a YAML file, a mapping or a `Recipe`; None for the backend's own preset.
+        methods: Names from `genseg.evaluation.baselines.METHODS`; the first is compared with each other one.
+        protocols: Names from `genseg.evaluation.protocols.PROTOCOLS`; the gallery ranks images by the first.
+        resolution: One of `genseg.evaluation.resolution.RESOLUTIONS`.
+        limit: Upper bound of the number of images, evenly spaced over the dataset; None for all.
+        refine: One of `genseg.evaluation.refinements.REFINEMENTS`, applied to every method; None for no refinement.
+        min_pixels: Connected components with fewer pixels are merged into their neighbours, for every method.
         encoder: A vision encoder whose features are clustered in place of the backend's; see
             ``genseg.registry.ENCODERS``.
-        embedder: Names the masks, for the protocol ``open-vocabulary``; see `genseg.list_embedders`.
+        embedder: An embedder that names masks, for the protocol ``open-vocabulary``; see `genseg.list_embedders`.
         embedder_model: A local checkpoint or hub id in place of the embedder's own.
-        masks: The folder of an evaluation without embedder that is the same otherwise: the masks that it keeps are
-            named here, and made only where it has none.
-        seed: As for `genseg.Segmenter`.
-        model: Likewise, or the encoder's. Of a loaded backend: what tells its weights, as they have no name.
-        device: Likewise.
-        dtype: Likewise.
-        load: What else the backend's or encoder's factory takes.
+        masks: The folder of an evaluation with the same settings but without an embedder. Its masks are reused.
+        seed: Fixes every random draw.
+        model: A local checkpoint or hub id in place of the backend's or encoder's own. For a loaded backend, a name
+            that identifies its weights.
+        device: A torch device; None for CUDA if it is available, else the CPU.
+        dtype: ``"float32"`` (the default), ``"float16"`` or ``"bfloat16"``.
+        load: Further options of the backend's or encoder's factory.
         options: Recipe keys as ``key=value``, as on the command line.
-        progress: Told how far the work is; see `ProgressCallback`.
+        progress: Progress callback; see `ProgressCallback`.
         **overrides: Recipe keys, such as ``n_clusters=25``.
 
     Returns:
-        Every figure with its protocol and interval.
+        All metrics, by method and protocol, with intervals.
 
     Raises:
-        GensegError: If no image can be used, ``out`` or ``masks`` holds another evaluation, or for an unknown name.
+        GensegError: If no image can be used, ``out`` or ``masks`` holds another evaluation, or a name is unknown.
     """
     plan = Plan(dataset, methods, protocols, resolution, limit, refine, min_pixels, seed, embedder is not None)
-    telling, load = progress or (lambda *_: None), _given(load or {})
-    load_recipe(recipe or "paper", options=options, **overrides)  # a mistake is refused before a model is loaded
+    on_progress = progress or (lambda *_: None)
+    load_recipe(recipe or "paper", options=options, **overrides)  # refuse a mistyped recipe before a model is loaded
     models = Models(
         folder=Path(out),
         backend=backend if encoder is None and any(map(needs_model, methods)) else None,
         encoder=encoder,
         embedder=embedder,
         embedder_model=embedder_model,
-        asked=recipe,
+        requested_recipe=recipe,
         options=options,
         overrides=overrides,
         seed=seed,
         model=model,
         device=device,
         dtype=dtype,
-        load=load,
+        load={key: value for key, value in (load or {}).items() if value is not None},
     )
     settings = plan.settings(models.recipe, models.source)
-    kept, lent = MaskStore(Path(out), settings), None
+    store, other_store = MaskStore(Path(out), settings), None
     if masks is not None:
-        unnamed = {kind: what for kind, what in models.source.items() if kind != "names"}
-        lent = MaskStore(Path(masks), plan.settings(models.recipe, unnamed))
-    failures = MaskMaker(plan, kept, models, telling, lent).run()
+        unnamed = {kind: weights for kind, weights in models.source.items() if kind != "names"}
+        other_store = MaskStore(Path(masks), plan.settings(models.recipe, unnamed))
+    failures = MaskMaker(plan, store, models, on_progress, other_store).run()
     keys = [key for key in plan.keys if key not in failures]
     if not keys:
-        raise NothingLeftError(f"no image is left to evaluate: {next(iter(failures.values()), 'the set is empty')}")
-    scores = scored(kept, keys, methods, protocols, dataset.n_classes, seed, partial(telling, "", "score"))
+        raise NothingLeftError(f"no image is left to evaluate: {next(iter(failures.values()), 'the dataset is empty')}")
+    scores = scored(store, keys, methods, protocols, dataset.n_classes, seed, partial(on_progress, "", "score"))
     if not scores.scores:
         raise GensegError(next(iter(scores.unmeasured.values())))
-    return Evaluation.of(dataset, methods, protocols, scores, settings, kept, keys, failures)
+    return Evaluation.of(dataset, methods, protocols, scores, settings, store, keys, failures)
 
 
 @dataclass
 class MaskMaker:
-    """Makes the masks that are not kept yet, image by image."""
+    """Makes the masks that an evaluation's store lacks, image by image.
+
+    Attributes:
+        plan: The evaluation.
+        store: The evaluation's masks.
+        models: The models.
+        on_progress: Progress callback.
+        other_store: Masks of another evaluation, which are reused.
+    """
 
     plan: Plan
-    kept: MaskStore
+    store: MaskStore
     models: Models
-    telling: ProgressCallback
-    lent: MaskStore | None = None
+    on_progress: ProgressCallback
+    other_store: MaskStore | None = None
 
     def run(self) -> dict[str, str]:
-        """Make them.
+        """Make all missing masks.
 
         Returns:
-            Why an image is left out, by its key.
+            The reason of failure of each image that is left out, by its key.
         """
         missing = {key: list(self._missing(key)) for key in self.plan.keys}
         if any(missing.values()):
-            self.models.ready()  # here, so that what they fail for is not told of an image
-            self.kept.begin()
+            self.models.ready()  # here, so that a model that fails is not reported as an image that does
+            self.store.begin()
         failures = {}
         for done, (key, methods) in enumerate(missing.items(), start=1):
             end = "kept"
@@ -211,41 +220,37 @@ class MaskMaker:
                     end = "done"
             except Exception as error:  # whatever is wrong with one image, the others are evaluated
                 failures[key], end = user_message(error), "failed"
-            self.telling(key, end, done, len(self.plan.keys))
+            self.on_progress(key, end, done, len(self.plan.keys))
         return failures
 
     def _missing(self, key: str) -> Iterator[str]:
-        """The methods whose masks of an image are missing; all, where the truth is."""
-        return (m for m in self.plan.methods if not (self.kept.has_truth(key) and self.kept.has(m, key)))
+        """Yield the methods whose masks of an image are missing; all methods if its ground truth is missing."""
+        return (m for m in self.plan.methods if not (self.store.has_truths(key) and self.store.has(m, key)))
 
     def _make(self, key: str, methods: Sequence[str]) -> None:
         sample = at_resolution(self.plan.dataset[key], self.plan.resolution)
         models, size = self.models, (sample.image.height, sample.image.width)
         if models.segmenter is not None:
-            models.segmenter.progress = partial(self.telling, key)
-        scene = MethodInput(sample.image, size, models.recipe, self.plan.seed, models.segmenter, models.reader)
+            models.segmenter.progress = partial(self.on_progress, key)
+        method_input = MethodInput(sample.image, size, models.recipe, self.plan.seed, models.segmenter, models.reader)
         for method in methods:
-            self.kept.keep(method, key, self._row(scene, sample, method))
-        self.kept.keep_truth(key, sample.truths)
+            self.store.save(method, key, self._named(method_input, sample, method))
+        self.store.save_truths(key, sample.truths)
 
-    def _row(self, scene: MethodInput, sample: Sample, method: str) -> MethodMasks:
-        if self.lent is not None and self.lent.has(method, sample.key):
-            masks = self.lent.row(method, sample.key).masks
+    def _named(self, method_input: MethodInput, sample: Sample, method: str) -> MethodMasks:
+        if self.other_store is not None and self.other_store.has(method, sample.key):
+            masks = self.other_store.masks(method, sample.key).masks
         else:
-            masks = self._masks(scene, sample, method)
+            masks = self._masks(method_input, sample, method)
         named = None
         if self.models.namer is not None:
             named = named_classes(masks.segments, sample.image, self.plan.dataset.classes, self.models.namer)
         return MethodMasks(masks, named)
 
-    def _masks(self, scene: MethodInput, sample: Sample, method: str) -> Masks:
-        masks = METHODS[method](scene)
+    def _masks(self, method_input: MethodInput, sample: Sample, method: str) -> Masks:
+        masks = METHODS[method](method_input)
         if self.plan.refine is not None:
             masks = refined(masks, sample.image, self.plan.refine)
         if self.plan.min_pixels:
-            masks = masks_with(scene, cleaned(masks.segments, self.plan.min_pixels))
+            masks = masks_with(method_input, cleaned(masks.segments, self.plan.min_pixels))
         return masks
-
-
-def _given(load: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in load.items() if value is not None}

@@ -1,4 +1,4 @@
-"""The masks and truths of an evaluation on disk, one file an image, so that a killed run loses one image at most."""
+"""Masks and ground truth of an evaluation on disk, one file per image, so that a killed run loses at most one image."""
 
 from __future__ import annotations
 
@@ -20,20 +20,25 @@ SETTINGS = "settings.json"
 
 
 class MethodMasks(NamedTuple):
-    """One method's masks of one image, and the class each was given by name, int64 [K], if any were asked for."""
+    """One method's masks of one image.
+
+    Attributes:
+        masks: The masks.
+        named: int64 [K], the class by which an embedder named each mask; None without an embedder.
+    """
 
     masks: Masks
     named: npt.NDArray[np.int64] | None
 
 
 class MaskStore:
-    """A folder of masks and truths.
+    """A folder of masks and ground truth.
 
     Layout: ``settings.json``, ``truths/KEY.npz``, ``masks/METHOD/KEY.npz``.
 
     Args:
-        folder: Where they are; it need not exist.
-        settings: All that masks depend on, but the method.
+        folder: The folder, which need not exist.
+        settings: Everything that masks depend on, except the method.
 
     Raises:
         GensegError: If the folder holds masks of other settings.
@@ -41,64 +46,71 @@ class MaskStore:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self.folder, self._settings = folder, json.loads(json.dumps(settings))
-        wanted = self._settings
         try:
-            found = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+            stored = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return
         except (OSError, ValueError) as error:
             raise GensegError(f"{folder / SETTINGS} cannot be read; choose another output folder") from error
-        if found != wanted:
-            keys = [key for key in wanted | found if wanted.get(key) != found.get(key)]
+        if stored != self._settings:
+            keys = [key for key in self._settings | stored if self._settings.get(key) != stored.get(key)]
             raise GensegError(
                 f"{folder} holds an evaluation with another {' and '.join(keys)}; choose another output folder"
             )
 
     def begin(self) -> None:
-        """Say what masks the folder will hold, before the first is kept.
+        """Write the settings, before the first masks are saved.
 
         Raises:
-            GensegError: If it cannot be written to.
+            GensegError: If the folder cannot be written to.
         """
         text = json.dumps(self._settings, indent=2) + "\n"
         write_whole(self.folder / SETTINGS, lambda file: file.write(text.encode()))
 
     def has(self, method: str, key: str) -> bool:
-        """Whether a method's masks of an image are there."""
-        return self._masks(method, key).exists()
+        """Return whether a method's masks of an image are there."""
+        return self._masks_path(method, key).exists()
 
-    def has_truth(self, key: str) -> bool:
-        """Whether an image's truths are there."""
-        return self._truth(key).exists()
+    def has_truths(self, key: str) -> bool:
+        """Return whether the ground truth of an image is there."""
+        return self._truths_path(key).exists()
 
-    def keep_truth(self, key: str, truths: Sequence[Labels]) -> None:
-        """Keep an image's truths, [H, W] each, at the resolution of the evaluation."""
+    def save_truths(self, key: str, truths: Sequence[Labels]) -> None:
+        """Save an image's ground truth maps [H, W], at the resolution of the evaluation."""
         arrays = {f"truth{i}": truth.astype(np.int32) for i, truth in enumerate(truths)}
-        write_whole(self._truth(key), lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+        write_whole(self._truths_path(key), lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
 
-    def keep(self, method: str, key: str, row: MethodMasks) -> None:
-        """Keep a method's masks of an image."""
-        arrays: dict[str, npt.NDArray[Any]] = {"segments": row.masks.segments.astype(np.uint16)}
-        if row.masks.embeddings is not None:
-            arrays["embeddings"] = row.masks.embeddings
-        if row.named is not None:
-            arrays["named"] = row.named
-        write_whole(self._masks(method, key), lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+    def save(self, method: str, key: str, result: MethodMasks) -> None:
+        """Save a method's masks of an image."""
+        arrays: dict[str, npt.NDArray[Any]] = {"segments": result.masks.segments.astype(np.uint16)}
+        if result.masks.embeddings is not None:
+            arrays["embeddings"] = result.masks.embeddings
+        if result.named is not None:
+            arrays["named"] = result.named
+        write_whole(self._masks_path(method, key), lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
 
-    def truth(self, key: str) -> list[npt.NDArray[np.int32]]:
-        """An image's truths."""
-        arrays = _arrays(self._truth(key))
+    def truths(self, key: str) -> list[npt.NDArray[np.int32]]:
+        """Load an image's ground truth maps [H, W].
+
+        Raises:
+            GensegError: If the file is damaged.
+        """
+        arrays = _arrays(self._truths_path(key))
         return [arrays[f"truth{i}"] for i in range(len(arrays))]
 
-    def row(self, method: str, key: str) -> MethodMasks:
-        """A method's masks of an image."""
-        arrays = _arrays(self._masks(method, key))
+    def masks(self, method: str, key: str) -> MethodMasks:
+        """Load a method's masks of an image.
+
+        Raises:
+            GensegError: If the file is damaged.
+        """
+        arrays = _arrays(self._masks_path(method, key))
         return MethodMasks(Masks(arrays["segments"].astype(np.int32), arrays.get("embeddings")), arrays.get("named"))
 
-    def _truth(self, key: str) -> Path:
+    def _truths_path(self, key: str) -> Path:
         return self.folder / "truths" / f"{key}.npz"
 
-    def _masks(self, method: str, key: str) -> Path:
+    def _masks_path(self, method: str, key: str) -> Path:
         return self.folder / "masks" / method / f"{key}.npz"
 
 

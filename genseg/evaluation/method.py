@@ -1,4 +1,4 @@
-"""What methods of segmentation see and what they give, so that all are measured alike."""
+"""Input and output of segmentation methods, so that all are measured alike."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Masks:
     """One method's segments of one image.
 
     Attributes:
-        segments: int32 [H, W] in 0..K-1, at the scene's `size`; each number is that of a pixel at least.
-        embeddings: float32 [K, C], one vector a segment; None where the scene has neither model nor encoder.
+        segments: int32 [H, W] in 0..K-1, at the input's `size`; each number occurs.
+        embeddings: float32 [K, C], one vector per segment; None if the input has neither model nor encoder.
     """
 
     segments: npt.NDArray[np.int32]
@@ -35,15 +35,15 @@ class Masks:
 
 @dataclass
 class MethodInput:
-    """One image as every method sees it; what the model finds is computed once, when first asked for.
+    """One image as every method sees it. Clusters and difference maps are computed on first use and shared.
 
     Attributes:
-        image: RGB.
-        size: (H, W) that segments must have: the evaluation's resolution.
-        recipe: The resolved recipe; its K is every method's number of segments.
+        image: The image, in RGB.
+        size: (H, W) of the segments: the evaluation's resolution.
+        recipe: The resolved recipe; its K is the number of segments of every method.
         seed: Fixes random draws.
-        segmenter: The model with that recipe; None where only methods that see colours are run.
-        encoder: A vision encoder in place of a model: features alone. The recipe's margin and sites are not its own.
+        segmenter: The model with that recipe; None if all methods use colours only.
+        encoder: A vision encoder in place of a model, for features only. The recipe's margin and sites do not apply.
     """
 
     image: Image.Image
@@ -58,7 +58,7 @@ class MethodInput:
         """The segmenter.
 
         Raises:
-            GensegError: If there is none.
+            GensegError: If there is no model.
         """
         if self.segmenter is not None:
             return self.segmenter
@@ -68,7 +68,7 @@ class MethodInput:
 
     @property
     def has_features(self) -> bool:
-        """Whether there is a model or an encoder to read features from."""
+        """Whether there is a model or an encoder, from which features are read."""
         return self.segmenter is not None or self.encoder is not None
 
     @cached_property
@@ -83,10 +83,10 @@ class MethodInput:
 
     @cached_property
     def clusters(self) -> Clusters:
-        """Features and their clusters, of the model (margin cut off) or the encoder.
+        """Features and their clusters, of the model (without its margin) or the encoder.
 
         Raises:
-            GensegError: If there is neither.
+            GensegError: If there is neither model nor encoder.
         """
         pixels = self.pixels
         if self.encoder is None:
@@ -96,7 +96,7 @@ class MethodInput:
 
     @cached_property
     def analysis(self) -> Analysis:
-        """Features, clusters and difference maps, at the model's resolution (margin cut off).
+        """Features, clusters and difference maps, at the model's resolution, without its margin.
 
         Raises:
             GensegError: If there is no model.
@@ -105,14 +105,14 @@ class MethodInput:
 
     @property
     def n_clusters(self) -> int:
-        """K; where the recipe says ``"auto"``, as many as the features have clusters."""
+        """K, which is the number of clusters of the features if the recipe has ``"auto"``."""
         return len(self.clusters.embeddings) if self.recipe.n_clusters == "auto" else int(self.recipe.n_clusters)
 
-    def colours(self) -> Image.Image:
-        """The image at `size`."""
+    def resized_image(self) -> Image.Image:
+        """Scale the image to `size`."""
         height, width = self.size
         return self.image.resize((width, height), Image.Resampling.LANCZOS)
 
 
 Method: TypeAlias = Callable[[MethodInput], Masks]
-"""A way to segment an image; `genseg.evaluation.baselines.METHODS` has them by name."""
+"""A method that segments an image; `genseg.evaluation.baselines.METHODS` has them by name."""

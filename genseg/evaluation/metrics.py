@@ -1,6 +1,6 @@
-"""What the measures of segmentations against ground truth are made of; docs/protocols.md defines them.
+"""Metrics of segmentations against ground truth, defined in docs/protocols.md.
 
-Throughout: segments int [H, W] in 0..K-1; truth int [H, W] in 0..C-1, or `IGNORE` where nothing is measured.
+Segments are int [H, W] in 0..K-1. Ground truth is int [H, W] in 0..C-1, or `IGNORE` in pixels that are not measured.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 
 IGNORE = -1
 
-TOLERANCE = 2.0  # pixels that a boundary may be away and still count as found
+TOLERANCE = 2.0  # pixels by which a boundary may be off
 
 
 def overlaps(first: Labels, second: Labels, n_first: int, n_second: int) -> npt.NDArray[np.int64]:
-    """How many pixels have each pair of labels: int64 [n_first, n_second], of two label arrays of one shape."""
+    """Count the pixels of each pair of labels, of two arrays of the same shape: int64 [n_first, n_second]."""
     pairs = first.ravel().astype(np.int64) * n_second + second.ravel()
     return np.bincount(pairs, minlength=n_first * n_second).reshape(n_first, n_second)
 
 
 def contingency(first: Labels, second: Labels) -> tuple[Labels, Labels, npt.NDArray[np.int64]]:
-    """What `overlaps` counts as a list of the pairs that occur: memory does not grow with labels times labels.
+    """List the pairs of labels that `overlaps` counts and that occur, which needs memory for these only.
 
     Args:
         first: Integers of at least 0, any shape but an empty one.
-        second: Likewise, of the same shape; `IGNORE` where nothing is counted.
+        second: Integers of at least 0, of the same shape; `IGNORE` in pixels that are not counted.
 
     Returns:
-        First label, second label and number of pixels of each pair that occurs: [P] each, in order of the labels.
+        First label, second label and number of pixels of each pair: three arrays [P], sorted by label.
     """
     from scipy.sparse import coo_array
 
@@ -46,22 +46,22 @@ def contingency(first: Labels, second: Labels) -> tuple[Labels, Labels, npt.NDAr
 
 
 def mean_iou(hits: npt.NDArray[Any], true: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> Floats:
-    """Mean IoU over the classes whose union is not empty; NaN where there are none.
+    """Compute the mean IoU over classes whose union is not empty.
 
     Args:
-        hits: [..., C], pixels of each class that are right.
-        true: [..., C], those that are true.
-        predicted: [..., C], those that are predicted.
+        hits: [..., C], correct pixels of each class.
+        true: [..., C], pixels of each class in the ground truth.
+        predicted: [..., C], predicted pixels of each class.
 
     Returns:
-        [...].
+        float64 [...] in [0, 1]; NaN where all unions are empty.
     """
     union = true + predicted - hits
     return ratio((hits / np.maximum(union, 1)).sum(axis=-1), (union > 0).sum(axis=-1))
 
 
 def boundaries(labels: Labels, measured: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Pixels whose right or lower neighbour has another label, both being measured: bool [H, W]."""
+    """Mark measured pixels whose right or lower neighbour is measured and has another label: bool [H, W]."""
     edge = np.zeros(labels.shape, dtype=bool)
     edge[:, :-1] |= (labels[:, :-1] != labels[:, 1:]) & measured[:, :-1] & measured[:, 1:]
     edge[:-1] |= (labels[:-1] != labels[1:]) & measured[:-1] & measured[1:]
@@ -71,22 +71,22 @@ def boundaries(labels: Labels, measured: npt.NDArray[np.bool_]) -> npt.NDArray[n
 def boundary_scores(
     predicted: Labels, truth: Labels, ignore: int = IGNORE, tolerance: float = TOLERANCE
 ) -> tuple[float, float, float]:
-    """Boundary precision, recall and F between two class maps [H, W].
+    """Compute boundary precision, recall and F between two class maps [H, W].
 
-    A boundary pixel is found if the other map has one within ``tolerance`` pixels (Euclidean). Where only one of
-    the maps has any boundary all three are 0, where neither has they are 1, and without measured pixels NaN.
+    A boundary pixel is correct if the other map has one within ``tolerance`` pixels (Euclidean). All three are 0 if
+    only one map has a boundary, 1 if neither has, and NaN without measured pixels.
     """
     measured = truth != ignore
     if not measured.any():
         return np.nan, np.nan, np.nan
-    found, true = boundaries(predicted, measured), boundaries(truth, measured)
-    return precision_recall_f(found, true, near(true, tolerance), near(found, tolerance))
+    edge, true_edge = boundaries(predicted, measured), boundaries(truth, measured)
+    return precision_recall_f(edge, true_edge, near(true_edge, tolerance), near(edge, tolerance))
 
 
 def near(edge: npt.NDArray[np.bool_], tolerance: float) -> npt.NDArray[np.bool_]:
-    """Pixels within ``tolerance`` pixels (Euclidean) of a marked one: bool [H, W], the dilation with a disc.
+    """Dilate marked pixels by a disc of radius ``tolerance`` (Euclidean, in pixels): bool [H, W].
 
-    Row by row of the disc, each as wide as the circle there: far cheaper than all pixels' distances.
+    It dilates by each row of the disc in turn, which is far cheaper than a distance transform.
     """
     reach = int(tolerance)
     half_widths = [int((tolerance**2 - dy**2) ** 0.5) for dy in range(reach + 1)]
@@ -102,30 +102,37 @@ def near(edge: npt.NDArray[np.bool_], tolerance: float) -> npt.NDArray[np.bool_]
 
 
 def precision_recall_f(
-    found: npt.NDArray[np.bool_],
+    predicted: npt.NDArray[np.bool_],
     true: npt.NDArray[np.bool_],
     near_true: npt.NDArray[np.bool_],
-    near_found: npt.NDArray[np.bool_],
+    near_predicted: npt.NDArray[np.bool_],
 ) -> tuple[float, float, float]:
-    """Boundary precision, recall and their harmonic mean F, of two boundaries and what is `near` each: bool [H, W]."""
-    n_found, n_true = np.count_nonzero(found), np.count_nonzero(true)
-    if not n_found or not n_true:
-        agree = float(n_found == n_true)
+    """Compute boundary precision, recall and their harmonic mean F.
+
+    Args:
+        predicted: bool [H, W], the predicted boundary.
+        true: bool [H, W], the boundary of the ground truth.
+        near_true: bool [H, W], pixels `near` the true boundary.
+        near_predicted: bool [H, W], pixels `near` the predicted boundary.
+    """
+    n_predicted, n_true = np.count_nonzero(predicted), np.count_nonzero(true)
+    if not n_predicted or not n_true:
+        agree = float(n_predicted == n_true)
         return agree, agree, agree
-    precision = float(np.count_nonzero(found & near_true) / n_found)
-    recall = float(np.count_nonzero(true & near_found) / n_true)
+    precision = float(np.count_nonzero(predicted & near_true) / n_predicted)
+    recall = float(np.count_nonzero(true & near_predicted) / n_true)
     return precision, recall, 2 * precision * recall / max(precision + recall, np.finfo(float).tiny)
 
 
 def covering(segments: Labels, truth: Labels) -> float:
-    """Segmentation covering (Arbeláez et al., 2011): the mean over pixels of the best IoU of their true region.
+    """Compute segmentation covering (Arbeláez et al., 2011): the mean over pixels of the best IoU of their true region.
 
     Args:
         segments: [H, W] in 0..n-1.
-        truth: [H, W] in 0..R-1, or `IGNORE`, where pixels belong to no region and count in no segment's size.
+        truth: [H, W] in 0..R-1, or `IGNORE` in pixels that count neither in regions nor in segments.
 
     Returns:
-        In (0, 1]; NaN without measured pixels.
+        A number in (0, 1]; NaN without measured pixels.
     """
     if (truth == IGNORE).all():
         return np.nan
@@ -137,7 +144,7 @@ def covering(segments: Labels, truth: Labels) -> float:
 
 
 def interval(values: Floats) -> list[float]:
-    """The central 95 % of bootstrapped values [D] that are not NaN: [low, high]; NaN if all are."""
+    """Compute the central 95 % interval [low, high] of bootstrapped values [D], without NaN; NaN if all are NaN."""
     if np.isnan(values).all():
         return [np.nan, np.nan]
     low, high = np.nanpercentile(values, [2.5, 97.5])
@@ -145,26 +152,32 @@ def interval(values: Floats) -> list[float]:
 
 
 def ratio(part: Any, whole: Any) -> Floats:
-    """Part / whole, of arrays of one shape; NaN where ``whole`` is 0."""
+    """Divide arrays of the same shape; NaN where ``whole`` is 0."""
     part, whole = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
     quotient: Floats = np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
     return quotient
 
 
 def rand_index(table: npt.NDArray[np.int64]) -> float:
-    """The Rand index in [0, 1]: the share of pixel pairs that both partitions join or both separate.
+    """Compute the Rand index in [0, 1]: the share of pixel pairs that both partitions join or both separate.
 
     Its mean over annotators is the probabilistic Rand index of Unnikrishnan, Pantofaru and Hebert (PAMI 2007), whose
-    p_ij is the share of annotators that join pixels i and j. NaN below two pixels.
+    p_ij is the share of annotators that join pixels i and j. It is NaN for fewer than two pixels.
+
+    Args:
+        table: int64 [K, R], the pixels of each pair of labels.
     """
     joined, first, second, pairs = _pairs(table)
     return 1 - (first + second - 2 * joined) / pairs if pairs else np.nan
 
 
 def adjusted_rand_index(table: npt.NDArray[np.int64]) -> float:
-    """The adjusted Rand index (Hubert and Arabie, 1985): 1 for the same partition, 0 on average for random ones.
+    """Compute the adjusted Rand index (Hubert and Arabie, 1985).
 
-    NaN below two pixels.
+    It is 1 for the same partition, 0 on average for random ones, and NaN for fewer than two pixels.
+
+    Args:
+        table: int64 [K, R], the pixels of each pair of labels.
     """
     joined, first, second, pairs = _pairs(table)
     if not pairs:
@@ -174,9 +187,12 @@ def adjusted_rand_index(table: npt.NDArray[np.int64]) -> float:
 
 
 def variation_of_information(table: npt.NDArray[np.int64]) -> float:
-    """The variation of information (Meilă, 2007, eq. 15) in bits: H(S|R) + H(R|S) = 2 H(S, R) − H(S) − H(R).
+    """Compute the variation of information (Meilă, 2007, eq. 15) in bits: H(S|R) + H(R|S) = 2 H(S, R) − H(S) − H(R).
 
-    0 for the same partition, larger for worse ones. NaN without pixels.
+    It is 0 for the same partition, larger for worse ones, and NaN without pixels.
+
+    Args:
+        table: int64 [K, R], the pixels of each pair of labels.
     """
     if not table.any():
         return np.nan
@@ -185,7 +201,7 @@ def variation_of_information(table: npt.NDArray[np.int64]) -> float:
 
 
 def _pairs(table: npt.NDArray[np.int64]) -> tuple[float, float, float, float]:
-    """Pixel pairs joined by both partitions, by the first, by the second, and all pairs."""
+    """Count the pixel pairs joined by both partitions, by the first, by the second, and all pairs."""
 
     def pairs(counts: npt.NDArray[Any]) -> float:
         counts = counts.astype(np.float64)

@@ -1,4 +1,4 @@
-"""The models of an evaluation: what tells their weights, and the models themselves once they are needed."""
+"""Models of an evaluation, loaded when they are needed, and the facts that identify their weights."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from genseg.segmenter import Segmenter
 
 @dataclass
 class Models:
-    """What masks, features and names come from. Each is loaded when it is first asked for.
+    """Backend, encoder and embedder of an evaluation. Each is loaded on first use.
 
-    Only a loaded backend says what the recipe is. It is therefore remembered beside the masks: a run that finds them
-    all there needs no model.
+    The recipe can be resolved by a loaded backend only. It is therefore saved beside the masks, so that a run that
+    finds all masks there needs no model.
 
     Attributes:
-        folder: Where masks are kept.
-        backend: Its name, or the backend; None where no method needs one.
-        encoder: Its name, in place of a backend's features; None for none.
-        embedder: The name of what names masks; None for none.
+        folder: Folder of the evaluation.
+        backend: The backend or its name; None if no method needs one.
+        encoder: Name of an encoder whose features replace the backend's; None for no encoder.
+        embedder: Name of the embedder that names masks; None for no embedder.
         embedder_model: A checkpoint in place of the embedder's own.
-        asked: The recipe as the caller gave it.
+        requested_recipe: The recipe as the caller gave it.
         options: Recipe keys as ``key=value``.
         overrides: Recipe keys.
         seed: Fixes every random draw.
         model: A checkpoint in place of the backend's or encoder's own.
-        device: As for `genseg.Segmenter`.
-        dtype: Likewise.
-        load: What else the backend's or encoder's factory takes.
+        device: A torch device; None for CUDA if it is available, else the CPU.
+        dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"``; None for float32.
+        load: Further options of the backend's or encoder's factory.
     """
 
     folder: Path
@@ -45,7 +45,7 @@ class Models:
     encoder: str | None
     embedder: str | None
     embedder_model: str | None
-    asked: RecipeLike | None
+    requested_recipe: RecipeLike | None
     options: Sequence[str]
     overrides: Mapping[str, Any]
     seed: int
@@ -56,26 +56,25 @@ class Models:
 
     @cached_property
     def segmenter(self) -> Segmenter | None:
-        """The backend with the recipe; None without one."""
+        """The backend with the recipe; None without a backend."""
         if self.backend is None:
             return None
-        given, backend = {"model": self.model, "device": self.device, "dtype": self.dtype}, self.backend
+        backend = self.backend
         if isinstance(backend, str):
-            backend = BACKENDS.load(backend, **given, **self.load)
-        return Segmenter(
-            backend, self._remembered or backend.resolve(self.asked, self.options, **self.overrides), seed=self.seed
-        )
+            backend = BACKENDS.load(backend, model=self.model, device=self.device, dtype=self.dtype, **self.load)
+        recipe = self._saved_recipe or backend.resolve(self.requested_recipe, self.options, **self.overrides)
+        return Segmenter(backend, recipe, seed=self.seed)
 
     @cached_property
     def reader(self) -> Encoder | None:
-        """The encoder; None without one."""
+        """The encoder; None without an encoder."""
         if self.encoder is None:
             return None
         return ENCODERS.load(self.encoder, model=self.model, device=self.device, dtype=self.dtype, **self.load)
 
     @cached_property
     def namer(self) -> Embedder | None:
-        """The embedder; None without one."""
+        """The embedder; None without an embedder."""
         if self.embedder is None:
             return None
         return EMBEDDERS.load(self.embedder, model=self.embedder_model, device=self.device)
@@ -83,31 +82,31 @@ class Models:
     @property
     def recipe(self) -> Recipe:
         """The resolved recipe."""
-        if self._remembered is not None:
-            return self._remembered
+        if self._saved_recipe is not None:
+            return self._saved_recipe
         if self.segmenter is not None:
             return self.segmenter.recipe
-        return load_recipe(self.asked or "paper", options=self.options, **self.overrides)
+        return load_recipe(self.requested_recipe or "paper", options=self.options, **self.overrides)
 
     @cached_property
     def source(self) -> dict[str, Any]:
-        """What tells these weights from others, by what the factories say before they load any."""
-        found: dict[str, Any] = {}
+        """Facts that identify the weights, as the factories state them before they load any."""
+        source: dict[str, Any] = {}
         if self.encoder is not None:
             card = ENCODERS.info(self.encoder).card
-            found = {**weights_of("encoder", self.encoder, card, self.model, self.load), "dtype": self.dtype}
+            source = {**weights_of("encoder", self.encoder, card, self.model, self.load), "dtype": self.dtype}
         elif isinstance(self.backend, str):
             card = BACKENDS.info(self.backend).card
-            found = {**weights_of("backend", self.backend, card, self.model, self.load), "dtype": self.dtype}
+            source = {**weights_of("backend", self.backend, card, self.model, self.load), "dtype": self.dtype}
         elif self.backend is not None:
-            found = {**weights_of("backend", self.backend.name, None, self.model, self.load), "dtype": self.dtype}
+            source = {**weights_of("backend", self.backend.name, None, self.model, self.load), "dtype": self.dtype}
         if self.embedder is not None:
             card = EMBEDDERS.info(self.embedder).card
-            found |= {"names": weights_of("embedder", self.embedder, card, self.embedder_model, {})}
-        return found
+            source |= {"names": weights_of("embedder", self.embedder, card, self.embedder_model, {})}
+        return source
 
     def ready(self) -> None:
-        """Load what there is to load, and remember the recipe."""
+        """Load all models, and save the recipe."""
         _ = self.segmenter, self.reader, self.namer
         if not isinstance(self.backend, str):
             return
@@ -115,23 +114,25 @@ class Models:
         write_whole(self.folder / "recipe.json", lambda file: file.write(text.encode()))
 
     @cached_property
-    def _remembered(self) -> Recipe | None:
-        """What an earlier run with the same arguments found the recipe to be; None where there was none.
+    def _saved_recipe(self) -> Recipe | None:
+        """The recipe that an earlier run with the same arguments saved, if any.
 
-        A loaded backend is asked again: its name does not tell it from another.
+        It is None for a loaded backend, whose name does not identify it.
         """
         if not isinstance(self.backend, str):
             return None
         try:
-            known = json.loads((self.folder / "recipe.json").read_bytes())
-            return Recipe(**known["recipe"]) if known["asked"] == self._digest else None
+            saved = json.loads((self.folder / "recipe.json").read_bytes())
+            return Recipe(**saved["recipe"]) if saved["asked"] == self._digest else None
         except (OSError, ValueError, LookupError, TypeError):
             return None
 
     @cached_property
     def _digest(self) -> str:
-        """A digest of all that the recipe comes from."""
-        asked: Any = asdict(self.asked) if isinstance(self.asked, Recipe) else self.asked
-        if isinstance(asked, (str, Path)) and Path(asked).is_file():
-            asked = Path(asked).read_text(encoding="utf-8")
-        return digest(self.source, asked, list(self.options), dict(self.overrides))
+        """Digest of everything that determines the recipe."""
+        recipe: Any = self.requested_recipe
+        if isinstance(recipe, Recipe):
+            recipe = asdict(recipe)
+        elif isinstance(recipe, (str, Path)) and Path(recipe).is_file():
+            recipe = Path(recipe).read_text(encoding="utf-8")
+        return digest(self.source, recipe, list(self.options), dict(self.overrides))

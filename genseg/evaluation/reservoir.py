@@ -1,42 +1,47 @@
-"""A sample of more vectors than memory holds."""
+"""A random sample of a stream of vectors that does not fit into memory."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-MOST_VECTORS = 20_000  # in a sample
-MOST_BYTES = 32 * 2**20  # that they take
+MAX_VECTORS = 20_000
+MAX_BYTES = 32 * 2**20
 
 
 class Reservoir:
-    """A uniform sample of a stream of vectors (Vitter's algorithm R), the same for the same order of the stream.
+    """A uniform sample of a stream of vectors (Vitter's algorithm R), deterministic in the order of the stream.
 
-    It holds `MOST_VECTORS`, or as many as `MOST_BYTES` hold, or all there are if they are fewer.
+    It holds at most `MAX_VECTORS` vectors and `MAX_BYTES` bytes.
+
+    Args:
+        seed: Fixes the sample.
     """
 
     def __init__(self, seed: int) -> None:
         self._draws = np.random.default_rng(seed)
-        self._kept: npt.NDArray[np.float32] | None = None
-        self._seen = 0
+        self._sample: npt.NDArray[np.float32] | None = None
+        self._count = 0
 
     def add(self, vectors: npt.NDArray[np.float32]) -> None:
-        """Take in vectors [N, D]."""
-        if self._kept is None:
+        """Add vectors [N, D]."""
+        if self._sample is None:
             width = vectors.shape[1]
-            self._kept = np.empty((min(MOST_VECTORS, MOST_BYTES // (4 * width)), width), dtype=np.float32)
-        place = np.arange(self._seen, self._seen + len(vectors))
-        late = place >= len(self._kept)
-        place[late] = self._draws.integers(0, place[late] + 1)  # any of those seen so far; the first ones are kept
-        kept = place < len(self._kept)
-        self._kept[place[kept]] = vectors[kept]
-        self._seen += len(vectors)
+            self._sample = np.empty((min(MAX_VECTORS, MAX_BYTES // (4 * width)), width), dtype=np.float32)
+        place = np.arange(self._count, self._count + len(vectors))
+        late = place >= len(self._sample)
+        place[late] = self._draws.integers(
+            0, place[late] + 1
+        )  # any position so far; positions beyond the sample are dropped
+        drawn = place < len(self._sample)
+        self._sample[place[drawn]] = vectors[drawn]
+        self._count += len(vectors)
 
     def vectors(self) -> npt.NDArray[np.float32]:
-        """The sample: float32 [N, D]."""
-        return np.empty((0, 0), dtype=np.float32) if self._kept is None else self._kept[: self._seen]
+        """Return the sample: float32 [N, D]."""
+        return np.empty((0, 0), dtype=np.float32) if self._sample is None else self._sample[: self._count]
 
     @property
     def is_whole(self) -> bool:
-        """Whether the sample is all there was."""
-        return self._seen == len(self.vectors())
+        """Whether the sample holds the whole stream."""
+        return self._count == len(self.vectors())

@@ -1,4 +1,4 @@
-"""The resolution at which a sample is segmented and measured: a part of every figure's definition."""
+"""Resolution at which a sample is segmented and measured, which is part of every metric's definition."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def at_resolution(sample: Sample, how: str) -> Sample:
     """Bring a sample to one of `RESOLUTIONS`.
 
     Args:
-        sample: At full size.
-        how: ``"full"`` leaves it as it is. A number is the side of the centre square, scaled: 512 as DiffSeg has it,
-            320 as PiCIE, STEGO and the paper's COCO-Stuff-27 have it, 128 as this project's development figures do.
+        sample: The sample at full size.
+        how: ``"full"`` for no change, or the side to which the centre square is scaled: 512 as in DiffSeg, 320 as in
+            PiCIE, STEGO and the paper's COCO-Stuff-27, 128 for development.
 
     Returns:
-        The image scaled by Lanczos, the truths by taking the nearest pixel.
+        The sample with its image scaled by Lanczos, and its ground truth by nearest pixel.
 
     Raises:
-        GensegError: For an unknown resolution.
+        GensegError: If the resolution is unknown.
     """
     if how not in RESOLUTIONS:
         raise unknown("resolution", how, RESOLUTIONS)
@@ -38,7 +38,7 @@ def at_resolution(sample: Sample, how: str) -> Sample:
 
 
 def center_square(image: Image.Image) -> Image.Image:
-    """The largest centred square of an image."""
+    """Crop the largest centred square of an image."""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     return image.crop((left, top, left + side, top + side))

@@ -1,4 +1,4 @@
-"""What comes of an evaluation: figures with their protocol and interval, as JSON, tables, plots and a gallery."""
+"""Result of an evaluation: metrics by method and protocol, as JSON, tables, plots and a gallery."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PACKAGES = ("genseg", "torch", "diffusers", "numpy", "scipy", "scikit-learn", "scikit-image", "pillow")
-SHOWN = {
+TABLE_METRICS = {
     "miou": "mIoU",
     "accuracy": "accuracy",
     "boundary_f": "boundary F (2 px)",
@@ -37,24 +37,24 @@ SHOWN = {
     "voi": "VoI",
     "components": "components",
 }
-"""The figures of tables, and their headings; the JSON has all."""
+"""The metrics of tables, with their headings; the JSON has all metrics."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures of methods under protocols.
+    """Metrics of methods under protocols.
 
     Attributes:
-        results: What `to_json` writes: ``dataset``, ``settings`` (what masks depend on), ``figures`` (by method, then
-            by protocol, each as ``{"value": number, "interval": [low, high]}``), ``gains`` (of the first method over
-            each other one, the 95 % interval of the paired difference), ``unmeasured``, ``failures``, ``gallery``,
-            ``versions`` and ``masks`` (SHA-256 of what was measured).
-        kept: The masks.
+        results: The content of `to_json`: ``dataset``, ``settings`` (everything that masks depend on), ``figures`` (the
+            metrics by method and protocol, each as ``{"value": number, "interval": [low, high]}``), ``gains`` (the 95 %
+            interval of the paired difference between the first method and each other one), ``unmeasured``,
+            ``failures``, ``gallery``, ``versions`` and ``masks`` (SHA-256 of the masks and ground truth).
+        store: The masks.
         dataset: The images.
     """
 
     results: Mapping[str, Any]
-    kept: MaskStore
+    store: MaskStore
     dataset: Dataset
 
     @classmethod
@@ -63,16 +63,16 @@ class Evaluation:
         dataset: Dataset,
         methods: Sequence[str],
         protocols: Sequence[str],
-        found: Scores,
+        measured: Scores,
         settings: Mapping[str, Any],
-        kept: MaskStore,
+        store: MaskStore,
         keys: Sequence[str],
         failures: Mapping[str, str],
     ) -> Evaluation:
-        """Gather the figures."""
-        scores = found.scores
-        figures: dict[str, Any] = {
-            m: {p: scores[m, p].figures() for p in protocols if (m, p) in scores} for m in methods
+        """Collect the results."""
+        scores = measured.scores
+        metrics: dict[str, Any] = {
+            m: {p: scores[m, p].metrics() for p in protocols if (m, p) in scores} for m in methods
         }
         results = {
             "dataset": {
@@ -83,7 +83,7 @@ class Evaluation:
                 "images": len(keys),
             },
             "settings": dict(settings),
-            "figures": figures,
+            "figures": metrics,
             "gains": {
                 other: {
                     p: _gain(scores[methods[0], p], scores[other, p])
@@ -92,38 +92,42 @@ class Evaluation:
                 }
                 for other in methods[1:]
             },
-            "unmeasured": [{"method": m, "protocol": p, "why": why} for (m, p), why in found.unmeasured.items()],
+            "unmeasured": [{"method": m, "protocol": p, "why": why} for (m, p), why in measured.unmeasured.items()],
             "failures": [{"image": key, "problem": problem} for key, problem in failures.items()],
-            "gallery": best_median_worst(found.ranking),
+            "gallery": best_median_worst(measured.ranking),
             "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
-            "masks": found.digest.hexdigest(),
+            "masks": measured.digest.hexdigest(),
         }
-        return cls(_plain(results), kept, dataset)
+        return cls(_plain(results), store, dataset)
 
     def rows(self) -> list[dict[str, str]]:
-        """A row for each method and protocol, each figure as ``0.483 [0.465, 0.502]``, by the table's headings."""
-        figures = self.results["figures"]
-        protocols = dict.fromkeys(protocol for by_protocol in figures.values() for protocol in by_protocol)
+        """Return a row for each method and protocol, with metrics such as ``0.483 [0.465, 0.502]`` by heading."""
+        metrics = self.results["figures"]
+        protocols = dict.fromkeys(protocol for by_protocol in metrics.values() for protocol in by_protocol)
         return [
             {"protocol": protocol, "method": method}
-            | {head: written(by[protocol][name], name) for name, head in SHOWN.items() if name in by[protocol]}
+            | {
+                head: formatted(by[protocol][name], name)
+                for name, head in TABLE_METRICS.items()
+                if name in by[protocol]
+            }
             for protocol in protocols
-            for method, by in figures.items()
+            for method, by in metrics.items()
             if protocol in by
         ]
 
     def to_json(self, path: str | Path) -> Path:
-        """Write everything but the pictures; figures that are not a number are null."""
+        """Write `results` as JSON; metrics that are NaN are null."""
         return _write(path, json.dumps(self.results, indent=2, allow_nan=False) + "\n")
 
     def to_markdown(self, path: str | Path) -> Path:
-        """Write the table in Markdown."""
+        """Write the table as Markdown."""
         rows = self.rows()
         lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
         return _write(path, self.caption() + "\n\n" + "".join(f"| {' | '.join(cells)} |\n" for cells in lines))
 
     def to_latex(self, path: str | Path) -> Path:
-        """Write the table in LaTeX, for the package booktabs; intervals stand below their figures in small type."""
+        """Write the table in LaTeX, for the package booktabs, with intervals in small type."""
         rows = self.rows()
         lines = [rf"% {self.caption()}", rf"\begin{{tabular}}{{ll{'r' * (len(rows[0]) - 2)}}}", r"\toprule"]
         lines += [" & ".join(map(in_latex, rows[0])) + r" \\", r"\midrule"]
@@ -132,7 +136,7 @@ class Evaluation:
         return _write(path, "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""]))
 
     def caption(self) -> str:
-        """What was measured, in a line."""
+        """Describe dataset, resolution, model and K in one line."""
         data, settings = self.results["dataset"], self.results["settings"]
         model = settings["model"].get("encoder") or settings["model"].get("backend") or "no model"
         return (
@@ -165,22 +169,22 @@ class Evaluation:
                             value, place, xerr=[[max(value - low, 0)], [max(high - value, 0)]], fmt="o", capsize=3
                         )
                 axis.set_yticks(range(len(methods)), methods)
-                axis.set_title(f"{SHOWN[name]}, protocol {protocol}", fontsize=9)
+                axis.set_title(f"{TABLE_METRICS[name]}, protocol {protocol}", fontsize=9)
                 axis.grid(axis="x", alpha=0.3)
             row[0].invert_yaxis()
         return figure
 
     def gallery(self) -> Figure:
-        """Show the best, median and worst images with truth and every method's segments, and return the figure."""
+        """Draw the best, median and worst images with ground truth and all methods' segments, and return the figure."""
         import matplotlib.pyplot as plt
 
         methods, resolution = list(self.results["figures"]), self.results["settings"]["resolution"]
-        shown = [(place, key) for place, keys in self.results["gallery"].items() for key in keys]
-        columns = ["image", "truth", *methods]
-        size = (2.0 * len(columns), 2.1 * len(shown))
-        figure, axes = plt.subplots(len(shown), len(columns), figsize=size, squeeze=False, layout="constrained")
-        for line, (place, key) in zip(axes, shown, strict=True):
-            labels = [self.kept.truth(key)[0], *(self.kept.row(method, key).masks.segments for method in methods)]
+        images = [(place, key) for place, keys in self.results["gallery"].items() for key in keys]
+        columns = ["image", "ground truth", *methods]
+        size = (2.0 * len(columns), 2.1 * len(images))
+        figure, axes = plt.subplots(len(images), len(columns), figsize=size, squeeze=False, layout="constrained")
+        for line, (place, key) in zip(axes, images, strict=True):
+            labels = [self.store.truths(key)[0], *(self.store.masks(method, key).masks.segments for method in methods)]
             pictures = [np.asarray(at_resolution(self.dataset[key], resolution).image), *map(colored, labels)]
             for axis, head, picture in zip(line, columns, pictures, strict=True):
                 axis.imshow(picture)
@@ -197,23 +201,23 @@ class Evaluation:
         import matplotlib as mpl
 
         folder = Path(folder)
-        written = [self.to_json(folder / "results.json")]
-        written += [self.to_markdown(folder / "table.md"), self.to_latex(folder / "table.tex")]
+        files = [self.to_json(folder / "results.json")]
+        files += [self.to_markdown(folder / "table.md"), self.to_latex(folder / "table.tex")]
         with mpl.rc_context({"backend": "agg"}):
             for name, figure in (("plot", self.plot()), ("gallery", self.gallery())):
                 write_whole(folder / f"{name}.png", lambda file, figure=figure: figure.savefig(file, dpi=150))  # type: ignore[misc]
-                written.append(folder / f"{name}.png")
-        return written
+                files.append(folder / f"{name}.png")
+        return files
 
 
 def colored(labels: Any) -> Any:
-    """Labels [H, W] as a picture, uint8 [H, W, 3]; black where nothing is measured."""
+    """Color labels [H, W]: uint8 [H, W, 3], with black where nothing is measured."""
     colors = np.concatenate([palette(max(int(labels.max()) + 1, 1)), np.zeros((1, 3), dtype=np.uint8)])
     return colors[np.where(labels == IGNORE, len(colors) - 1, labels)]
 
 
-def written(entry: Mapping[str, Any], name: str = "") -> str:
-    """A figure with its interval, as tables have it."""
+def formatted(entry: Mapping[str, Any], name: str = "") -> str:
+    """Format a metric with its interval, as in tables."""
     digits = 0 if name == "components" else 3
     if entry["value"] is None:
         return "–"
@@ -229,15 +233,15 @@ def _gain(first: Score, other: Score) -> dict[str, list[float]]:
     return {name: paired_interval(first, other, name) for name in ("miou", "accuracy", "boundary_f")}
 
 
-def _plain(what: Any) -> Any:
-    """With None for what is no number, as JSON has none."""
-    if isinstance(what, Mapping):
-        return {str(key): _plain(value) for key, value in what.items()}
-    if isinstance(what, (list, tuple)):
-        return [_plain(value) for value in what]
-    if isinstance(what, float):
-        return float(what) if math.isfinite(what) else None
-    return what
+def _plain(value: Any) -> Any:
+    """Replace NaN and infinity by None, which JSON can hold."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value
 
 
 def _write(path: str | Path, text: str) -> Path:
@@ -246,6 +250,6 @@ def _write(path: str | Path, text: str) -> Path:
 
 
 def in_latex(cell: str) -> str:
-    """A cell of a table, its interval in small type."""
+    """Format a cell for LaTeX, with its interval in small type."""
     value, bracket, rest = cell.replace("%", r"\%").replace("_", r"\_").replace("–", "--").partition(" [")
     return rf"{value} {{\scriptsize [{rest}}}" if bracket else value

@@ -1,4 +1,4 @@
-"""Kept masks through protocols and measures, one image in memory at a time."""
+"""Score saved masks under protocols, with one image in memory at a time."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ Pair = tuple[str, str]  # a method and a protocol
 
 
 class MaskSource(typing.Protocol):
-    """Where masks and truths are: a `genseg.evaluation.mask_store.MaskStore`, or what reads or holds others."""
+    """Source of masks and ground truth, such as a `genseg.evaluation.mask_store.MaskStore`."""
 
-    def truth(self, key: str) -> Sequence[Labels]:
-        """An image's truths, [H, W] each: classes or annotators' regions; `IGNORE` where nothing is measured."""
+    def truths(self, key: str) -> Sequence[Labels]:
+        """Return an image's ground truth maps [H, W]: classes or annotators' regions, `IGNORE` where not measured."""
 
-    def row(self, method: str, key: str) -> MethodMasks:
-        """A method's masks of an image."""
+    def masks(self, method: str, key: str) -> MethodMasks:
+        """Return a method's masks of an image."""
 
 
 @dataclass
 class Scores:
-    """What was measured.
+    """Scores of methods under protocols.
 
     Attributes:
-        scores: By method and protocol.
-        unmeasured: Why a method has no figures under a protocol.
-        ranking: Each image's mIoU under the first pair, by its key.
-        digest: SHA-256 of the truths and segments, to tell whether two evaluations measured the same.
+        scores: The score of each method and protocol.
+        unmeasured: The reason why a method has no score under a protocol.
+        ranking: Each image's mIoU under the first method and protocol, by its key.
+        digest: SHA-256 of ground truth and segments, which shows whether two evaluations measured the same.
     """
 
     scores: dict[Pair, Score] = field(default_factory=dict)
@@ -65,45 +65,45 @@ def scored(
     progress: Callable[[int, int], None] = lambda *_: None,
     each: Callable[[str, Pair, Record], None] = lambda *_: None,
 ) -> Scores:
-    """Measure each method under each protocol.
+    """Score each method under each protocol.
 
     Args:
-        source: The masks and truths.
-        keys: The images, in the order in which they count.
-        methods: The methods' names.
-        protocols: The protocols' names.
-        n_classes: C; None for a set of annotators' regions.
-        seed: Fixes protocols' draws and the bootstrap's.
-        progress: Told the images that are done and all there are, passes counted.
-        each: Told what every image measures.
+        source: Masks and ground truth.
+        keys: Keys of the images, in the order in which they are added up.
+        methods: Names of the methods.
+        protocols: Names of the protocols.
+        n_classes: C; None for annotators' regions.
+        seed: Fixes the draws of protocols and bootstrap.
+        progress: Progress callback: ``(done, total)`` in images, each counted once per pass.
+        each: Called with the metrics of every image: ``(key, (method, protocol), record)``.
     """
     rules = {(m, p): protocol_named(p, n_classes, seed) for m in methods for p in protocols}
-    found = Scores()
+    result = Scores()
     passes = max(rule.passes for rule in rules.values())
     steps = (1 + passes) * len(keys)
     for number in range(passes):
         learners = {pair: rule for pair, rule in rules.items() if rule.passes > number}
         for done, key in enumerate(keys, start=number * len(keys)):
-            truths = [GroundTruth(truth, n_classes) for truth in source.truth(key)]
+            truths = [GroundTruth(truth, n_classes) for truth in source.truths(key)]
             for method in dict.fromkeys(method for method, _ in learners):
-                _, views = _seen(source, key, method, truths)
+                _, tables = _statistics(source, key, method, truths)
                 for pair, rule in learners.items():
-                    if pair[0] == method and pair not in found.unmeasured:
-                        _try(found, pair, partial(_learn, rule, views))
+                    if pair[0] == method and pair not in result.unmeasured:
+                        _try(result, pair, partial(_learn, rule, tables))
             progress(done, steps)
         for pair, rule in learners.items():
-            if pair not in found.unmeasured:
-                _try(found, pair, rule.close)
-    rules = {pair: rule for pair, rule in rules.items() if pair not in found.unmeasured}
-    found.scores = {pair: Score(rule, n_classes, seed) for pair, rule in rules.items()}
+            if pair not in result.unmeasured:
+                _try(result, pair, rule.close)
+    rules = {pair: rule for pair, rule in rules.items() if pair not in result.unmeasured}
+    result.scores = {pair: Score(rule, n_classes, seed) for pair, rule in rules.items()}
     for done, key in enumerate(keys, start=passes * len(keys)):
-        _add(found, rules, source, key, [GroundTruth(truth, n_classes) for truth in source.truth(key)], each)
+        _add(result, rules, source, key, [GroundTruth(truth, n_classes) for truth in source.truths(key)], each)
         progress(done, steps)
-    return found
+    return result
 
 
 def _add(
-    found: Scores,
+    result: Scores,
     rules: dict[Pair, EvaluationProtocol],
     source: MaskSource,
     key: str,
@@ -113,42 +113,42 @@ def _add(
     """Add an image to every score."""
     first = next(iter(rules), None)
     for truth in truths:
-        found.digest.update(truth.labels.tobytes())
+        result.digest.update(truth.labels.tobytes())
     for method in dict.fromkeys(method for method, _ in rules):
-        seen, views = _seen(source, key, method, truths)
-        found.digest.update(seen.segments.tobytes())
+        statistics, tables = _statistics(source, key, method, truths)
+        result.digest.update(statistics.segments.tobytes())
         for pair, rule in rules.items():
             if pair[0] == method:
-                record = measured(seen, [rule.classes(view) for view in views])
-                found.scores[pair].add(key, record)
+                record = measured(statistics, [rule.classes(table) for table in tables])
+                result.scores[pair].add(key, record)
                 each(key, pair, record)
                 if pair == first:
-                    found.ranking[key] = record.figures["miou"]
+                    result.ranking[key] = record.metrics["miou"]
 
 
-def _seen(
+def _statistics(
     source: MaskSource, key: str, method: str, truths: list[GroundTruth]
 ) -> tuple[SegmentStatistics, list[Contingency]]:
-    row = source.row(method, key)
-    seen = SegmentStatistics(row.masks.segments, truths)
-    return seen, seen.views(row.masks.embeddings, row.named)
+    masks, named = source.masks(method, key)
+    statistics = SegmentStatistics(masks.segments, truths)
+    return statistics, statistics.contingencies(masks.embeddings, named)
 
 
-def _learn(rule: EvaluationProtocol, views: list[Contingency]) -> None:
-    for view in views:
-        rule.fit(view)
+def _learn(rule: EvaluationProtocol, tables: list[Contingency]) -> None:
+    for table in tables:
+        rule.fit(table)
 
 
-def _try(found: Scores, pair: Pair, step: Callable[[], object]) -> None:
-    """A method without embeddings, or too few masks, costs the pair its figures and no other."""
+def _try(result: Scores, pair: Pair, step: Callable[[], object]) -> None:
+    """Run a step; a method without embeddings, or with too few masks, loses the score of this pair only."""
     try:
         step()
     except GensegError as error:
-        found.unmeasured[pair] = str(error)
+        result.unmeasured[pair] = str(error)
 
 
 def best_median_worst(ranking: dict[str, float], each: int = 2) -> dict[str, list[str]]:
-    """Keys of the images with the highest, middle and lowest figures; those that are not a number are left out."""
+    """Return the keys of the images with the highest, middle and lowest mIoU, without those that are NaN."""
     order = sorted((key for key in ranking if np.isfinite(ranking[key])), key=lambda key: (-ranking[key], key))
     middle = max(len(order) // 2 - each // 2, 0)
     return {"best": order[:each], "median": order[middle : middle + each], "worst": order[-each:]}

@@ -141,11 +141,11 @@ def test_the_search_is_one_factor_at_a_time_around_the_best_so_far(tiny, photo):
 
 def test_what_is_found_is_what_the_segmenter_finds(tiny, photo):
     recipe = load_recipe(tiny.preset, calibration=tiny.recipe, **QUICK | {"size": 128, "margin": 16, "reach": 1})
-    bench = TrialRunner(tiny, recipe, [photo])
+    runner = TrialRunner(tiny, recipe, [photo])
     for t_m in (181, 181, 381):  # the second time from what was kept
         tried = replace(recipe, t_m=t_m)
-        found = bench.found(0, tried, seed=4)
-        expected = genseg.Segmenter(tiny, tried, seed=4).analyse(bench.pixels[0])
+        found = runner.result(0, tried, seed=4)
+        expected = genseg.Segmenter(tiny, tried, seed=4).analyse(runner.pixels[0])
         assert np.array_equal(found.grid_labels, expected.grid_labels)
         assert torch.allclose(found.maps, expected.differences, atol=1e-6)
 
@@ -269,7 +269,7 @@ def test_json_holds_recipe_and_trials(found):
         ({"grid": {"t_f": [1000]}}, "t_f must be"),
         ({"rounds": 0}, "rounds"),
         ({"truths": []}, "as many truths"),
-        ({"truths": [np.full((64, 96), 255)]}, "no pixel that counts"),
+        ({"truths": [np.full((64, 96), 255)]}, "no labelled pixel"),
         ({"grid": STAY | {"strength": [0]}, "strength": 0}, "no setting of backend 'tiny' works"),
     ],
 )

@@ -153,7 +153,7 @@ def test_a_protocol_learns_from_all_images_of_a_backend_and_then_measures_each(f
             SegmentStatistics(seg.labels, [GroundTruth(truth, 3)])
             for seg, truth in zip(segmentations, TRUTHS, strict=True)
         ]
-        views = [one.views(seg.embeddings)[0] for one, seg in zip(seen, segmentations, strict=True)]
+        views = [one.contingencies(seg.embeddings)[0] for one, seg in zip(seen, segmentations, strict=True)]
         for _ in range(rule.passes):
             for view in views:
                 rule.fit(view)
@@ -161,7 +161,7 @@ def test_a_protocol_learns_from_all_images_of_a_backend_and_then_measures_each(f
         records = [measured(one, [rule.classes(view)]) for one, view in zip(seen, views, strict=True)]
         rows = found.images[found.images["backend"] == backend]
         for key in TRUE:
-            assert rows[f"{name}_{key}"].tolist() == [record.figures[key] for record in records]
+            assert rows[f"{name}_{key}"].tolist() == [record.metrics[key] for record in records]
         right, true, predicted = sum(record.pixels for record in records)
         ious = right / np.maximum(true + predicted - right, 1)
         pooled = {"miou": ious[true + predicted > 0].mean(), "accuracy": right.sum() / true.sum()}

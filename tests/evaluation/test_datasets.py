@@ -118,7 +118,7 @@ def test_the_fingerprint_follows_the_files_and_not_the_place(layout, tmp_path):
 
 
 def test_unknown_names_and_places_say_what_there_is(tmp_path):
-    with pytest.raises(GensegError, match="unknown data set 'voc': did you mean voc-21"):
+    with pytest.raises(GensegError, match="unknown dataset 'voc': did you mean voc-21"):
         load_dataset("voc", tmp_path)
     with pytest.raises(GensegError, match=r"unknown split of voc-21 'validation': .*available: train, trainval, val"):
         load_dataset("voc-21", tmp_path, "validation")

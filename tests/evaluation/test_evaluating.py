@@ -107,9 +107,8 @@ def test_no_model_is_loaded_for_masks_that_are_there(
     settings |= {"size": 64, "margin": 0, "n_clusters": 4}
     found = evaluate(data, tmp_path / "out", **settings)
     loaded = []
-    monkeypatch.setattr(
-        models, "load_backend", lambda name, **given: loaded.append(name) or load_backend(name, **given)
-    )
+    load = models.BACKENDS.load
+    monkeypatch.setattr(models.BACKENDS, "load", lambda name, **options: loaded.append(name) or load(name, **options))
     again = evaluate(data, tmp_path / "out", **{**settings, "protocols": ("concept",)})
     assert not loaded
     assert again.results["settings"] == found.results["settings"]

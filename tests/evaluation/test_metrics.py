@@ -85,7 +85,7 @@ def test_measures_agree_with_plain_loops(seed):
     truth[rng.random(truth.shape) < 0.1] = IGNORE
     segments = np.roll(np.kron(rng.integers(0, 5, (3, 3)), np.ones((4, 4), int)), rng.integers(0, 4, 2), (0, 1))
     seen, oracle = SegmentStatistics(segments, [GroundTruth(truth, 3)]), protocol_named("oracle", 3)
-    scores = measured(seen, [oracle.classes(view) for view in seen.views()]).figures
+    scores = measured(seen, [oracle.classes(view) for view in seen.contingencies()]).metrics
     names = ("miou", "accuracy", "boundary_precision", "boundary_recall", "boundary_f", "components")
     assert [scores[name] for name in names] == pytest.approx(by_loops(segments, truth))
 

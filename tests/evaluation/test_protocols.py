@@ -55,7 +55,7 @@ def test_an_unknown_protocol_is_refused():
 def test_a_set_of_regions_has_the_oracle_alone():
     assert protocol_named("oracle", None).name == "oracle"
     for name in set(PROTOCOLS) - {"oracle"}:
-        with pytest.raises(GensegError, match="needs classes and this data set has none"):
+        with pytest.raises(GensegError, match="needs classes and this dataset has none"):
             protocol_named(name, None)
 
 
@@ -158,7 +158,7 @@ def test_traditional_needs_as_many_masks_as_classes():
 
 
 def test_traditional_is_the_same_each_time_beyond_its_sample(monkeypatch):
-    monkeypatch.setattr("genseg.evaluation.reservoir.MOST_VECTORS", 30)
+    monkeypatch.setattr("genseg.evaluation.reservoir.MAX_VECTORS", 30)
     views = made_up_set(noise=0.5)
     first, second = fitted("traditional", views), fitted("traditional", views)
     assert all((first.classes(v) == second.classes(v)).all() for v in views)
@@ -166,7 +166,7 @@ def test_traditional_is_the_same_each_time_beyond_its_sample(monkeypatch):
 
 
 def test_the_sample_is_uniform_over_the_stream(monkeypatch):
-    monkeypatch.setattr("genseg.evaluation.reservoir.MOST_VECTORS", 10)
+    monkeypatch.setattr("genseg.evaluation.reservoir.MAX_VECTORS", 10)
     kept = np.zeros(40)
     for seed in range(600):
         reservoir = Reservoir(seed)
@@ -179,7 +179,7 @@ def test_the_sample_is_uniform_over_the_stream(monkeypatch):
 
 
 def test_the_sample_is_all_while_it_fits_and_bounded_in_bytes(monkeypatch):
-    monkeypatch.setattr("genseg.evaluation.reservoir.MOST_BYTES", 4 * 8 * 5)
+    monkeypatch.setattr("genseg.evaluation.reservoir.MAX_BYTES", 4 * 8 * 5)
     reservoir = Reservoir(0)
     vectors = np.arange(32, dtype=np.float32).reshape(4, 8)
     reservoir.add(vectors)

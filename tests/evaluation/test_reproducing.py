@@ -143,9 +143,9 @@ def test_masks_are_named_and_not_made_again(root: Path, tmp_path: Path) -> None:
     made = evaluate(
         load_dataset("ade20k-150", root / "ade20k-150"), tmp_path / "ade20k-150-full", options=QUICK, limit=1,
         recipe="paper", methods=["modulation"], resolution="full",
-    ).kept  # fmt: skip
+    ).store  # fmt: skip
     halves = np.repeat([[1, 0]], layouts.W // 2, axis=1).repeat(layouts.H, axis=0).astype(np.int32)
-    made.keep("modulation", KEY, MethodMasks(Masks(halves, np.zeros((2, 3), dtype=np.float32)), None))
+    made.save("modulation", KEY, MethodMasks(Masks(halves, np.zeros((2, 3), dtype=np.float32)), None))
     told = []
     row = reproducer.run(tmp_path, lambda key, stage, *_: told.append((key, stage))).rows[0]
     assert (f"ade20k-150-full/{KEY}", "kept") in told

@@ -41,10 +41,10 @@ def scored(images, name="oracle", n_classes=5, classes=None, **options):
     score, rows = Score(protocol, n_classes, **options), []
     for i, (segments, *truths) in enumerate(images):
         seen = SegmentStatistics(segments, [GroundTruth(truth, n_classes) for truth in truths])
-        given = [protocol.classes(view) if classes is None else classes[i] for view in seen.views()]
+        given = [protocol.classes(view) if classes is None else classes[i] for view in seen.contingencies()]
         record = measured(seen, given)
         score.add(str(i), record)
-        rows.append(record.figures)
+        rows.append(record.metrics)
     return score, rows
 
 
@@ -57,7 +57,7 @@ IMAGES = [made_up(seed) for seed in range(5)]
 def test_figures_are_those_of_torchmetrics():
     rng = np.random.default_rng(0)
     classes = [rng.integers(0, 5, 6) for _ in IMAGES]
-    figures = scored(IMAGES, "oracle", classes=classes)[0].figures()
+    figures = scored(IMAGES, "oracle", classes=classes)[0].metrics()
     predicted = torch.from_numpy(np.stack([c[s] for c, (s, _) in zip(classes, IMAGES, strict=True)]))
     truth = torch.from_numpy(np.stack([t for _, t in IMAGES]))
     by_class = MulticlassJaccardIndex(5, average="none", ignore_index=IGNORE)(predicted, truth)
@@ -74,7 +74,7 @@ def test_oracle_figures_are_those_of_plain_confusions():
     for row, image in zip(rows, expected, strict=True):
         assert {name: row[name] for name in image.scalars} == pytest.approx(image.scalars)
     total = set_figures(expected)
-    figures = score.figures()
+    figures = score.metrics()
     assert {name: figures[name]["value"] for name in total} == pytest.approx(total)
 
 
@@ -85,7 +85,7 @@ def test_regions_of_annotators_are_measured_one_annotator_after_the_other():
     expected = [measure_image(segments, truths, None) for segments, *truths in images]
     for row, image in zip(rows, expected, strict=True):
         assert {name: row[name] for name in image.scalars} == pytest.approx(image.scalars)
-    figures = score.figures()
+    figures = score.metrics()
     for name, value in set_figures(expected).items():
         assert figures[name]["value"] == pytest.approx(value)
     assert "iou" not in figures
@@ -96,8 +96,8 @@ def test_boundaries_are_those_of_the_map_of_classes(name):
     protocol = protocol_named(name, 5)
     for segments, truth in IMAGES:
         seen = SegmentStatistics(segments, [GroundTruth(truth, 5)])
-        classes = protocol.classes(seen.views()[0])
-        figures = seen.boundary_figures(0, classes)
+        classes = protocol.classes(seen.contingencies()[0])
+        figures = seen.boundary_metrics(0, classes)
         for ending, tolerance in (("", 2), ("_diagonal", 0.0075 * math.hypot(24, 30))):
             precision, recall, f = metrics.boundary_scores(classes[segments], truth, tolerance=tolerance)
             assert figures[f"boundary_precision{ending}"] == precision
@@ -119,7 +119,7 @@ def test_the_wider_tolerance_is_three_quarters_of_a_percent_of_the_diagonal(shif
 
 def test_segments_that_are_the_truth_are_perfect_under_any_numbers():
     truth = np.kron(np.array([[0, 1, 0], [2, 2, 3]]), np.ones((6, 6), int))
-    figures = scored([(np.array([3, 0, 2, 1], np.int32)[truth], truth)])[0].figures()
+    figures = scored([(np.array([3, 0, 2, 1], np.int32)[truth], truth)])[0].metrics()
     for name in ("miou", "accuracy", "boundary_f", "boundary_f_diagonal", "covering", "pri", "ari"):
         assert figures[name]["value"] == 1
     assert figures["voi"]["value"] == pytest.approx(0, abs=1e-12)
@@ -129,7 +129,7 @@ def test_segments_that_are_the_truth_are_perfect_under_any_numbers():
 
 def test_one_segment_finds_one_class():
     truth = np.repeat([0, 1, 1, 1], 8).reshape(4, 8)
-    figures = scored([(np.zeros((4, 8), np.int32), truth)], n_classes=2)[0].figures()
+    figures = scored([(np.zeros((4, 8), np.int32), truth)], n_classes=2)[0].metrics()
     assert figures["accuracy"]["value"] == 0.75
     assert figures["miou"]["value"] == pytest.approx(0.75 / 2)
     assert figures["boundary_f"]["value"] == figures["ari"]["value"] == 0
@@ -140,35 +140,35 @@ def test_an_image_without_measured_pixels_does_not_count():
     blank = (IMAGES[0][0], np.full_like(IMAGES[0][1], IGNORE))
     score, rows = scored([*IMAGES, blank])
     assert all(math.isnan(rows[-1][name]) for name in rows[-1] if name != "components")
-    with_it, without = score.figures(), scored(IMAGES)[0].figures()
+    with_it, without = score.metrics(), scored(IMAGES)[0].metrics()
     assert with_it["images"] == 6
     for name in set(rows[0]) - {"components"}:
         assert with_it[name]["value"] == pytest.approx(without[name]["value"])
 
 
 def test_a_set_without_measured_pixels_measures_nothing():
-    figures = scored([(IMAGES[0][0], np.full_like(IMAGES[0][1], IGNORE))])[0].figures()
+    figures = scored([(IMAGES[0][0], np.full_like(IMAGES[0][1], IGNORE))])[0].metrics()
     assert math.isnan(figures["miou"]["value"])
     assert all(math.isnan(end) for end in figures["miou"]["interval"])
     assert math.isnan(figures["iou"][0]["value"])
 
 
 def test_no_images_have_no_figures():
-    with pytest.raises(GensegError, match="no images"):
-        Score(protocol_named("oracle", 3), 3).figures()
+    with pytest.raises(GensegError, match="no image has been measured"):
+        Score(protocol_named("oracle", 3), 3).metrics()
 
 
 def test_segments_without_a_class_are_missed_but_false_in_none():
     segments = np.repeat(np.arange(4, dtype=np.int32), 8).reshape(4, 8)
     truth = np.repeat([0, 0, 1, 1], 8).reshape(4, 8)
-    figures = scored([(segments, truth)], classes=[np.array([0, IGNORE, 1, 1])], n_classes=2)[0].figures()
+    figures = scored([(segments, truth)], classes=[np.array([0, IGNORE, 1, 1])], n_classes=2)[0].metrics()
     assert [entry["value"] for entry in figures["iou"]] == [0.5, 1]
     assert figures["accuracy"]["value"] == 0.75
 
 
 def test_many_to_one_is_the_oracle_averaged_over_images():
-    pooled, (score, rows) = scored(IMAGES)[0].figures(), scored(IMAGES, "per-image-many-to-one")
-    averaged = score.figures()
+    pooled, (score, rows) = scored(IMAGES)[0].metrics(), scored(IMAGES, "per-image-many-to-one")
+    averaged = score.metrics()
     for name in ("miou", "accuracy"):
         assert averaged[name]["value"] == pytest.approx(np.mean([row[name] for row in rows]))
         assert averaged[name]["value"] != pytest.approx(pooled[name]["value"], abs=1e-4)
@@ -185,13 +185,13 @@ def test_ignored_pixels_neither_vote_nor_count_nor_bound():
     assert row["accuracy"] == row["miou"] == 1
     assert row["boundary_f"] == 1  # neither map has a boundary between measured pixels
     hidden = np.where(truth == IGNORE, 2, segments)
-    (view,) = SegmentStatistics(hidden, [GroundTruth(truth, 2)]).views()
+    (view,) = SegmentStatistics(hidden, [GroundTruth(truth, 2)]).contingencies()
     assert protocol_named("oracle", 2).classes(view).tolist() == [0, 1, IGNORE]
 
 
 def test_mean_iou_is_of_the_sets_pixels_over_classes_that_occur():
     nothing, quarter = np.zeros((4, 4), int), np.tile((np.arange(4) >= 1).astype(int), (4, 1))
-    figures = scored([(nothing, nothing), (nothing, quarter)])[0].figures()  # the second is all called class 1
+    figures = scored([(nothing, nothing), (nothing, quarter)])[0].metrics()  # the second is all called class 1
     assert figures["miou"]["value"] == pytest.approx((16 / 20 + 12 / 16) / 2)  # class 2, 3 and 4 are nowhere
     assert figures["accuracy"]["value"] == pytest.approx(28 / 32)
 
@@ -200,7 +200,7 @@ def test_figures_of_regions_are_means_over_annotators_then_images():
     nothing, quarter, half = (np.tile((np.arange(4) >= n).astype(int), (4, 1)) for n in (4, 1, 2))
     score, rows = scored([(nothing, nothing, quarter), (half, half)], n_classes=None)
     assert rows[0]["accuracy"] == pytest.approx((1 + 0.75) / 2)
-    assert score.figures()["accuracy"]["value"] == pytest.approx((0.875 + 1) / 2)
+    assert score.metrics()["accuracy"]["value"] == pytest.approx((0.875 + 1) / 2)
 
 
 # --- intervals ------------------------------------------------------------------------------------------------------
@@ -217,12 +217,12 @@ def test_values_of_a_resample_are_those_of_the_images_it_repeats():
 
 def test_intervals_are_around_the_value_and_the_same_again():
     images = [made_up(seed) for seed in range(30)]
-    first, second = scored(images)[0].figures(), scored(images)[0].figures()
+    first, second = scored(images)[0].metrics(), scored(images)[0].metrics()
     assert first == second
     for name in ("miou", "accuracy", "boundary_f", "covering", "pri", "voi", "ari"):
         low, high = first[name]["interval"]
         assert low < first[name]["value"] < high
-    assert first != scored(images, seed=1)[0].figures()
+    assert first != scored(images, seed=1)[0].metrics()
 
 
 def test_counted_figures_do_not_depend_on_the_order():
@@ -231,9 +231,9 @@ def test_counted_figures_do_not_depend_on_the_order():
     oracle = protocol_named("oracle", 5)
     for score, order in ((one, range(5)), (other, reversed(range(5)))):
         for i in order:
-            score.add(str(i), measured(seen[i], [oracle.classes(view) for view in seen[i].views()]))
-    assert one.figures()["miou"] == other.figures()["miou"]
-    assert one.figures()["iou"] == other.figures()["iou"]
+            score.add(str(i), measured(seen[i], [oracle.classes(view) for view in seen[i].contingencies()]))
+    assert one.metrics()["miou"] == other.metrics()["miou"]
+    assert one.metrics()["iou"] == other.metrics()["iou"]
 
 
 def test_differences_are_paired():
@@ -251,19 +251,19 @@ def test_differences_are_paired():
 
 
 def test_differences_between_other_images_are_refused():
-    with pytest.raises(GensegError, match="of the same images"):
+    with pytest.raises(GensegError, match="the same images and seed"):
         paired_interval(scored(IMAGES)[0], scored(IMAGES[:4])[0], "miou")
 
 
 def test_a_column_of_pixels_has_no_sides_to_the_right():
     segments = np.array([[0], [0], [1], [1]], np.int32)
-    assert scored([(segments, segments)], n_classes=2)[0].figures()["boundary_f"]["value"] == 1
+    assert scored([(segments, segments)], n_classes=2)[0].metrics()["boundary_f"]["value"] == 1
 
 
 def test_views_end_with_the_largest_segment_that_has_pixels():
     embeddings = np.arange(8, dtype=np.float32).reshape(4, 2)
     seen = SegmentStatistics(np.array([[0, 2]], np.int32), [GroundTruth(np.array([[1, 1]]), 2)])
-    (view,) = seen.views(embeddings, np.array([1, 0, 1, 0]))
+    (view,) = seen.contingencies(embeddings, np.array([1, 0, 1, 0]))
     assert view.table.tolist() == [[0, 1], [0, 0], [0, 1]]
     assert (view.embeddings == embeddings[:3]).all()
     assert view.named.tolist() == [1, 0, 1]
@@ -273,8 +273,8 @@ def test_records_that_went_through_a_file_give_the_same_digits():
     oracle, whole, again = protocol_named("oracle", 5), *(Score(protocol_named("oracle", 5), 5) for _ in range(2))
     for i, (segments, truth) in enumerate(IMAGES):
         seen = SegmentStatistics(segments, [GroundTruth(truth, 5)])
-        record = measured(seen, [oracle.classes(view) for view in seen.views()])
-        kept = json.loads(json.dumps({"figures": record.figures, "pixels": record.pixels.tolist()}))
+        record = measured(seen, [oracle.classes(view) for view in seen.contingencies()])
+        kept = json.loads(json.dumps({"figures": record.metrics, "pixels": record.pixels.tolist()}))
         whole.add(str(i), record)
         again.add(str(i), Record(kept["figures"], np.array(kept["pixels"])))
-    assert again.figures() == whole.figures()
+    assert again.metrics() == whole.metrics()

@@ -77,7 +77,7 @@ def test_a_small_run_is_clustered_as_the_traditional_protocol_does(tmp_path):
 
 
 def test_the_shards_of_a_streamed_run_do_not_matter(tmp_path, monkeypatch):
-    monkeypatch.setattr("genseg.evaluation.reservoir.MOST_VECTORS", 60)
+    monkeypatch.setattr("genseg.evaluation.reservoir.MAX_VECTORS", 60)
     monkeypatch.setattr("genseg.runs.concepts.CHUNK", 64)
     rows, _ = planted(4, 80, noise=3.0)
     first, other = (find_concepts(written(tmp_path / str(n), rows, n), 4, seed=2) for n in (3, 50))
@@ -89,7 +89,7 @@ def test_more_masks_than_the_sample_improve_the_centres(tmp_path, monkeypatch):
     draws = np.random.default_rng(4)
     vectors = draws.standard_normal((2000, WIDTH)).astype(np.float32)
     run = written(tmp_path / "run", [image(f"{n:03}", vectors[20 * n : 20 * n + 20]) for n in range(100)], 40)
-    monkeypatch.setattr("genseg.evaluation.reservoir.MOST_VECTORS", 100)
+    monkeypatch.setattr("genseg.evaluation.reservoir.MAX_VECTORS", 100)
     monkeypatch.setattr("genseg.runs.concepts.CHUNK", 500)
 
     def inertia(centres) -> float:
@@ -168,7 +168,7 @@ def synthetic(folder, n_shards: int) -> Run:
 
 
 def test_memory_does_not_grow_with_the_run(tmp_path, monkeypatch):
-    monkeypatch.setattr("genseg.evaluation.reservoir.MOST_VECTORS", 1000)
+    monkeypatch.setattr("genseg.evaluation.reservoir.MAX_VECTORS", 1000)
     monkeypatch.setattr("genseg.runs.concepts.CHUNK", 1024)
     monkeypatch.setattr("genseg.runs.concepts.PASSES", 1)
     find_concepts(synthetic(tmp_path / "warm", 10), 4)

@@ -281,7 +281,7 @@ def test_the_command_names_by_examples(run, found, tmp_path):
         (("--examples", "few"), "few is no folder"),
         (("--classes", "a,,b"), "a class has no name"),
         (("--classes", "a", "--embedder", "maskklip"), "unknown embedder 'maskklip': did you mean maskclip"),
-        (("--examples", ".", "--dataset", "camvid"), "unknown data set 'camvid': did you mean camvid-11"),
+        (("--examples", ".", "--dataset", "camvid"), "unknown dataset 'camvid': did you mean camvid-11"),
     ],
 )
 def test_what_the_command_refuses_is_one_sentence(run, arguments, said, monkeypatch, tmp_path):

@@ -52,11 +52,11 @@ def ablate(
     data = load_dataset(dataset, root, split)
 
     from genseg.evaluation.ablation import ablate as run
-    from genseg.evaluation.ablation import sweep_of
+    from genseg.evaluation.ablation import parse_sweep
     from genseg.evaluation.evaluate import Plan
     from genseg.registry import load_backend
 
-    count = sum(len(sweep_of(given)[1]) for given in sweep)
+    count = sum(len(parse_sweep(given)[1]) for given in sweep)
     chosen, given = opt.methods_in(baselines), load_options(load or [])
     rules = opt.protocols_in(protocol, has_classes=data.n_classes is not None)
     plan = Plan(data, chosen, rules, resolution, limit, refine, min_pixels, seed)

@@ -1,7 +1,7 @@
-"""Ways to segment an image, ours among them, all given the same scene, resolution and number of segments.
+"""Methods that segment an image, with the same input, resolution and number of segments.
 
-`METHODS` has them by name. The pixels' features differ from method to method only where the method says so, and a
-segment's embedding is in all of them the mean of the features over it (`pooling`).
+`METHODS` has them by name. All use the same features unless a method says otherwise, and the embedding of a segment is
+always the mean of the features over it (`pooling`).
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ WITHOUT_MODEL = ("rgb-kmeans", "slic", "grid", "random")
 
 
 def method_named(name: str) -> Method:
-    """The method called ``name``.
+    """Return a method by name.
 
     Raises:
-        GensegError: If there is none; the message names the nearest.
+        GensegError: If there is no such method; the message suggests the closest name.
     """
     if name not in METHODS:
         raise unknown("method", name, METHODS)
@@ -40,7 +40,7 @@ def method_named(name: str) -> Method:
 
 
 def needs_model(name: str) -> bool:
-    """Whether the method called ``name`` reads a model's features, or an encoder's.
+    """Return whether a method reads the features of a model or encoder.
 
     Raises:
         GensegError: If there is no such method.

@@ -1,4 +1,4 @@
-"""From maps and labels to masks: segments numbered without gaps, and the mean of the features over each."""
+"""Masks from maps or labels: segments numbered without gaps, and the mean of the features over each."""
 
 from __future__ import annotations
 
@@ -15,30 +15,31 @@ from genseg.modulate import refined
 from genseg.pipeline import find_labels
 
 
-def masks_of_maps(scene: MethodInput, maps: Tensor) -> Masks:
-    """Refine maps [K, h, w] and take their argmax at the scene's size, small parts merged, as the recipe says."""
-    labels, _ = find_labels(refined(maps, scene.pixels, scene.recipe.refine), scene.size, scene.recipe)
-    return masks_with(scene, labels)
+def masks_of_maps(method_input: MethodInput, maps: Tensor) -> Masks:
+    """Refine maps [K, h, w], take their argmax at the input's size and merge small parts, as the recipe says."""
+    maps = refined(maps, method_input.pixels, method_input.recipe.refine)
+    labels, _ = find_labels(maps, method_input.size, method_input.recipe)
+    return masks_with(method_input, labels)
 
 
-def masks_with(scene: MethodInput, labels: npt.NDArray[np.integer[Any]]) -> Masks:
-    """Labels [H, W] of a scene as its masks, with embeddings where the scene has features.
+def masks_with(method_input: MethodInput, labels: npt.NDArray[np.integer[Any]]) -> Masks:
+    """Turn labels [H, W] into masks, with embeddings if the input has features.
 
-    Numbers that no pixel has are closed up, in order.
+    Labels are renumbered in order, without gaps.
     """
     segments = np.unique(labels, return_inverse=True)[1].reshape(labels.shape).astype(np.int32)
-    return Masks(segments, pooled(scene.clusters.features, segments) if scene.has_features else None)
+    return Masks(segments, pooled(method_input.clusters.features, segments) if method_input.has_features else None)
 
 
 def pooled(features: Tensor, segments: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-    """The mean over each segment of the features scaled bilinearly to the segments' resolution.
+    """Average the features, scaled bilinearly to the segments' resolution, over each segment.
 
-    Scaling and averaging are both linear, so it is the segments that are brought to the features' grid, as weights:
-    features at the resolution of an image would take gigabytes.
+    As scaling and averaging are linear, the segments are brought to the features' grid as weights. Features at the
+    resolution of an image would take gigabytes.
 
     Args:
         features: float32 [C, h, w].
-        segments: int32 [H, W] in 0..K-1, each number that of a pixel at least.
+        segments: int32 [H, W] in 0..K-1; each number occurs.
 
     Returns:
         float32 [K, C].
@@ -51,6 +52,6 @@ def pooled(features: Tensor, segments: npt.NDArray[np.int32]) -> npt.NDArray[np.
 
 
 def _bilinear(size: int, target: int) -> Tensor:
-    """The matrix [target, size] by which one axis is scaled."""
+    """Compute the matrix [target, size] that scales one axis."""
     scaled = F.interpolate(torch.eye(size, dtype=torch.float64)[None], target, mode="linear", align_corners=False)
     return scaled[0].T.contiguous()

@@ -1,4 +1,4 @@
-"""Segments from colours alone: k-means and superpixels."""
+"""Baselines without features: colour k-means, superpixels, a grid and random cells."""
 
 from __future__ import annotations
 
@@ -16,50 +16,50 @@ from genseg.cluster import cluster
 from genseg.evaluation.baselines.pooling import masks_with
 from genseg.evaluation.method import Masks, MethodInput
 
-FITTED = 128 * 128  # pixels that k-means is fitted to at most
+MAX_FITTED = 128 * 128  # pixels to which k-means is fitted
 
-TRIES = 6  # of SLIC in search of K segments, with either argument
+TRIES = 6  # runs of SLIC in each search for K segments
 
-COMPACTNESS = 10.0  # of SLIC, scikit-image's
+COMPACTNESS = 10.0  # scikit-image's default of SLIC
 
 
-def rgb_kmeans(scene: MethodInput) -> Masks:
-    """The paper's k-means on colours in place of features, K and restarts those of the recipe.
+def rgb_kmeans(method_input: MethodInput) -> Masks:
+    """Cluster colours in place of features by k-means, with the recipe's K and number of starts.
 
-    Centres are fitted to an image of at most `FITTED` pixels, for the restarts' sake, and are then every pixel's.
+    For speed, centres are fitted to an image of at most `MAX_FITTED` pixels. Each pixel then takes the nearest centre.
     """
-    colours = scene.colours()
-    scale = min((FITTED / (colours.width * colours.height)) ** 0.5, 1.0)
-    fitted = colours.resize((round(scale * colours.width), round(scale * colours.height)), Image.Resampling.LANCZOS)
+    image = method_input.resized_image()
+    scale = min((MAX_FITTED / (image.width * image.height)) ** 0.5, 1.0)
+    fitted = image.resize((round(scale * image.width), round(scale * image.height)), Image.Resampling.LANCZOS)
     points = torch.from_numpy(np.asarray(fitted, dtype=np.float32)).permute(2, 0, 1)
-    labels, centres = cluster(points, replace(scene.recipe, position=0.0))
-    if fitted.size != colours.size:
-        labels = cKDTree(centres).query(np.asarray(colours, dtype=np.float32))[1]
-    return masks_with(scene, labels)
+    labels, centers = cluster(points, replace(method_input.recipe, position=0.0))
+    if fitted.size != image.size:
+        labels = cKDTree(centers).query(np.asarray(image, dtype=np.float32))[1]
+    return masks_with(method_input, labels)
 
 
-def slic(scene: MethodInput) -> Masks:
-    """SLIC superpixels (Achanta et al., 2012) by scikit-image, as near to K of them as was found.
+def slic(method_input: MethodInput) -> Masks:
+    """Compute SLIC superpixels (Achanta et al., 2012) with scikit-image, as close to K of them as possible.
 
-    SLIC gives another number of segments than it is asked for. What to ask for is found by bisection, and where one
-    number gives too few and the next too many, so is the compactness (10 unless needed, and less with fewer segments).
+    SLIC does not return exactly the number of segments of its argument. The argument is found by bisection. If no
+    argument gives K segments, the compactness, 10 by default, is lowered by bisection too.
     """
-    image, wanted = np.asarray(scene.colours()), scene.n_clusters
-    found = []
+    image, n_clusters = np.asarray(method_input.resized_image()), method_input.n_clusters
+    tries = []
 
-    def excess(asked: float, compactness: float) -> int:
-        labels = segmentation.slic(image, n_segments=round(asked), compactness=compactness, start_label=0)
-        found.append((abs(int(labels.max()) + 1 - wanted), labels))
-        return int(labels.max()) + 1 - wanted
+    def excess(n_segments: float, compactness: float) -> int:
+        labels = segmentation.slic(image, n_segments=round(n_segments), compactness=compactness, start_label=0)
+        tries.append((abs(int(labels.max()) + 1 - n_clusters), labels))
+        return int(labels.max()) + 1 - n_clusters
 
-    asked = _bisected(lambda n: excess(n, COMPACTNESS), wanted / 2, 4 * wanted)
-    if all(away for away, _ in found):
-        _bisected(lambda compactness: excess(asked, compactness), COMPACTNESS / 100, COMPACTNESS)
-    return masks_with(scene, min(found, key=lambda one: one[0])[1])
+    n_segments = _bisected(lambda n: excess(n, COMPACTNESS), n_clusters / 2, 4 * n_clusters)
+    if all(deviation for deviation, _ in tries):
+        _bisected(lambda compactness: excess(n_segments, compactness), COMPACTNESS / 100, COMPACTNESS)
+    return masks_with(method_input, min(tries, key=lambda pair: pair[0])[1])
 
 
 def _bisected(excess: Callable[[float], int], low: float, high: float) -> float:
-    """The lowest value between ``low`` and ``high`` with a nonnegative excess, as far as `TRIES` halvings tell."""
+    """Find the lowest value between ``low`` and ``high`` with a nonnegative excess, by `TRIES` halvings."""
     for _ in range(TRIES):
         middle = math.sqrt(low * high)
         over = excess(middle)
@@ -69,21 +69,21 @@ def _bisected(excess: Callable[[float], int], low: float, high: float) -> float:
     return high
 
 
-def random(scene: MethodInput) -> Masks:
-    """The Voronoi cells of K pixels drawn at random, by the scene's seed."""
-    height, width = scene.size
+def random(method_input: MethodInput) -> Masks:
+    """Compute the Voronoi cells of K pixels drawn at random."""
+    height, width = method_input.size
     pixels = np.indices((height, width)).reshape(2, -1).T
-    centres = np.random.default_rng(scene.seed).choice(len(pixels), size=scene.n_clusters, replace=False)
-    nearest = cKDTree(pixels[centres]).query(pixels)[1]
-    return masks_with(scene, nearest.reshape(height, width))
+    centers = np.random.default_rng(method_input.seed).choice(len(pixels), size=method_input.n_clusters, replace=False)
+    nearest = cKDTree(pixels[centers]).query(pixels)[1]
+    return masks_with(method_input, nearest.reshape(height, width))
 
 
-def grid(scene: MethodInput) -> Masks:
-    """A regular grid of about K rectangles, as near to K as goes with cells that are nearly squares."""
-    (height, width), wanted = scene.size, scene.n_clusters
-    shapes = [(rows, max(round(wanted / rows), 1)) for rows in range(1, wanted + 1)]
+def grid(method_input: MethodInput) -> Masks:
+    """Divide the image into a regular grid of about K nearly square cells."""
+    (height, width), n_clusters = method_input.size, method_input.n_clusters
+    shapes = [(rows, max(round(n_clusters / rows), 1)) for rows in range(1, n_clusters + 1)]
     rows, columns = min(
-        shapes, key=lambda s: abs(s[0] * s[1] - wanted) + abs(np.log(height / s[0]) - np.log(width / s[1]))
+        shapes, key=lambda s: abs(s[0] * s[1] - n_clusters) + abs(np.log(height / s[0]) - np.log(width / s[1]))
     )
     cell_rows, cell_columns = np.arange(height) * rows // height, np.arange(width) * columns // width
-    return masks_with(scene, cell_rows[:, None] * columns + cell_columns)
+    return masks_with(method_input, cell_rows[:, None] * columns + cell_columns)

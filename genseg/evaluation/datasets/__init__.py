@@ -1,4 +1,4 @@
-"""Data sets with ground truth, in the layouts in which they are published."""
+"""Datasets with ground truth, in their published layouts."""
 
 from genseg.evaluation.datasets.base import Dataset as Dataset
 from genseg.evaluation.datasets.base import DatasetInfo as DatasetInfo

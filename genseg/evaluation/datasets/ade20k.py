@@ -16,7 +16,7 @@ FOLDERS = {"val": "validation", "train": "training"}
 
 
 def open_scenes(info: DatasetInfo, root: Path, split: str) -> Dataset:
-    """The benchmark; names are read from ``objectInfo150.txt`` where it is."""
+    """Open a split of the benchmark; class names are read from ``objectInfo150.txt`` if it is there."""
     images = FolderDataset.find(root, f"{FOLDER}/images/{FOLDERS[split]}/*.jpg")
     labels = FolderDataset.find(root, f"{FOLDER}/annotations/{FOLDERS[split]}/*.png")
     table = root / FOLDER / "objectInfo150.txt"
@@ -26,7 +26,7 @@ def open_scenes(info: DatasetInfo, root: Path, split: str) -> Dataset:
 
 
 def _names(path: Path, info: DatasetInfo) -> tuple[str, ...]:
-    """The first synonym of each row: index, share of pixels, training images, validation images, synonyms."""
+    """Read the first synonym of each row: index, share of pixels, training images, validation images, synonyms."""
     rows = [line.split("\t") for line in read_lines(path, info)[1:]]
     if [row[0].strip() for row in rows] != [str(number) for number in range(1, 151)]:
         raise GensegError(f"{path} must have the rows 1 to 150 below its heading; get the file again, or remove it")

@@ -1,4 +1,4 @@
-"""What a data set with ground truth is to the evaluation: named samples, read one at a time."""
+"""Base class of datasets with ground truth: samples with keys, read one at a time."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Sample:
     """One image with its ground truth, at full size.
 
     Attributes:
-        key: Names the image within its set, and files made of it: letters, digits, ``-``, ``_``, ``.`` alone.
-        image: RGB, upright.
-        truths: int64 [H, W] each, of the image's own size: one map of classes 0..C-1 with `IGNORE` where nothing is
-            measured; or, of a set without classes, each annotator's regions, numbered from 0.
+        key: Key of the image within its dataset, also used in file names: only letters, digits, ``-``, ``_``, ``.``.
+        image: The image, upright and in RGB.
+        truths: Ground truth maps, int64 [H, W] each, of the image's own size: one map of classes 0..C-1 with `IGNORE`
+            where nothing is measured; or each annotator's regions, numbered from 0.
     """
 
     key: str
@@ -31,16 +31,16 @@ class Sample:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is to be known of a data set before it is on disk.
+    """Description of a dataset that `load_dataset` can open.
 
     Attributes:
-        name: As in `load_dataset`.
-        title: As its authors call it.
-        n_classes: C; None where it depends on the files, or where annotators number regions of their own.
-        splits: Names of the splits; the first is read unless another is asked for.
+        name: Name for `load_dataset`.
+        title: Title that its authors use.
+        n_classes: C; None if it depends on the files, or annotators number regions of their own.
+        splits: Names of the splits; the first is the default.
         licence: Terms of the images and labels, in a few words.
-        paths: The files that are wanted, below the root; ``SPLIT`` stands for the split, or the folder named after it.
-        source: What to fetch, and where.
+        paths: Required files below the root; ``SPLIT`` stands for the split, or the folder named after it.
+        source: Archives to download, with their addresses.
     """
 
     name: str
@@ -53,15 +53,15 @@ class DatasetInfo:
 
 
 class Dataset(ABC):
-    """Images with ground truth on disk. Opening one looks at the layout alone; samples are read when asked for.
+    """Images with ground truth on disk. Opening a dataset checks its layout only; samples are read on access.
 
     Attributes:
-        name: As in `list_datasets`, such as ``"ade20k-150"``.
-        classes: Names of the classes; empty for a set of annotators' regions.
-        split: Such as ``"val"``.
-        ignore: The value that files have where nothing is measured (samples have `IGNORE` there); None for none.
+        name: Name in `list_datasets`, such as ``"ade20k-150"``.
+        classes: Names of the classes; empty for annotators' regions.
+        split: Name of the split, such as ``"val"``.
+        ignore: Value of pixels in files that are not measured (`IGNORE` in samples); None if there is none.
         licence: Terms of the images and labels, in a few words.
-        keys: The samples' keys, sorted.
+        keys: Keys of the samples, sorted.
     """
 
     name: str
@@ -73,17 +73,17 @@ class Dataset(ABC):
 
     @property
     def n_classes(self) -> int | None:
-        """C; None for a set of annotators' regions."""
+        """C; None for annotators' regions."""
         return len(self.classes) or None
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def spaced(self, limit: int | None) -> list[str]:
-        """At most ``limit`` of the keys, evenly spaced over the set; all for None.
+        """Choose at most ``limit`` keys, evenly spaced over the dataset; all for None.
 
         Raises:
-            GensegError: For a limit below 1.
+            GensegError: If the limit is below 1.
         """
         if limit is None or limit >= len(self.keys):
             return list(self.keys)
@@ -99,10 +99,10 @@ class Dataset(ABC):
         """Read one sample.
 
         Raises:
-            KeyError: If it is none of the keys.
-            GensegError: If its image or truth is missing, damaged or of unknown values; the message names the file.
+            KeyError: If the key is unknown.
+            GensegError: If image or ground truth is missing, damaged or has unknown values; the message names the file.
         """
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """A digest of what the set holds: of each file's name and size, without reading its content."""
+        """Digest the name and size of each file, without reading its content."""

@@ -1,4 +1,4 @@
-"""BSDS500 (Arbeláez et al., 2011): regions, without classes, drawn by about five annotators an image."""
+"""BSDS500 (Arbeláez et al., 2011): regions without classes, drawn by about five annotators per image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FOLDER = "BSR/BSDS500/data"
 
 
 def open_regions(info: DatasetInfo, root: Path, split: str) -> Dataset:
-    """The photos of a split, with all annotators' regions."""
+    """Open the photos of a split, with the regions of all annotators."""
     images = FolderDataset.find(root, f"{FOLDER}/images/{split}/*.jpg")
     return Regions(info, split, images, FolderDataset.find(root, f"{FOLDER}/groundTruth/{split}/*.mat"))
 
@@ -25,7 +25,7 @@ class Regions(FileDataset):
     """Regions in MATLAB files: the cell array ``groundTruth``, of structures with ``Segmentation`` and boundaries."""
 
     def read(self, path: Path) -> Iterator[npt.NDArray[Any]]:
-        """The map of each annotator; see `FileDataset`."""
+        """Yield the map of each annotator; see `FileDataset`."""
         cells = load_mat(path, "groundTruth")
         try:
             for cell in cells.flat:

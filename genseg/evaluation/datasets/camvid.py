@@ -13,7 +13,7 @@ CLASSES = (
 
 
 def open_frames(info: DatasetInfo, root: Path, split: str) -> Dataset:
-    """The frames of a split."""
+    """Open the frames of a split."""
     return FileDataset(
         info, split,
         FolderDataset.find(root, f"CamVid/{split}/*.png"), FolderDataset.find(root, f"CamVid/{split}annot/*.png"),

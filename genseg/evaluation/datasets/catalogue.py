@@ -1,4 +1,4 @@
-"""All data sets by name."""
+"""All datasets by name."""
 
 from __future__ import annotations
 
@@ -17,23 +17,26 @@ READERS: dict[str, Reader] = {
 
 
 def list_datasets() -> list[DatasetInfo]:
-    """What `load_dataset` reads, and the files that it wants."""
+    """List the datasets that `load_dataset` can open, with the files that they need."""
     return [reader.info for reader in READERS.values()]
 
 
 def load_dataset(name: str, root: str | Path, split: str | None = None) -> Dataset:
-    """Open a data set on disk, in the layout in which it is published.
+    """Open a dataset on disk, in its published layout.
 
     Args:
         name: One of `list_datasets`.
-        root: The folder that its archives were unpacked in.
-        split: One of the set's splits; None for the usual one, which is the first.
+        root: The folder in which its archives were unpacked.
+        split: One of the dataset's splits; None for the first.
+
+    Returns:
+        The dataset; samples are read on access.
 
     Raises:
-        GensegError: If the name or the split is unknown, or files are missing; the message says what to fetch.
+        GensegError: If the name or the split is unknown, or files are missing; the message says what to download.
     """
     if name not in READERS:
-        raise unknown("data set", name, READERS)
+        raise unknown("dataset", name, READERS)
     info, open_split = READERS[name]
     split = split or info.splits[0]
     if split not in info.splits:

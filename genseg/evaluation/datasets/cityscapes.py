@@ -16,7 +16,7 @@ LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 3
 
 
 def open_streets(info: DatasetInfo, root: Path, split: str) -> Dataset:
-    """The 19 classes that the benchmark evaluates; all other ids are not measured."""
+    """Open a split with the 19 classes that the benchmark evaluates; all other ids are not measured."""
     images = FolderDataset.find(root, f"leftImg8bit/{split}/*/*_leftImg8bit.png")
     labels = FolderDataset.find(
         root, f"gtFine/{split}/*/*_gtFine_labelIds.png", f"gtFine/{split}/*/*_gtFine_labelTrainIds.png"

@@ -1,7 +1,7 @@
 """COCO: COCO-Stuff with 171 fine or 27 coarse classes (Caesar et al., 2018), and the 80 objects alone.
 
-Values of the pixel maps are the ids 1..182 of cocostuff's ``labels.txt`` minus one, 255 being unlabelled; eleven of
-the ids are in no file. The 27 classes and what they comprise are those of IIC and PiCIE, which STEGO and EmerDiff
+Values of the pixel maps are the ids 1..182 of cocostuff's ``labels.txt`` minus one, 255 for unlabelled pixels; eleven
+of the ids occur in no file. The 27 classes and what they comprise are those of IIC and PiCIE, which STEGO and EmerDiff
 report on.
 """
 
@@ -46,9 +46,9 @@ STUFF_SOURCE = (
 
 
 def open_stuff(info: DatasetInfo, root: Path, split: str) -> Dataset:
-    """COCO-Stuff; with 27 classes, of the curated images alone where their list is.
+    """Open COCO-Stuff; with 27 classes, only the curated images if their list is there.
 
-    The split is then called ``"val-curated"``, so that figures of one are not taken for those of the other.
+    The split is then called ``"val-curated"``, so that scores of one are not mistaken for those of the other.
     """
     fine = class_names("coco-stuff-182")
     keys = None
@@ -62,7 +62,7 @@ def open_stuff(info: DatasetInfo, root: Path, split: str) -> Dataset:
         values = {fine.index(name): number for number, name in enumerate(classes)}
     images = FolderDataset.find(root, f"images/{split}2017/*.jpg", f"{split}2017/*.jpg")
     labels = FolderDataset.find(root, f"stuffthingmaps/{split}2017/*.png", f"annotations/{split}2017/*.png")
-    # Others write maps of their own beside the published ones: NAME_labelTrainIds.png and the like.
+    # Other tools write maps such as NAME_labelTrainIds.png beside the published ones.
     labels.paths = {key: paths for key, paths in labels.paths.items() if "TrainIds" not in key}
     return FileDataset(
         info, split if keys is None else f"{split}-curated", images, labels,
@@ -71,7 +71,7 @@ def open_stuff(info: DatasetInfo, root: Path, split: str) -> Dataset:
 
 
 def open_objects(info: DatasetInfo, root: Path, split: str) -> Dataset:
-    """The 80 things, and background for all else: from maps made by others where they are, else from instances."""
+    """Open the 80 things with background: from maps of other tools if they are there, else from instances."""
     classes = ("background", *(name for name in class_names("coco-stuff-182")[:N_THINGS] if name not in UNUSED))
     images = FolderDataset.find(root, f"images/{split}2017/*.jpg", f"{split}2017/*.jpg")
     labels = FolderDataset.find(root, f"annotations/{split}2017/*_instanceTrainIds.png")
@@ -82,14 +82,14 @@ def open_objects(info: DatasetInfo, root: Path, split: str) -> Dataset:
 
 
 class Instances(FileDataset):
-    """Objects drawn from ``instances_SPLIT2017.json``, each over those before it, as COCO-Stuff's maps are.
+    """Objects of ``instances_SPLIT2017.json``, drawn in order over each other, as in COCO-Stuff's maps.
 
     Args:
-        info: See `FileDataset`.
-        root: The data set's folder.
-        split: See `FileDataset`.
-        images: See `FileDataset`.
-        classes: Background first.
+        info: Description of the dataset.
+        root: Folder of the dataset.
+        split: Name of the split.
+        images: The images.
+        classes: Names of the classes, background first.
 
     Raises:
         GensegError: If pycocotools is not installed, or files are missing or damaged.
@@ -108,11 +108,11 @@ class Instances(FileDataset):
         )  # fmt: skip
 
     def maps(self, key: str) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-        """The one map of an image; see `FileDataset`."""
+        """Yield the only map of an image; see `FileDataset`."""
         image = self._coco.imgs[self._ids[key]]
         labels = np.zeros((image["height"], image["width"]), dtype=np.int64)
-        for one in self._coco.loadAnns(self._coco.getAnnIds(image["id"])):
-            labels[self._coco.annToMask(one) > 0] = self._class_of[one["category_id"]]
+        for annotation in self._coco.loadAnns(self._coco.getAnnIds(image["id"])):
+            labels[self._coco.annToMask(annotation) > 0] = self._class_of[annotation["category_id"]]
         yield f"{self.labels.pattern}, image {key},", labels
 
 
@@ -122,7 +122,7 @@ def _load_instances(path: Path) -> Any:
     from pycocotools.coco import COCO
 
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # it reports its progress
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
             return COCO(str(path))
     except (ValueError, KeyError, AssertionError) as error:
         raise GensegError(f"{path} is damaged ({error}); get annotations_trainval2017.zip again") from error

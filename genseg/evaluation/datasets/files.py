@@ -1,4 +1,4 @@
-"""Images and labels in folders, one file of each a sample: what nearly all published layouts have in common."""
+"""Datasets of image and label files in folders, the basis of nearly all published layouts."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from genseg.images import load_image
 from genseg.images.files import open_image
 
 MAX_PIXELS = 100_000_000  # larger files are refused before they are decoded; the recipe's own default
-UNKNOWN = -2  # in lookup tables: a value that label files must not hold
+UNKNOWN = -2  # in lookup tables, a value that label files must not contain
 SAFE_KEY = re.compile(r"[A-Za-z0-9._-]+")
 
 
 class Reader(NamedTuple):
-    """A data set that `load_dataset` knows, and what opens a split of it below a root."""
+    """Description of a dataset, and the function that opens a split of it below a root folder."""
 
     info: DatasetInfo
     open: Callable[[DatasetInfo, Path, str], Dataset]
@@ -34,12 +34,12 @@ class Reader(NamedTuple):
 
 @dataclass
 class FolderDataset:
-    """Files of one kind: the images, or the labels.
+    """Files of one kind: images or labels.
 
     Attributes:
-        root: The data set's folder.
-        pattern: Below the root; its last ``*`` stands for the key.
-        paths: By key; an image's labels may be several files.
+        root: Folder of the dataset.
+        pattern: Glob pattern below the root; its last ``*`` stands for the key.
+        paths: Files by key; labels of one image may be several files.
     """
 
     root: Path
@@ -48,7 +48,7 @@ class FolderDataset:
 
     @classmethod
     def find(cls, root: Path, *patterns: str) -> FolderDataset:
-        """The files of the first pattern that any file matches; none, of the first pattern, if there is no such."""
+        """Find the files of the first pattern that matches any; if none does, there are no files."""
         for pattern in patterns:
             head, tail = pattern.rsplit("*", 1)
             start = len(head.rpartition("/")[2])
@@ -58,23 +58,23 @@ class FolderDataset:
         return cls(root, patterns[0], {})
 
     def expected(self, key: str) -> Path:
-        """Where a key's file is looked for."""
+        """Return the path where a key's file is expected."""
         head, tail = self.pattern.rsplit("*", 1)
         return self.root / f"{head}{key}{tail}"
 
 
 class FileDataset(Dataset):
-    """A data set whose samples are an image file and one label PNG. Subclasses read labels of other formats.
+    """A dataset whose samples are an image file and a label PNG. Subclasses read labels of other formats.
 
     Args:
-        info: The set.
-        split: The split that the files belong to.
+        info: Description of the dataset.
+        split: Name of the split.
         images: The images.
         labels: The labels.
-        keys: The samples of the split; None for all files there are, which must then come in pairs.
-        classes: Names in the order of the classes' numbers; empty for regions.
-        values: The class, or `IGNORE`, of every value that labels may hold; None for regions.
-        ignore: See `Dataset`.
+        keys: Keys of the split; None for all files, which must then come in pairs.
+        classes: Names of the classes 0..C-1; empty for regions.
+        values: The class, or `IGNORE`, of every value that labels may contain; None for regions.
+        ignore: Value of pixels that are not measured; None if there is none.
 
     Raises:
         GensegError: If files are missing, or a key cannot name files.
@@ -103,20 +103,20 @@ class FileDataset(Dataset):
         """Read one sample; see `Dataset`."""
         image = load_image(self.images.paths[key][0], MAX_PIXELS)
         maps = self.maps(key)
-        return Sample(key, image, tuple(truth_map(found, self._classes_of, image.size, name) for name, found in maps))
+        return Sample(key, image, tuple(truth_map(values, self._classes_of, image.size, name) for name, values in maps))
 
     def maps(self, key: str) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-        """The maps of values [H, W] of a sample, each with the name of its file."""
+        """Yield the label maps [H, W] of a sample, each with the name of its file."""
         for path in self.labels.paths[key]:
-            for found in self.read(path):
-                yield str(path), found
+            for values in self.read(path):
+                yield str(path), values
 
     def read(self, path: Path) -> Iterator[npt.NDArray[Any]]:
-        """The maps of values [H, W] that a label file holds: a PNG one."""
+        """Yield the label maps [H, W] of a label file; a PNG file has one."""
         yield np.asarray(open_image(path, MAX_PIXELS))
 
     def fingerprint(self) -> str:
-        """A digest of the set's name, split and classes, and of each file's name and size; see `Dataset`."""
+        """Digest the dataset's name, split and classes, and each file's name and size; see `Dataset`."""
         lines = [self.name, self.split, *self.classes]
         for files in (self.images, self.labels):
             paths = sorted({path for key in self.keys for path in files.paths[key]})
@@ -125,62 +125,62 @@ class FileDataset(Dataset):
 
 
 def truth_map(
-    found: npt.NDArray[Any], classes_of: npt.NDArray[np.int64] | None, size: tuple[int, int], name: str
+    values: npt.NDArray[Any], classes_of: npt.NDArray[np.int64] | None, size: tuple[int, int], name: str
 ) -> Labels:
-    """Values as read, as the truth of a sample.
+    """Turn the values of a label file into a ground truth map.
 
     Args:
-        found: [H, W], any integers.
+        values: [H, W], any integers.
         classes_of: A table of `lookup`; None for regions, which are numbered from 0 in the order of their values.
         size: (W, H) of the image.
-        name: Of the file, for messages.
+        name: Name of the file, for messages.
 
     Returns:
         int64 [H, W].
 
     Raises:
-        GensegError: If the values are of another kind or shape, or not in the table.
+        GensegError: If the values have another type or shape, or are not in the table.
     """
-    if found.ndim != 2 or not np.issubdtype(found.dtype, np.integer):
+    if values.ndim != 2 or not np.issubdtype(values.dtype, np.integer):
         raise GensegError(f"{name} must hold one whole number a pixel, as published; get the file again")
-    if found.shape != size[::-1]:
+    if values.shape != size[::-1]:
         raise GensegError(
-            f"{name} has {found.shape[1]}x{found.shape[0]} pixels and its image {size[0]}x{size[1]}; get both again"
+            f"{name} has {values.shape[1]}x{values.shape[0]} pixels and its image {size[0]}x{size[1]}; get both again"
         )
     if classes_of is None:
-        return np.unique(found, return_inverse=True)[1].reshape(found.shape).astype(np.int64)
-    inside = (found >= 0) & (found < len(classes_of))
-    truth = np.where(inside, classes_of[np.where(inside, found, 0)], UNKNOWN)
+        return np.unique(values, return_inverse=True)[1].reshape(values.shape).astype(np.int64)
+    inside = (values >= 0) & (values < len(classes_of))
+    truth = np.where(inside, classes_of[np.where(inside, values, 0)], UNKNOWN)
     if (truth == UNKNOWN).any():
-        value = int(found[truth == UNKNOWN][0])
-        raise GensegError(f"{name} holds the value {value}, which the data set does not have; get the file again")
+        value = int(values[truth == UNKNOWN][0])
+        raise GensegError(f"{name} holds the value {value}, which the dataset does not have; get the file again")
     return truth
 
 
 def lookup(values: Mapping[int, int]) -> npt.NDArray[np.int64]:
-    """A table of the class of each value; `UNKNOWN` where there is none."""
+    """Build a table with the class of each value, `UNKNOWN` for values without a class."""
     table = np.full(max(values) + 1, UNKNOWN)
     table[list(values)] = list(values.values())
     return table
 
 
 def numbered(n: int, first: int = 0, ignored: Iterable[int] = ()) -> dict[int, int]:
-    """The classes 0..n-1 as the values from ``first`` on, and values that are not measured."""
+    """Map the values from ``first`` on to the classes 0..n-1, and ignored values to `IGNORE`."""
     return {first + number: number for number in range(n)} | dict.fromkeys(ignored, IGNORE)
 
 
 @cache
 def class_names(name: str) -> tuple[str, ...]:
-    """A list of names that is part of the package, ``classes/NAME.txt``."""
+    """Read a list of class names that is part of the package, ``classes/NAME.txt``."""
     text = resources.files(__package__).joinpath(f"classes/{name}.txt").read_text(encoding="utf-8")
     return tuple(text.splitlines())
 
 
 def read_lines(path: Path, info: DatasetInfo) -> list[str]:
-    """The lines of a text file of a data set, without spaces around them.
+    """Read the lines of a text file of a dataset, without surrounding spaces.
 
     Raises:
-        GensegError: If it is missing, or no text.
+        GensegError: If the file is missing, or not UTF-8 text.
     """
     try:
         return [line.strip() for line in path.read_text(encoding="utf-8-sig").strip().splitlines()]
@@ -191,7 +191,7 @@ def read_lines(path: Path, info: DatasetInfo) -> list[str]:
 
 
 def load_mat(path: Path, key: str) -> npt.NDArray[Any]:
-    """A variable of a MATLAB file.
+    """Load a variable of a MATLAB file.
 
     Raises:
         GensegError: If the file cannot be read, or lacks the variable.
@@ -199,18 +199,18 @@ def load_mat(path: Path, key: str) -> npt.NDArray[Any]:
     from scipy.io import loadmat
 
     try:
-        found: npt.NDArray[Any] = loadmat(path, variable_names=[key])[key]
+        array: npt.NDArray[Any] = loadmat(path, variable_names=[key])[key]
     except KeyError as error:
         raise GensegError(f"{path} has no variable {key}; get the file again") from error
-    except Exception as error:  # damaged files make SciPy raise whatever its parser stumbles over
+    except Exception as error:  # damaged files make SciPy raise almost any exception
         raise GensegError(f"{path} is damaged or no MATLAB file ({error}); get the file again") from error
-    return found
+    return array
 
 
 def absent(info: DatasetInfo, path: Path) -> GensegError:
-    """The error for what must be there and is not."""
-    wanted = ", ".join(info.paths)
-    return GensegError(f"{info.name} lacks {path}; fetch {info.source}; the root must then hold {wanted}")
+    """Create the error for a missing file, which says what to download."""
+    required = ", ".join(info.paths)
+    return GensegError(f"{info.name} lacks {path}; fetch {info.source}; the root must then hold {required}")
 
 
 def _check_files(info: DatasetInfo, keys: Sequence[str], images: FolderDataset, labels: FolderDataset) -> None:

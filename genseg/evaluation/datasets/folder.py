@@ -1,4 +1,4 @@
-"""A folder of one's own: images, labels of the same names, and a list of classes."""
+"""A custom dataset: folders of images and of labels with the same names, and a list of classes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from genseg.evaluation.datasets.files import FileDataset, FolderDataset, Reader,
 
 
 def open_folder(info: DatasetInfo, root: Path, split: str) -> Dataset:
-    """Classes where ``classes.txt`` is; else regions, if the labels are numbered by annotators.
+    """Open a folder with classes if it has ``classes.txt``; else with regions, whose labels are numbered by annotator.
 
-    Regions take their values as they are, 255 too.
+    Regions may have any values, including 255.
 
     Raises:
         GensegError: If files are missing, ``classes.txt`` is no list of names, or there are neither classes nor
@@ -38,14 +38,14 @@ def open_folder(info: DatasetInfo, root: Path, split: str) -> Dataset:
 
 
 def _by_annotator(paths: dict[str, list[Path]]) -> dict[str, list[Path]]:
-    """Join ``NAME.0``, ``NAME.1``, ... under NAME, in the order of the numbers."""
-    found: dict[str, list[tuple[int, Path]]] = {}
+    """Group ``NAME.0``, ``NAME.1``, ... by NAME, in the order of the numbers."""
+    by_image: dict[str, list[tuple[int, Path]]] = {}
     for name, (path,) in paths.items():
         key, _, number = name.rpartition(".")
         if not number.isdigit() or not key:
             raise GensegError(f"{path} must be named NAME.0.png, NAME.1.png, ... like its neighbours, by annotators")
-        found.setdefault(key, []).append((int(number), path))
-    return {key: [path for _, path in sorted(numbers)] for key, numbers in found.items()}
+        by_image.setdefault(key, []).append((int(number), path))
+    return {key: [path for _, path in sorted(numbers)] for key, numbers in by_image.items()}
 
 
 READERS = (

@@ -1,9 +1,8 @@
 """PASCAL VOC 2012 (Everingham et al., 2010) and PASCAL-Context with 59 or 459 classes (Mottaghi et al., 2014).
 
-The maps of PASCAL-Context hold the numbers 1..459 of its ``labels.txt``; number 431 is the class "unknown", which is
-measured like any other, and 0, should a map have it, is not. The 59
-frequent classes are in the order of the 459, which is also the order in which mmsegmentation's converter numbers them
-(its PNG files: 0 elsewhere); ``59_labels.txt`` has another.
+The maps of PASCAL-Context hold the numbers 1..459 of its ``labels.txt``. Number 431 is the class "unknown", which is
+measured like any other; 0 is not measured. The 59 frequent classes are in the order of the 459, which is also the order
+of mmsegmentation's converter (whose PNG files are 0 elsewhere), but not that of ``59_labels.txt``.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ LICENCE = "images: terms of Flickr; labels: none stated"
 
 
 def open_voc(info: DatasetInfo, root: Path, split: str) -> Dataset:
-    """VOC 2012: 20 objects and background; object borders (255) are not measured."""
+    """Open VOC 2012: 20 objects and background; object borders (255) are not measured."""
     return FileDataset(
         info, split,
         FolderDataset.find(root, f"{VOC2012}/JPEGImages/*.jpg"),
@@ -47,7 +46,7 @@ def open_voc(info: DatasetInfo, root: Path, split: str) -> Dataset:
 
 
 def open_context(info: DatasetInfo, root: Path, split: str) -> Dataset:
-    """PASCAL-Context on the split of VOC 2010, from the published maps or, for 59 classes, from mmsegmentation's."""
+    """Open PASCAL-Context on a split of VOC 2010, from the published maps or, for 59 classes, from mmsegmentation's."""
     classes = class_names(info.name)
     images = FolderDataset.find(root, f"{VOC2010}/JPEGImages/*.jpg")
     maps = FolderDataset.find(root, "trainval/*.mat")
@@ -70,12 +69,12 @@ class ContextMaps(FileDataset):
     """Maps in MATLAB files, the variable ``LabelMap``."""
 
     def read(self, path: Path) -> Iterator[npt.NDArray[Any]]:
-        """The one map of a file; see `FileDataset`."""
+        """Yield the only map of a file; see `FileDataset`."""
         yield load_mat(path, "LabelMap")
 
 
 def _names(path: Path, info: DatasetInfo) -> tuple[str, ...]:
-    """The names of ``labels.txt``, whose lines are such as ``1: accordion``."""
+    """Read the names of ``labels.txt``, with lines such as ``1: accordion``."""
     rows = [line.partition(":")[::2] for line in read_lines(path, info)]
     names = tuple(name.replace(" ", "") for _, name in rows)
     lacking = set(class_names("pascal-context-59")) - set(names)

@@ -1,4 +1,4 @@
-"""Data sets that are rows of a table, such as those of Hugging Face's ``datasets``."""
+"""Datasets from the rows of a table, such as those of Hugging Face's ``datasets``."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from genseg.images import load_image
 
 
 class Rows(Protocol):
-    """Rows by number: a list of mappings, or a ``datasets.Dataset``."""
+    """Rows by index: a list of mappings, or a ``datasets.Dataset``."""
 
     def __len__(self) -> int:
-        """How many rows there are."""
+        """Return the number of rows."""
         ...
 
     def __getitem__(self, index: int, /) -> Mapping[str, Any]:
-        """One row, its columns by name."""
+        """Return one row, with its columns by name."""
         ...
 
 
@@ -35,16 +35,19 @@ def from_rows(
     ignore: int = 255,
     name: str = "rows",
 ) -> Dataset:
-    """Take a table's rows as a data set; a row is read when its sample is.
+    """Use the rows of a table as a dataset. A row is read when its sample is accessed.
 
     Args:
         rows: Any sequence of mappings.
-        image: The column of images: whatever `genseg.images.load_image` reads.
-        label: The column of maps [H, W] of 0..C-1: PIL images or arrays of integers.
-        classes: The C names, that of value 0 first.
-        ignore: The value, from 0 on, where nothing is measured; it may be that of a class.
-        name: What to call the set. Fingerprints know the name, the number of rows and the classes alone, so tables
-            that hold other rows need other names.
+        image: Column of images, of any type that `genseg.images.load_image` reads.
+        label: Column of label maps [H, W] in 0..C-1, as PIL images or arrays of integers.
+        classes: Names of the C classes, that of value 0 first.
+        ignore: Value of pixels that are not measured, at least 0; it may be that of a class.
+        name: Name of the dataset. Its fingerprint depends on the name, the number of rows and the classes only, so
+            tables with other rows need other names.
+
+    Returns:
+        The dataset; its keys are the numbers of the rows.
 
     Raises:
         GensegError: If there are no rows, or ``ignore`` is negative.
@@ -53,7 +56,7 @@ def from_rows(
 
 
 class RowDataset(Dataset):
-    """A table's rows as samples, their keys the rows' numbers; see `from_rows`."""
+    """Rows of a table as samples; see `from_rows`."""
 
     def __init__(self, rows: Rows, image: str, label: str, classes: Sequence[str], ignore: int, name: str):
         if not len(rows):
@@ -79,6 +82,6 @@ class RowDataset(Dataset):
         return Sample(key, image, (truth_map(labels, self._classes_of, image.size, f"row {key} of {self.name}"),))
 
     def fingerprint(self) -> str:
-        """A digest of the name, the number of rows and the classes: rows have neither file names nor sizes."""
+        """Digest the name, the number of rows and the classes, as rows have neither file names nor sizes."""
         lines = [self.name, str(len(self)), *self.classes]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()

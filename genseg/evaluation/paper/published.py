@@ -1,7 +1,6 @@
-"""Published tables as data: what each row measures, and the figure that the paper gives for it.
+"""Published tables as data: the method of each row, with its published score.
 
-Figures are mIoU in per cent. Only figures that are known for certain stand here; a row without one is measured all the
-same, and compared with nothing.
+Scores are mIoU in per cent. A row whose published score is not known for certain has none; it is measured all the same.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ class PublishedRow(NamedTuple):
     """One row of a table.
 
     Attributes:
-        dataset: As in `genseg.evaluation.datasets.list_datasets`.
-        name: What the paper calls the method.
-        published: mIoU in per cent; None where no figure is known.
+        dataset: Name in `genseg.evaluation.datasets.list_datasets`.
+        name: Name of the method in the paper.
+        published: mIoU in per cent; None if it is not known.
         method: One of `genseg.evaluation.baselines.METHODS`.
-        encoder: Whose features are clustered in place of the generative model's; None for the latter.
-        embedder: What names the masks; None for a protocol without names.
-        foreign: Why genseg cannot run it; empty if it can.
+        encoder: Encoder whose features replace those of the generative model; None for the generative model.
+        embedder: Embedder that names the masks; None for a protocol without names.
+        foreign: Reason why genseg cannot run the row; empty if it can.
     """
 
     dataset: str
@@ -36,10 +35,10 @@ class Table(NamedTuple):
     """One table.
 
     Attributes:
-        title: What it is about.
+        title: Title of the table.
         protocol: One of `genseg.evaluation.protocols.PROTOCOLS`, for all rows.
-        resolution: One of `genseg.evaluation.resolution.RESOLUTIONS`, likewise.
-        notes: Where genseg's way differs from the paper's, or the paper's is not known.
+        resolution: One of `genseg.evaluation.resolution.RESOLUTIONS`, for all rows.
+        notes: Differences between genseg's procedure and the paper's, and details that the paper leaves open.
         rows: The rows.
     """
 
@@ -54,9 +53,9 @@ class Paper(NamedTuple):
     """A paper's tables, by number.
 
     Attributes:
-        source: Where published figures come from.
-        backend: The paper's model; its preset is ``"paper"``.
-        tables: By number.
+        source: Reference of the published scores.
+        backend: Name of the paper's model; its preset is ``"paper"``.
+        tables: The tables by number.
     """
 
     source: str
@@ -65,7 +64,7 @@ class Paper(NamedTuple):
 
 
 def _ours(dataset: str, published: float | None = None, naive: float | None = None) -> tuple[PublishedRow, ...]:
-    """The rows of a set: the paper's method, its baseline on the same features, and two encoders."""
+    """Build the rows of a dataset: the paper's method, its baseline on the same features, and two encoders."""
     return (
         PublishedRow(dataset, "EmerDiff", published),
         PublishedRow(dataset, "SD, naive upsampling", naive, "naive"),
@@ -81,11 +80,11 @@ def _named(dataset: str, embedder: str, name: str, published: float) -> Publishe
 FEATURES = (
     "The recipe called paper reads features as the authors' notebook does, averaged over 100 noise draws at t = 0; the "
     "paper's text has one timestep, t_f = 1.",
-    "Its K = 25 is the notebook's; which K the tables have is not known (10 to 40 in the ablation, which is flat).",
+    "Its K = 25 is the notebook's; the K of the tables is not known (10 to 40 in the ablation, with little effect).",
 )
 ENCODERS = (
     "DINO is ViT-B/8, CLIP is ViT-B/16: the last layer's patches, K clusters, scaled bilinearly. The paper's CLIP is "
-    "MaskCLIP's variant, and which checkpoints its rows have is not known.",
+    "MaskCLIP's variant; the checkpoints of its rows are not known.",
 )
 FULL = (
     "Images and labels are measured at their own size, images seen at the area of 512 × 512 pixels; the resolution at "
@@ -97,20 +96,20 @@ EMERDIFF = Paper(
     "sd14",
     {
         1: Table(
-            "unsupervised segmentation, clusters matched with classes once a data set", "traditional", "320",
+            "unsupervised segmentation, clusters matched with classes once per dataset", "traditional", "320",
             (
                 *FEATURES,
                 "Images are cut to the centre square and scaled to 320 pixels, and from these to the model's own size.",
-                "Where the curated list is, its images are measured (split val-curated, as STEGO's), else all of val; "
-                "which the paper has is not known.",
-                "k-means over the masks of the set starts once, and sees a sample of 20,000 masks and 32 MiB at most.",
+                "If the curated list is there, its images are measured (split val-curated, as STEGO's), else all of "
+                "val; the paper's choice is not known.",
+                "k-means over the dataset's masks starts once, and sees a sample of at most 20,000 masks and 32 MiB.",
                 *ENCODERS,
             ),
             (
                 *_ours("coco-stuff-27", 26.6),
                 PublishedRow(
                     "coco-stuff-27", "STEGO", 26.8,
-                    foreign="STEGO trains a head on DINO's features; genseg trains nothing and quotes its figure",
+                    foreign="STEGO trains a head on DINO's features; genseg trains nothing and quotes its score",
                 ),
             ),
         ),
@@ -131,7 +130,7 @@ EMERDIFF = Paper(
             (
                 *FEATURES,
                 *FULL,
-                "Classes have the data set's names, each in 85 prompts (CLIP's 80 and MaskCLIP's 5); the names and "
+                "Classes have the dataset's names, each in 85 prompts (CLIP's 80 and MaskCLIP's 5); the names and "
                 "prompts of the paper are not known.",
                 "TCL's embeddings are taken before its own refinement. CLIPpy is its first author's replication.",
             ),
@@ -142,7 +141,7 @@ EMERDIFF = Paper(
                 _named("pascal-context-59", "tcl", "TCL", 35.4),
                 PublishedRow(
                     "pascal-context-59", "TCL", 28.9,
-                    foreign="TCL alone makes masks of its own; genseg names masks that it has made",
+                    foreign="TCL alone makes its own masks; genseg names masks that it has made",
                 ),
             ),
         ),

@@ -1,4 +1,4 @@
-"""A paper's tables, run: each row by `genseg.evaluation.evaluate.evaluate`, beside the published figure."""
+"""Reproduce a paper's tables: evaluate each row and compare it with the published score."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from genseg.registry import BACKENDS, EMBEDDERS, ENCODERS, load_backend
 
 
 class TableEvaluation(NamedTuple):
-    """One evaluation: the figures of one row or several, all of the same images.
+    """One evaluation, with the scores of one or several rows on the same images.
 
     Attributes:
-        dataset: The data set's name.
-        resolution: As the table has it.
-        encoder: In place of the backend; None for the backend.
-        embedder: What names the masks that the job without it makes; None for none.
+        dataset: Name of the dataset.
+        resolution: Resolution of the table.
+        encoder: Encoder in place of the backend; None for the backend.
+        embedder: Embedder that names the masks of the evaluation without embedder; None for no embedder.
     """
 
     dataset: str
@@ -36,12 +36,12 @@ class TableEvaluation(NamedTuple):
 
     @property
     def folder(self) -> str:
-        """The name of its folder."""
+        """Name of its folder."""
         return "-".join(part for part in self if part)
 
 
-class Asked(NamedTuple):
-    """What a job is to give: names of methods and protocols, in order. ``oracle``, the ceiling, comes with each."""
+class Requested(NamedTuple):
+    """Methods and protocols of an evaluation, in order. ``oracle``, an upper bound, is always among the protocols."""
 
     methods: dict[str, None]
     protocols: dict[str, None]
@@ -49,29 +49,32 @@ class Asked(NamedTuple):
 
 @dataclass
 class Reproducer:
-    """Runs a paper's tables. What can be run is found out first: data sets are opened, and each model loaded once.
+    """Reproduces a paper's tables.
+
+    Datasets are opened and each model is loaded once at the start, so that rows that cannot be run are known before
+    the first image.
 
     Args:
         paper: One of `genseg.evaluation.paper.published.PAPERS`.
-        root: Holds a folder for each data set, which has the data set's name.
-        tables: Their numbers; none for all.
-        backend: The generative model's name; None for the paper's.
-        recipe: As for `genseg.Segmenter`.
+        root: A folder with a folder for each dataset, named after it.
+        tables: Numbers of the tables; empty for all.
+        backend: Name of the generative model; None for the paper's.
+        recipe: A preset's name, a YAML file, a mapping or a `Recipe`.
         options: Recipe keys as ``key=value``.
-        limit: At most so many images of each set, evenly spaced; None for all.
-        weights: Checkpoints or hub ids of encoders and embedders, by name, where they are not to be their own.
-        seed: As for `genseg.Segmenter`.
-        model: Likewise.
-        device: Likewise.
-        dtype: Likewise.
-        load: What else the backend's factory takes.
+        limit: Upper bound of the number of images of each dataset, evenly spaced; None for all.
+        weights: Checkpoints or hub ids of encoders and embedders by name, in place of their own.
+        seed: Fixes every random draw.
+        model: A local checkpoint or hub id in place of the backend's own.
+        device: A torch device; None for CUDA if it is available, else the CPU.
+        dtype: ``"float32"`` (the default), ``"float16"`` or ``"bfloat16"``.
+        load: Further options of the backend's factory.
 
     Attributes:
-        jobs: What will be run, and the number of its images.
-        why: Of each other job, why it will not.
+        jobs: The evaluations that will be run, with their numbers of images.
+        why: The other evaluations, with the reason why they cannot be run.
 
     Raises:
-        GensegError: For an unknown name, a recipe that cannot be, or if no row at all can be run.
+        GensegError: If a name is unknown, the recipe is invalid, or no row can be run.
     """
 
     paper: str
@@ -104,25 +107,26 @@ class Reproducer:
         for name in self.weights:
             if name not in parts:
                 raise unknown("encoder or embedder of the tables", name, parts)
-        self._asked = _jobs(self._tables.values())
+        self._requested = _jobs(self._tables.values())
         self._open()
 
     def run(self, out: str | Path, progress: ProgressCallback | None = None) -> Reproduction:
-        """Run what can be run.
+        """Run all evaluations that can be run.
 
         Args:
-            out: A folder; each job has one below it, from which a stopped run goes on.
-            progress: As for `evaluate`; an image's key comes after its job's folder.
+            out: A folder with a folder for each evaluation, from which an interrupted run resumes.
+            progress: Progress callback; see `genseg.evaluation.evaluate.ProgressCallback`. Keys are preceded by the
+                evaluation's folder.
 
         Returns:
-            Every row of the tables, also those without a figure.
+            All rows of the tables, including those without a score.
         """
-        found: dict[TableEvaluation, Evaluation] = {}
+        done: dict[TableEvaluation, Evaluation] = {}
         failed: dict[TableEvaluation, str] = {}
         for job in self.jobs:
             try:
-                found[job] = self._evaluated(job, Path(out), progress or (lambda *_: None))
-                found[job].save(Path(out) / job.folder)
+                done[job] = self._evaluated(job, Path(out), progress or (lambda *_: None))
+                done[job].save(Path(out) / job.folder)
             except GensegError as error:
                 failed[job] = str(error)
         tables = {}
@@ -134,19 +138,19 @@ class Reproducer:
                 if why := row.foreign or self.why.get(job):
                     facts["why"] = why
                 else:
-                    facts |= measured(found[job], table, row) if job in found else {"why": failed[job]}
+                    facts |= measured(done[job], table, row) if job in done else {"why": failed[job]}
                     facts["failed"] = bool(facts["why"])
                 rows.append(facts)
-            its = {job: found[job] for job in _jobs([table]) if job in found}
-            notes = [*table.notes, *self._notes(its)]
+            evaluations = {job: done[job] for job in _jobs([table]) if job in done}
+            notes = [*table.notes, *self._notes(evaluations)]
             tables[number] = {"title": table.title, "notes": notes, "rows": rows}
         return Reproduction(self._paper.source, tables)
 
     def _open(self) -> None:
-        """Open the data sets, load each model once to see whether it can be, and sort the jobs."""
+        """Open the datasets, load each model once, and decide which evaluations can be run."""
         sets: dict[str, Dataset] = {}
         problems: dict[str, str] = {}
-        for name in dict.fromkeys(job.dataset for job in self._asked):
+        for name in dict.fromkeys(job.dataset for job in self._requested):
             place = Path(self.root) / name
             try:
                 if not place.is_dir():
@@ -155,24 +159,24 @@ class Reproducer:
             except GensegError as error:
                 problems[name] = str(error)
         if not sets:
-            there = [problem for name, problem in problems.items() if (Path(self.root) / name).is_dir()]
-            nothing = (
-                f"{self.root} has none of the folders {', '.join(problems)}; unpack one of these data sets there, "
+            incomplete = [problem for name, problem in problems.items() if (Path(self.root) / name).is_dir()]
+            none = (
+                f"{self.root} has none of the folders {', '.join(problems)}; unpack one of these datasets there, "
                 "'genseg datasets' says what to fetch"
             )
-            raise GensegError(there[0] if there else nothing)
+            raise GensegError(incomplete[0] if incomplete else none)
         self._sets = sets
-        needed = [job for job in self._asked if job.dataset in sets]
+        needed = [job for job in self._requested if job.dataset in sets]
         problems |= self._models_missing(needed)
-        for job in self._asked:
+        for job in self._requested:
             parts = (job.dataset, job.encoder or self._backend, job.embedder)
             if why := next((problems[part] for part in parts if part in problems), None):
                 self.why[job] = why
-        able = [job for job in self._asked if job not in self.why]
-        named = {job._replace(embedder=None) for job in able if job.embedder}
-        for job in able:
-            methods, protocols = map(list, self._asked[job])
-            if len(protocols) > 1 or job in named:  # else it makes masks for rows that cannot be run
+        runnable = [job for job in self._requested if job not in self.why]
+        named = {job._replace(embedder=None) for job in runnable if job.embedder}
+        for job in runnable:
+            methods, protocols = map(list, self._requested[job])
+            if len(protocols) > 1 or job in named:  # else its masks would be for rows that cannot be run
                 plan = Plan(
                     sets[job.dataset], methods, protocols, job.resolution, self.limit, named=job.embedder is not None
                 )
@@ -181,7 +185,7 @@ class Reproducer:
             raise GensegError(f"no row can be run: {next(self.why[job] for job in needed if job in self.why)}")
 
     def _models_missing(self, jobs: Sequence[TableEvaluation]) -> dict[str, str]:
-        """Why a backend, encoder or embedder cannot be loaded, by its name."""
+        """Load each backend, encoder and embedder, and return the reasons of failure by name."""
         problems: dict[str, str] = {}
         if any(job.encoder is None for job in jobs):
             try:
@@ -197,42 +201,42 @@ class Reproducer:
         return problems
 
     def _evaluated(self, job: TableEvaluation, out: Path, progress: ProgressCallback) -> Evaluation:
-        def telling(key: str, *stage: Any) -> None:
+        def on_progress(key: str, *stage: Any) -> None:
             progress(f"{job.folder}/{key}", *stage)
 
-        asked = self._asked[job]
-        given: dict[str, Any] = {"backend": self._backend, "model": self.model, "load": self.load}
+        requested = self._requested[job]
+        models: dict[str, Any] = {"backend": self._backend, "model": self.model, "load": self.load}
         if job.encoder:
-            given = {"encoder": job.encoder, "model": self.weights.get(job.encoder)}
+            models = {"encoder": job.encoder, "model": self.weights.get(job.encoder)}
         if job.embedder:
-            given |= {"embedder": job.embedder, "embedder_model": self.weights.get(job.embedder)}
-            given |= {"masks": out / job._replace(embedder=None).folder}
+            models |= {"embedder": job.embedder, "embedder_model": self.weights.get(job.embedder)}
+            models |= {"masks": out / job._replace(embedder=None).folder}
         return evaluate(
-            self._sets[job.dataset], out / job.folder, methods=[*asked.methods], protocols=[*asked.protocols],
+            self._sets[job.dataset], out / job.folder, methods=[*requested.methods], protocols=[*requested.protocols],
             resolution=job.resolution, limit=self.limit, recipe=self.recipe, options=self.options, seed=self.seed,
-            device=self.device, dtype=self.dtype, progress=telling, **given,
+            device=self.device, dtype=self.dtype, progress=on_progress, **models,
         )  # fmt: skip
 
-    def _notes(self, found: Mapping[TableEvaluation, Evaluation]) -> Iterator[str]:
-        """Where this run, as it was asked for, is another than the paper's."""
+    def _notes(self, evaluations: Mapping[TableEvaluation, Evaluation]) -> Iterator[str]:
+        """Yield the differences between this run and the paper's."""
         if self._backend != self._paper.backend:
             yield f"The model is {self._backend}; the paper's is {self._paper.backend}."
-        given = {self._backend: self.model} if self.model else {}
-        for name, weights in (given | dict(self.weights)).items():
+        weights_of = {self._backend: self.model} if self.model else {}
+        for name, weights in (weights_of | dict(self.weights)).items():
             yield f"The weights of {name} are those of {weights}."
         if self.limit is not None:
-            yield f"At most {self.limit} images of a set are measured, evenly spaced over it; the paper has all."
+            yield f"At most {self.limit} images of a dataset are measured, evenly spaced over it; the paper has all."
         own = asdict(load_recipe("paper"))
         others = {}
-        for job, each in found.items():
-            recipe = each.results["settings"]["recipe"]
+        for job, evaluation in evaluations.items():
+            recipe = evaluation.results["settings"]["recipe"]
             changed = [f"{key}={value} ({own[key]})" for key, value in recipe.items() if value != own[key]]
             others[job.encoder or self._backend] = ", ".join(changed)
         for name, changes in others.items():
             if changes:
                 yield f"The recipe of {name} is not the paper's, whose values are in brackets: {changes}."
-        for job, each in found.items():
-            if failures := len(each.results["failures"]):
+        for job, evaluation in evaluations.items():
+            if failures := len(evaluation.results["failures"]):
                 yield f"{failures} images could not be used and are left out: see {job.folder}/results.json."
 
 
@@ -240,16 +244,16 @@ def _job(table: Table, row: PublishedRow) -> TableEvaluation:
     return TableEvaluation(row.dataset, table.resolution, row.encoder, row.embedder)
 
 
-def _jobs(tables: Iterable[Table]) -> dict[TableEvaluation, Asked]:
-    """The evaluations that tables need, in an order in which masks are made before they are named."""
-    jobs: dict[TableEvaluation, Asked] = {}
+def _jobs(tables: Iterable[Table]) -> dict[TableEvaluation, Requested]:
+    """List the evaluations that tables need, ordered so that masks are made before they are named."""
+    jobs: dict[TableEvaluation, Requested] = {}
     for table in tables:
         for row in table.rows:
             if row.foreign:
                 continue
             job = _job(table, row)
             for each in (job._replace(embedder=None), job):
-                asked = jobs.setdefault(each, Asked({}, {"oracle": None}))
-                asked.methods[row.method] = None
-            asked.protocols[table.protocol] = None
+                requested = jobs.setdefault(each, Requested({}, {"oracle": None}))
+                requested.methods[row.method] = None
+            requested.protocols[table.protocol] = None
     return jobs

@@ -1,4 +1,4 @@
-"""What comes of running a paper's tables: ours beside the published figures, as JSON and tables."""
+"""Result of reproducing a paper's tables: our scores beside the published ones, as JSON and tables."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from genseg.evaluation.paper.published import PublishedRow, Table
 from genseg.evaluation.results import Evaluation, in_latex
 from genseg.files import write_whole
 
-HEADS = ("data set", "split", "images", "protocol", "method", "K", "published", "ours", "difference")
-FIGURES = HEADS[-3:]
+HEADS = ("dataset", "split", "images", "protocol", "method", "K", "published", "ours", "difference")
+SCORES = HEADS[-3:]
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A paper's tables, run here. Figures are mIoU in per cent, differences ours less published.
+    """Reproduction of a paper's tables. Scores are mIoU in per cent; differences are ours minus published.
 
     Attributes:
-        source: Where published figures come from.
-        tables: By number ``title``, ``notes`` and ``rows``. Of each row ``dataset``, ``split``, ``images`` (measured),
-            ``failures`` (images that could not be), ``protocol``, ``resolution``, ``name`` (of the method, as the paper
-            has it), ``method``, ``model`` (what it ran on, with its weights), ``n_clusters``, ``published``, ``ours``
-            and ``difference`` (each ``value`` and ``interval``), ``folder`` (of the whole evaluation, below the output
-            folder), ``why`` (there is no figure; empty where there is) and ``failed`` (although data and weights were
-            there). What is not known, or was not run, is None.
+        source: Reference of the published scores.
+        tables: ``title``, ``notes`` and ``rows`` of each table, by number. A row has ``dataset``, ``split``, ``images``
+            (number measured), ``failures`` (number that could not be measured), ``protocol``, ``resolution``, ``name``
+            (of the method in the paper), ``method``, ``model`` (with its weights), ``n_clusters``, ``published``,
+            ``ours`` and ``difference`` (``value`` and ``interval`` each), ``folder`` (of the evaluation, below the
+            output folder), ``why`` (reason why there is no score; empty if there is one) and ``failed`` (whether that
+            is although data and weights were there). Values that are not known or not measured are None.
     """
 
     source: str
@@ -35,25 +35,25 @@ class Reproduction:
 
     @property
     def rows(self) -> list[Mapping[str, Any]]:
-        """The rows of all tables."""
+        """Rows of all tables."""
         return [row for table in self.tables.values() for row in table["rows"]]
 
     def to_json(self, path: str | Path) -> Path:
-        """Write everything."""
+        """Write all fields as JSON."""
         return _write(
             path, json.dumps({"source": self.source, "tables": self.tables}, indent=2, allow_nan=False) + "\n"
         )
 
     def to_markdown(self, path: str | Path) -> Path:
-        """Write the tables in Markdown, with their notes."""
+        """Write the tables as Markdown, with their notes."""
         return _write(path, self.markdown())
 
     def to_latex(self, path: str | Path) -> Path:
-        """Write the tables in LaTeX, for the package booktabs; notes stand as comments above."""
+        """Write the tables in LaTeX, for the package booktabs, with notes as comments above."""
         lines = []
         for number in self.tables:
             lines += [f"% {line}" for line in (self.caption(number), *self.notes(number))]
-            lines += [rf"\begin{{tabular}}{{llrllr{'r' * len(FIGURES)}}}", r"\toprule"]
+            lines += [rf"\begin{{tabular}}{{llrllr{'r' * len(SCORES)}}}", r"\toprule"]
             lines += [" & ".join(HEADS) + r" \\", r"\midrule"]
             lines += [" & ".join(map(in_latex, cells)) + r" \\" for cells in self.cells(number)]
             lines += [r"\bottomrule", r"\end{tabular}", ""]
@@ -73,7 +73,7 @@ class Reproduction:
         ]
 
     def markdown(self) -> str:
-        """The tables in Markdown, each with its notes."""
+        """Format the tables as Markdown, each with its notes."""
         parts = []
         for number in self.tables:
             lines = [HEADS, ["---"] * len(HEADS), *self.cells(number)]
@@ -83,14 +83,14 @@ class Reproduction:
         return "\n".join(parts)
 
     def caption(self, number: int) -> str:
-        """What a table has, in a line."""
+        """Describe a table in one line."""
         return (
             f"Table {number}: {self.tables[number]['title']}; mIoU in per cent, in brackets 95 % bootstrap intervals "
-            f"over images; published figures: {self.source}"
+            f"over images; published scores: {self.source}"
         )
 
     def cells(self, number: int) -> Iterator[Sequence[str]]:
-        """The cells of each row of a table, as `HEADS` has them."""
+        """Yield the cells of each row of a table, in the order of `HEADS`."""
         reasons = self._reasons(number)
         for row in self.tables[number]["rows"]:
             ours = f"not run ({reasons.index(row['why']) + 1})" if row["why"] else in_points(row["ours"])
@@ -102,7 +102,7 @@ class Reproduction:
             ]  # fmt: skip
 
     def notes(self, number: int) -> list[str]:
-        """What is to be read beside a table: why rows were not run, and where the paper's way is another."""
+        """List the notes of a table: why rows were not run, and differences from the paper's procedure."""
         table = self.tables[number]
         return [*(f"({i}) {why}" for i, why in enumerate(self._reasons(number), start=1)), *table["notes"]]
 
@@ -111,7 +111,7 @@ class Reproduction:
 
 
 def described(table: Table, row: PublishedRow, folder: str) -> dict[str, Any]:
-    """What is known of a row before it is run, with all keys that it will have: see `Reproduction`."""
+    """Describe a row before it is run, with all keys of `Reproduction`."""
     unknown = ("split", "images", "failures", "model", "n_clusters", "ours", "difference")
     return {
         "dataset": row.dataset, "protocol": table.protocol, "resolution": table.resolution, "name": row.name,
@@ -119,28 +119,28 @@ def described(table: Table, row: PublishedRow, folder: str) -> dict[str, Any]:
     } | dict.fromkeys(unknown)  # fmt: skip
 
 
-def measured(found: Evaluation, table: Table, row: PublishedRow) -> dict[str, Any]:
-    """What an evaluation says of a row, among it why it has no figure."""
-    data, settings = found.results["dataset"], found.results["settings"]
+def measured(evaluation: Evaluation, table: Table, row: PublishedRow) -> dict[str, Any]:
+    """Return a row's results from its evaluation, including the reason if it has no score."""
+    data, settings = evaluation.results["dataset"], evaluation.results["settings"]
     facts = {
-        "split": data["split"], "images": data["images"], "failures": len(found.results["failures"]),
+        "split": data["split"], "images": data["images"], "failures": len(evaluation.results["failures"]),
         "model": settings["model"], "n_clusters": settings["recipe"]["n_clusters"],
     }  # fmt: skip
-    miou = found.results["figures"][row.method].get(table.protocol, {}).get("miou")
+    miou = evaluation.results["figures"][row.method].get(table.protocol, {}).get("miou")
     if miou is None:
-        pairs = {(each["method"], each["protocol"]): each["why"] for each in found.results["unmeasured"]}
+        pairs = {(each["method"], each["protocol"]): each["why"] for each in evaluation.results["unmeasured"]}
         return facts | {"why": pairs[row.method, table.protocol]}
     if miou["value"] is None:
-        return facts | {"why": f"no image of {row.dataset} that was looked at has a labelled pixel"}
+        return facts | {"why": f"no measured image of {row.dataset} has a labelled pixel"}
     ours = {"value": 100 * miou["value"], "interval": [100 * end for end in miou["interval"]]}
     if row.published is None:
         return facts | {"ours": ours}
-    less = {"value": ours["value"] - row.published, "interval": [end - row.published for end in ours["interval"]]}
-    return facts | {"ours": ours, "difference": less}
+    difference = {"value": ours["value"] - row.published, "interval": [end - row.published for end in ours["interval"]]}
+    return facts | {"ours": ours, "difference": difference}
 
 
 def in_points(entry: Mapping[str, Any] | None, sign: str = "") -> str:
-    """A figure in per cent with its interval, or a dash."""
+    """Format a score in per cent with its interval, or a dash."""
     if entry is None:
         return "–"
     low, high = entry["interval"]

@@ -1,4 +1,4 @@
-"""Protocols: how segments, which have no classes, are measured against a truth that has. docs/protocols.md."""
+"""Protocols by which segments without classes are scored against ground truth with classes (docs/protocols.md)."""
 
 from __future__ import annotations
 
@@ -38,30 +38,30 @@ PROTOCOLS: dict[str, type[EvaluationProtocol]] = {
 
 
 def protocol_named(name: str, n_classes: int | None, seed: int = 0) -> EvaluationProtocol:
-    """A fresh protocol for one method and one set.
+    """Create a protocol for one method and one dataset.
 
     Args:
         name: One of `PROTOCOLS`.
-        n_classes: C; None for a set of annotators' regions.
+        n_classes: C; None for annotators' regions.
         seed: Fixes random draws.
 
     Raises:
-        GensegError: For an unknown name, or one that a set without classes cannot have.
+        GensegError: If the name is unknown, or the protocol needs classes that the dataset does not have.
     """
     check_protocols([name], has_classes=n_classes is not None, named=True)
     return PROTOCOLS[name](n_classes or 0, seed)
 
 
 def check_protocols(names: Collection[str], *, has_classes: bool, named: bool = False) -> None:
-    """Refuse what masks could not be measured by, before a model is loaded to make them.
+    """Check that protocols fit the ground truth and masks, before a model is loaded.
 
     Args:
-        names: Of protocols.
-        has_classes: Whether the truths are maps of classes, and not annotators' regions.
-        named: Whether masks are given classes by name.
+        names: Names of protocols.
+        has_classes: Whether the ground truth has classes, not annotators' regions.
+        named: Whether an embedder names masks.
 
     Raises:
-        GensegError: For an unknown name, one that these truths or masks cannot have, or none at all.
+        GensegError: If there is no name, a name is unknown, or a protocol does not fit the ground truth or masks.
     """
     if not names:
         raise GensegError(f"no protocol given; name one, such as {Oracle.name}")
@@ -69,7 +69,7 @@ def check_protocols(names: Collection[str], *, has_classes: bool, named: bool = 
         if name not in PROTOCOLS:
             raise unknown("protocol", name, PROTOCOLS)
         if not has_classes and name != Oracle.name:
-            raise GensegError(f"the protocol {name} needs classes and this data set has none; choose oracle")
+            raise GensegError(f"the protocol {name} needs classes and this dataset has none; choose oracle")
         if not named and name == OpenVocabulary.name:
             raise GensegError(
                 f"the protocol {name} needs an embedder that names masks, such as maskclip; "

@@ -1,7 +1,7 @@
-"""What a protocol is: a rule that gives every segment a class.
+"""Base class of protocols, which assign a class to every segment.
 
-Every pixel has its segment's class, so a protocol needs no label maps: an image is a small table and, for some
-protocols, an embedding a segment.
+Every pixel has the class of its segment, so protocols need no label maps: an image is a small table and, for some
+protocols, one embedding per segment.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from genseg.errors import GensegError
 
 @dataclass(frozen=True)
 class Contingency:
-    """One image as protocols see it.
+    """Segments of one image by class.
 
     Attributes:
-        table: int64 [K, C], how many measured pixels each segment has of each class.
-        embeddings: float32 [K, D], one vector a segment; None of a method without features.
-        named: int64 [K], the class that each segment was given by name, `IGNORE` for none; None where none was asked.
+        table: int64 [K, C], the number of measured pixels of each class in each segment.
+        embeddings: float32 [K, D], one vector per segment; None for a method without features.
+        named: int64 [K], the class by which an embedder named each segment, or `IGNORE`; None without an embedder.
     """
 
     table: npt.NDArray[np.int64]
@@ -43,21 +43,21 @@ class Contingency:
 
 
 class EvaluationProtocol(ABC):
-    """A rule that gives segments classes.
+    """Base class of protocols, which assign a class to every segment.
 
-    One with `passes` above 0 learns from the whole set first, which it sees that often, always in the same order::
+    A protocol with `passes` above 0 first learns from the whole dataset, in that many passes of the same order::
 
         for _ in range(protocol.passes):
-            for view in views():
-                protocol.fit(view)
+            for contingency in contingencies():
+                protocol.fit(contingency)
             protocol.close()
 
     Attributes:
-        name: Every figure is reported with it.
-        rule: In words, the class that a segment takes.
-        passes: How often `fit` must see the set before `classes` can be asked for.
-        needs_embeddings: Whether views must have them.
-        pooled: Whether mIoU and accuracy are those of all pixels of the set together; the mean over images otherwise.
+        name: Name of the protocol, reported with every metric.
+        rule: Description of the rule.
+        passes: Number of passes over the dataset before `classes` can be called.
+        needs_embeddings: Whether segments must have embeddings.
+        pooled: Whether mIoU and accuracy are computed over all pixels of the dataset; else they are means over images.
 
     Args:
         n_classes: C.
@@ -73,20 +73,28 @@ class EvaluationProtocol(ABC):
     def __init__(self, n_classes: int, seed: int = 0) -> None:
         self.n_classes, self.seed = n_classes, seed
 
-    def fit(self, view: Contingency) -> None:  # noqa: B027 - most protocols learn nothing
+    def fit(self, contingency: Contingency) -> None:  # noqa: B027 - most protocols learn nothing
         """Learn from one image."""
 
     def close(self) -> None:  # noqa: B027
         """End a pass over the set."""
 
     @abstractmethod
-    def classes(self, view: Contingency) -> npt.NDArray[np.int64]:
-        """The class that each segment takes: int64 [K], `IGNORE` for none."""
+    def classes(self, contingency: Contingency) -> npt.NDArray[np.int64]:
+        """Assign a class to each segment: int64 [K], `IGNORE` for no class."""
 
 
-def nearest(vectors: npt.NDArray[Any], centres: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """The nearest centre (Euclidean) of each vector: [K, D] and [C, D] to int64 [K]; centres of NaN are no choice."""
-    norms = np.square(centres).sum(axis=1)
-    distances = np.where(np.isnan(norms), np.inf, norms - 2 * (vectors @ np.nan_to_num(centres).T))
+def nearest(vectors: npt.NDArray[Any], centers: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Find the nearest centre (Euclidean) of each vector.
+
+    Args:
+        vectors: [K, D].
+        centers: [C, D]; centres that are NaN are never chosen.
+
+    Returns:
+        int64 [K] in 0..C-1.
+    """
+    norms = np.square(centers).sum(axis=1)
+    distances = np.where(np.isnan(norms), np.inf, norms - 2 * (vectors @ np.nan_to_num(centers).T))
     choice: npt.NDArray[np.int64] = distances.argmin(axis=1)
     return choice

@@ -1,4 +1,4 @@
-"""The figures of one method under one protocol over a set of images, with intervals, in one pass."""
+"""Metrics of one method under one protocol over a dataset, with intervals, in one pass."""
 
 from __future__ import annotations
 
@@ -20,43 +20,43 @@ POOLED = ("miou", "accuracy")
 
 @dataclass(frozen=True)
 class Record:
-    """What one image measures under one protocol: all that a `Score` needs, so a run that goes on keeps these.
+    """Metrics of one image under one protocol: everything that a `Score` needs of it.
 
     Attributes:
-        figures: The image's own, by name; NaN where it has no measured pixel. Of several truths, the mean.
-        pixels: int64 [3, C], how many of each class are right, are true, and are predicted; of a set of annotators'
-            regions, those of the last annotator.
+        metrics: The image's metrics by name, averaged over ground truths; NaN without measured pixels.
+        pixels: int64 [3, C], correct, true and predicted pixels of each class; for annotators' regions, those of the
+            last annotator.
     """
 
-    figures: dict[str, float]
+    metrics: dict[str, float]
     pixels: npt.NDArray[np.int64]
 
 
-def measured(seen: SegmentStatistics, classes: Sequence[npt.NDArray[np.int64]]) -> Record:
+def measured(statistics: SegmentStatistics, classes: Sequence[npt.NDArray[np.int64]]) -> Record:
     """Measure an image.
 
     Args:
-        seen: The segments beside the truths.
-        classes: What the protocol gives each segment, int64 [K]; one array for each truth.
+        statistics: The segments and ground truths of the image.
+        classes: For each ground truth the class of each segment, int64 [K].
     """
     rows = []
-    for which, (table, given) in enumerate(zip(seen.tables, classes, strict=True)):
-        pixels = _pixels(table, given)
+    for which, (table, assigned) in enumerate(zip(statistics.tables, classes, strict=True)):
+        pixels = _pixels(table, assigned)
         row = {"miou": float(mean_iou(*pixels)), "accuracy": float(ratio(pixels[0].sum(), pixels[1].sum()))}
-        rows.append(row | seen.boundary_figures(which, given))
-    return Record(averaged(rows) | seen.region_figures, pixels)
+        rows.append(row | statistics.boundary_metrics(which, assigned))
+    return Record(averaged(rows) | statistics.region_metrics, pixels)
 
 
 class Score:
-    """Adds up what images measure; memory does not grow with their number.
+    """Sums of records over images, in memory that does not grow with their number.
 
-    The figures do not depend on interruptions: add the records again in the same order and every digit is the same.
+    Records that are added in the same order give the same metrics to the last digit.
 
     Args:
-        protocol: Whose classes are measured.
-        n_classes: C; None for a set of annotators' regions, whose figures are all means over images.
-        seed: Fixes the resamples; scores are comparable (`paired_interval`) if it is the same.
-        draws: The number of resamples.
+        protocol: The protocol.
+        n_classes: C; None for annotators' regions, whose metrics are all means over images.
+        seed: Fixes the resamples; `paired_interval` needs scores of the same seed.
+        draws: Number of resamples.
     """
 
     def __init__(self, protocol: EvaluationProtocol, n_classes: int | None, seed: int = 0, draws: int = DRAWS) -> None:
@@ -68,57 +68,62 @@ class Score:
         self._counts = np.zeros(1 + draws, dtype=np.int64)  # images in each resample
 
     def add(self, key: str, record: Record) -> None:
-        """Add what an image measures; ``key``, its name within its set, chooses the resamples it is in."""
+        """Add an image's record; its ``key`` within the dataset determines the resamples that include it."""
         counts = weights(key, self.seed, self.draws)
         self._counts += counts
         if self._has_classes:
             for total, pixels in zip(self._totals, record.pixels, strict=True):
                 total.add(pixels, counts)
         if self._means is None:
-            self._means = Means(record.figures, self.draws)
-        self._means.add(record.figures, counts)
+            self._means = Means(record.metrics, self.draws)
+        self._means.add(record.metrics, counts)
 
-    def values(self, figure: str) -> Floats:
-        """A figure of the set and of each resample: float64 [1 + draws]; of ``"iou"``, [C, 1 + draws]."""
+    def values(self, metric: str) -> Floats:
+        """Return a metric of the dataset and of each resample: float64 [1 + draws], or [C, 1 + draws] for ``"iou"``."""
         hits, true, predicted = (total.values() for total in self._totals)
-        if figure == "iou":
+        if metric == "iou":
             return ratio(hits.T, (true + predicted - hits).T)
-        if not self._pooled or figure not in POOLED:
-            return self._known.values(figure)
-        return mean_iou(hits, true, predicted) if figure == "miou" else ratio(hits.sum(axis=1), true.sum(axis=1))
+        if not self._pooled or metric not in POOLED:
+            return self._known.values(metric)
+        return mean_iou(hits, true, predicted) if metric == "miou" else ratio(hits.sum(axis=1), true.sum(axis=1))
 
     @property
     def _known(self) -> Means:
         if self._means is None:
-            raise GensegError("there are no figures of no images; add some")
+            raise GensegError("no image has been measured; add at least one")
         return self._means
 
-    def figures(self) -> dict[str, Any]:
-        """All figures of the set.
+    def metrics(self) -> dict[str, Any]:
+        """Compute all metrics of the dataset.
 
         Returns:
-            ``protocol`` (its name), ``images`` (their number), and each figure by name as ``{"value": number,
-            "interval": [low, high]}``, the interval holding 95 % of the resamples; ``iou`` is a list of these, one for
-            each class, always of all pixels of the set together. NaN where nothing was measured.
+            ``protocol`` (its name), ``images`` (their number), and each metric by name as ``{"value": number,
+            "interval": [low, high]}``, with the 95 % interval of the resamples. ``iou`` is a list of such entries, one
+            for each class, always over all pixels of the dataset. Values are NaN where nothing was measured.
+
+        Raises:
+            GensegError: If no image has been added.
         """
-        figures: dict[str, Any] = {"protocol": self.protocol, "images": int(self._counts[0])}
-        figures |= {name: _figure(self.values(name)) for name in self._known.names}
-        return figures | ({"iou": [_figure(values) for values in self.values("iou")]} if self._has_classes else {})
+        metrics: dict[str, Any] = {"protocol": self.protocol, "images": int(self._counts[0])}
+        metrics |= {name: _with_interval(self.values(name)) for name in self._known.names}
+        return metrics | (
+            {"iou": [_with_interval(values) for values in self.values("iou")]} if self._has_classes else {}
+        )
 
 
-def paired_interval(score: Score, base: Score, figure: str) -> list[float]:
-    """The 95 % interval of how much larger a figure is than another score's, on the same resamples: [low, high].
+def paired_interval(score: Score, base: Score, metric: str) -> list[float]:
+    """Compute the 95 % interval [low, high] of the difference of a metric, score minus base, on the same resamples.
 
     Raises:
-        GensegError: If the two have not seen the same images with the same seed.
+        GensegError: If the scores have other images or another seed.
     """
     if not np.array_equal(score._counts, base._counts):
-        raise GensegError("differences are between figures of the same images; measure both methods on all of them")
-    return interval(score.values(figure)[1:] - base.values(figure)[1:])
+        raise GensegError("differences need the same images and seed; measure both methods on all of them")
+    return interval(score.values(metric)[1:] - base.values(metric)[1:])
 
 
 def _pixels(table: npt.NDArray[np.int64], classes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Pixels of each class that are right, that are true and that are predicted: int64 [3, C]."""
+    """Count correct, true and predicted pixels of each class: int64 [3, C]."""
     hits, true, predicted = pixels = np.zeros((3, table.shape[1]), dtype=np.int64)
     named = np.flatnonzero(classes >= 0)
     np.add.at(hits, classes[named], table[named, classes[named]])
@@ -127,5 +132,5 @@ def _pixels(table: npt.NDArray[np.int64], classes: npt.NDArray[np.int64]) -> npt
     return pixels
 
 
-def _figure(values: Floats) -> dict[str, Any]:
+def _with_interval(values: Floats) -> dict[str, Any]:
     return {"value": float(values[0]), "interval": interval(values[1:])}
