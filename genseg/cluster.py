@@ -50,7 +50,8 @@ def cluster(features: Tensor, recipe: Recipe) -> tuple[npt.NDArray[np.int32], np
     grouping, centers = fitted.labels_, fitted.cluster_centers_[:, :channels]
     if auto:
         total = float(points[:, :channels].var(axis=0).sum()) * len(points)
-        grouping = merged(grouping, centers, total)[grouping]
+        present, grouping = np.unique(grouping, return_inverse=True)  # equal features leave clusters empty
+        grouping = merged(grouping, centers[present], total)[grouping]
         centers = np.stack([points[grouping == k, :channels].mean(axis=0) for k in range(grouping.max() + 1)])
     return grouping.reshape(height, width).astype(np.int32), centers.astype(np.float32)
 

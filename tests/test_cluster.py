@@ -45,6 +45,13 @@ def test_auto_finds_the_number_of_separate_groups(k: int, recipe):
     assert len(embeddings) == len(np.unique(labels)) == k
 
 
+@pytest.mark.parametrize("distinct", [1, 2, 5])
+def test_auto_takes_fewer_distinct_features_than_its_clusters(distinct: int, recipe):
+    features = 10.0 * torch.arange(distinct).repeat_interleave(40).reshape(1, distinct, 40)
+    labels, embeddings = cluster(features, load_recipe(recipe, n_clusters="auto"))
+    assert len(embeddings) == labels.max() + 1 == distinct
+
+
 def test_auto_takes_a_grid_smaller_than_its_clusters(recipe):
     labels, embeddings = cluster(torch.randn(4, 3, 3), load_recipe(recipe, n_clusters="auto"))
     assert 2 <= len(embeddings) == len(np.unique(labels)) <= 9
