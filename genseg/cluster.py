@@ -83,14 +83,14 @@ def masks_of(grid_labels: npt.NDArray[np.int32], n_clusters: int) -> Tensor:
     return torch.nn.functional.one_hot(torch.from_numpy(grid_labels).long(), n_clusters).permute(2, 0, 1).float()
 
 
-def merged(grouping: npt.NDArray[np.int32], centers: npt.NDArray[np.float32], total: float) -> npt.NDArray[np.int32]:
+def merged(grouping: npt.NDArray[np.integer], centers: npt.NDArray[np.float32], total: float) -> npt.NDArray[np.int32]:
     """Merge clusters into a natural number of segments, two at least.
 
     The two whose merger adds least to the variance within clusters are merged (Ward's criterion), as long as that is
     below `NEGLIGIBLE` of the features' total.
 
     Args:
-        grouping: int32 [N] in 0..K-1: the cluster of each point.
+        grouping: Integers [N] in 0..K-1: the cluster of each point.
         centers: float32 [K, C]: the mean feature of each cluster.
         total: Sum of the points' squared distances to their mean.
 
