@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -16,22 +16,20 @@ from genseg.exports.formats import EXPORTS
 from genseg.exports.images import IMAGES, settled
 from genseg.exports.items import Item, Target
 from genseg.files import whole_folder
-from genseg.runs.run import Run
+from genseg.runs.run import Run, Skipped
 
 
 @dataclass
 class Exported:
-    """What an export came to.
+    """Result of an export.
 
     Attributes:
         images: How many were written.
-        unreadable: How many were left out, as they cannot be read any more or have another size.
-        why: What is wrong with the first of these; empty if there is none.
+        skipped: Those left out, as they cannot be read any more or have another size, and damaged shards.
     """
 
     images: int = 0
-    unreadable: int = 0
-    why: str = ""
+    skipped: Skipped = field(default_factory=Skipped)
 
 
 def export_run(
@@ -65,7 +63,7 @@ def export_run(
         progress: Told how many images are written, of how many.
 
     Returns:
-        How many images were written, and how many could not be read.
+        How many images were written, and what was left out.
 
     Raises:
         GensegError: If the run, the format or the classes are not there, the format cannot hold them, no image
@@ -79,7 +77,7 @@ def export_run(
         raise GensegError(f"min_confidence must lie in [0, 1], not be {min_confidence}")
     run = run if isinstance(run, Run) else Run(str(run))
     names = None if classes is None else run.class_names(classes)
-    chosen, total, found = EXPORTS[format], min(len(run), limit or len(run)), Exported()
+    chosen, total, exported = EXPORTS[format], min(len(run), limit or len(run)), Exported()
 
     def items(target: Target) -> Iterator[Item]:
         free = Names(chosen.layout)
@@ -92,20 +90,22 @@ def export_run(
                 try:
                     row = settled(row, images)
                 except GensegError as error:
-                    found.unreadable, found.why = found.unreadable + 1, found.why or str(error)
+                    exported.skipped.add(str(error))
                     continue
-                item = Item(found.images + 1, free.of(row.key), row, target)
+                item = Item(exported.images + 1, free.of(row.key), row, target)
                 if not chosen.keys:
                     lines.writerow([item.name, cell(row.key)])
                 yield item
-                found.images += 1
+                exported.images += 1
                 if progress:
-                    progress(found.images, total)
-        if found.unreadable and not found.images:
-            raise NothingLeftError(found.why)
+                    progress(exported.images, total)
+        for name, reason in run.damaged.items():
+            exported.skipped.add(f"{name}: {reason}")
+        if exported.skipped.count and not exported.images:
+            raise NothingLeftError(exported.skipped.reason)
 
     with whole_folder(Path(out)) as folder:
         described = f"masks by genseg, backend {run.settings.get('backend', 'unknown')}"
         target = Target(folder, names, images, min_confidence, min_area, described)
         chosen.write(items(target), target)
-    return found
+    return exported

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from genseg.errors import GensegError, ImageError
-from genseg.images import load_image, orientation
+from genseg.errors import ImageError
+from genseg.images import orientation
 from genseg.images.files import image_errors
-from genseg.recipe import Recipe
 from genseg.runs.rows import Row
 from genseg.runs.sources import Source, locate
 
@@ -69,16 +68,17 @@ def encoded(row: Row, suffix: str | None = None) -> tuple[bytes, str]:
     if found:
         return content, found
     buffer = io.BytesIO()
-    decoded(content, row).save(buffer, FORMATS[suffix or ".png"], quality=QUALITY)
+    replace(row, image=content).picture().save(buffer, FORMATS[suffix or ".png"], quality=QUALITY)
     return buffer.getvalue(), suffix or ".png"
 
 
 def settled(row: Row, images: str) -> Row:
-    """A row whose image can be placed: it is there, is the one that was segmented, and in memory unless it is linked.
+    """Check that the maps of a row and its image can be used; the image is then in memory unless it is linked.
 
     Raises:
-        GensegError: If it cannot be read, or has another size.
+        GensegError: If one cannot be read, or has another size.
     """
+    _ = row.labels, row.confidence
     if images == "none":
         return row
     file = local_file(row.source) if images == "link" and row.image is None else None
@@ -86,27 +86,18 @@ def settled(row: Row, images: str) -> Row:
         return row
     content = row.source.read() if row.image is None else row.image
     if not stored_suffix(io.BytesIO(content), row.size):
-        decoded(content, row)
+        replace(row, image=content).picture()
     return replace(row, image=content)
-
-
-def decoded(content: bytes, row: Row) -> Image.Image:
-    """The image of a row, upright and in RGB.
-
-    Raises:
-        GensegError: If it is no image, or has another size than when it was segmented.
-    """
-    picture = load_image(content, Recipe.max_pixels)
-    if picture.size != row.size[::-1]:
-        raise GensegError(f"{row.key} has another size than when it was segmented; bring back the image of the run")
-    return picture
 
 
 def local_file(source: Source) -> Path | None:
     """The file that an image is all of; None for a part of one, or one elsewhere."""
     if source.offset is not None:
         return None
-    fs, path = locate(source.uri)
+    try:
+        fs, path = locate(source.uri)
+    except (ImportError, ValueError):
+        return None  # whoever reads it says what is wrong
     return Path(path).absolute() if "file" in fs.protocol else None
 
 

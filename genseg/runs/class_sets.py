@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from genseg.errors import GensegError
+from genseg.errors import GensegError, ImageError
 from genseg.progress import Progress
 from genseg.runs.rows import DONE, Row
 from genseg.runs.run import Run
@@ -40,12 +40,16 @@ class ClassCounts:
             classes: What the set of classes is called in it.
 
         Raises:
-            GensegError: If there is none of the name.
+            GensegError: If there is none of the name, or nothing was counted.
         """
-        run.class_names(classes)
-        about = run.store.read_json(f"classes/{classes}/classes.json")
-        assert about is not None
-        return cls(*(tuple(about[name]) for name in ("names", "masks", "pixels")))
+        names, file = run.class_names(classes), f"classes/{classes}/classes.json"
+        record = run.store.read_json(file) or {}
+        masks: Any = record.get("masks")
+        pixels: Any = record.get("pixels")
+        for counts in (masks, pixels):
+            if not isinstance(counts, list) or [type(count) for count in counts] != [int] * len(names):
+                raise GensegError(f"{run.store.path(file)} has no counts of its classes; give the classes again")
+        return cls(names, tuple(masks), tuple(pixels))
 
 
 def check_name(classes: str) -> None:
@@ -91,7 +95,11 @@ def give_classes(
 
     def counted(row: Row) -> npt.NDArray[np.int32]:
         nonlocal done
-        areas, given = _areas(row), row.classes
+        try:
+            areas, given = _areas(row), row.classes
+        except ImageError as error:
+            run.damaged[row.key] = str(error)
+            return np.empty(0, dtype=np.int32)
         if given is None or len(given) != len(areas) or given.max() < 0:
             given = choose(row).astype(np.int32)
         for number, area in zip(given.tolist(), areas.tolist(), strict=True):

@@ -30,6 +30,7 @@ ELBOW_MASKS = 4  # a concept, at least: an inertia falls to 0 as each mask becom
 CHUNK = 4096  # masks that each step of mini-batch k-means sees, whatever the sizes of shards
 PASSES = 3  # of mini-batch k-means over the run
 
+CENTRES = pa.schema([("name", pa.string()), ("centre", pa.list_(pa.float32()))])
 COLUMNS = ["key", *(f"masks.list.element.{name}" for name in ("label", "area", "embedding"))]
 
 
@@ -88,7 +89,7 @@ class Concepts:
         Raises:
             GensegError: As `classes_of`, or if the run cannot be written to.
         """
-        table = pa.table({"name": list(self.names), "centre": pa.array(list(self.centres), pa.list_(pa.float32()))})
+        table = pa.table({"name": list(self.names), "centre": list(self.centres)}, CENTRES)
         give_classes(run, self.name, self.names, self.classes_of, COLUMNS, progress, **about)
         run.store.write_table(_centres(self.name), table)
 
@@ -102,7 +103,10 @@ class Concepts:
         names = run.class_names(name)
         if not run.store.names(_centres(name)):
             raise GensegError(f"the classes {name} have no centres; name those of 'genseg concepts' or --examples")
-        centres = [row for batch in run.store.batches(_centres(name)) for row in batch.column("centre").to_pylist()]
+        batches = run.store.batches(_centres(name), CENTRES)
+        centres = [centre for batch in batches for centre in batch.column("centre").to_pylist()]
+        if len(centres) != len(names) or len({len(centre or ()) for centre in centres}) != 1:
+            raise GensegError(f"the centres of the classes {name} are damaged; find or give the classes again")
         return cls(name, names, np.array(centres, dtype=np.float32))
 
 

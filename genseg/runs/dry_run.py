@@ -15,8 +15,9 @@ from genseg.files import in_bytes
 from genseg.progress import minutes
 from genseg.recipe import RecipeLike
 from genseg.runs.plan import items_in, make_plan
-from genseg.runs.rows import FAILED, table_of
+from genseg.runs.rows import FAILED
 from genseg.runs.store import Store, parquet
+from genseg.runs.tables import table_of
 from genseg.runs.worker import Job, Worker, segmenter_of
 
 SAMPLE = 3  # images, evenly spaced, after one that warms the model up

@@ -12,6 +12,7 @@ from genseg.errors import GensegError
 from genseg.fingerprint import digest, relevant
 from genseg.runs.run import MANIFEST
 from genseg.runs.store import Store
+from genseg.runs.validation import check_manifest
 
 DEPENDENCIES = ("weights", "dtype", "seed", "prompts")
 """The settings, besides the recipe, that labels depend on."""
@@ -30,6 +31,7 @@ def earlier(store: Store, resume: bool) -> dict[str, Any] | None:
         GensegError: If there is one that is not to be gone on with.
     """
     manifest = store.read_json(MANIFEST)
+    check_manifest(manifest or {}, store.path(MANIFEST))
     if manifest is not None and not resume:
         raise GensegError(f"{store.url} holds a run; go on with it by --resume (resume=True), or choose another folder")
     return manifest
@@ -57,7 +59,7 @@ def check_same(store: Store, manifest: Mapping[str, Any], settings: Mapping[str,
         GensegError: If they differ; the message says in what.
     """
     other = [key for key in settings if json.loads(json.dumps(settings[key])) != manifest.get(key)]
-    if manifest["recipe_hash"] != recipe_hash(settings) and not other:
+    if manifest.get("recipe_hash") != recipe_hash(settings) and not other:
         other = ["version of genseg"]
     if other:
         raise GensegError(f"{store.url} holds a run with another {' and '.join(other)}; choose another output folder")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,26 +16,13 @@ from genseg.evaluation.protocols.rules import Concept
 from genseg.interface import Embedder
 from genseg.naming import class_embeddings, classes_of, first_synonyms, named_classes
 from genseg.progress import Progress
-from genseg.recipe import Recipe
+from genseg.recipe import load_recipe
 from genseg.registry import load_backend, load_embedder
 from genseg.runs.class_sets import check_name, give_classes
 from genseg.runs.concepts import Concepts
 from genseg.runs.rows import Row
-from genseg.runs.run import Run
+from genseg.runs.run import Run, Skipped
 from genseg.segmenter import Segmenter
-
-
-@dataclass
-class Unnamed:
-    """The images whose masks have no names, as they cannot be read any more.
-
-    Attributes:
-        images: How many.
-        why: What is wrong with the first; empty if there is none.
-    """
-
-    images: int = 0
-    why: str = ""
 
 
 def name_run(
@@ -47,7 +33,7 @@ def name_run(
     name: str = "names",
     resume: bool = False,
     progress: Progress | None = None,
-) -> Unnamed:
+) -> Skipped:
     """Name every mask of a run by text, as `genseg.Segmentation.name` does (open vocabulary, section 4.4 of the paper).
 
     Each image is read from where it lies. One that cannot be read gets class -1 and is counted.
@@ -62,7 +48,7 @@ def name_run(
         progress: Called with ``"classes"``, the images done and how many there are.
 
     Returns:
-        What was left without names; `ClassCounts.of(run, name)` counts the others.
+        The images without names, which cannot be read any more; `ClassCounts.of(run, name)` counts the others.
 
     Raises:
         GensegError: For classes that cannot be used, an unknown embedder or missing weights, or names to go on with
@@ -73,15 +59,16 @@ def name_run(
     asked = classes_of(classes)
     model = load_embedder(embedder) if isinstance(embedder, str) else embedder
     class_embeddings(asked, model)  # here, so that what they fail for is not told of an image
-    unnamed = Unnamed()
+    unnamed = Skipped()
 
     def named(row: Row) -> npt.NDArray[np.int64]:
+        labels = row.labels  # whose damage `assign_classes` deals with
         try:
             picture = row.picture()
         except GensegError as error:
-            unnamed.images, unnamed.why = unnamed.images + 1, unnamed.why or str(error)
-            return np.full(row.labels.max() + 1, -1)
-        return named_classes(row.labels, picture, asked, model)
+            unnamed.add(str(error))
+            return np.full(labels.max() + 1, -1)
+        return named_classes(labels, picture, asked, model)
 
     columns = ["key", "uri", "offset", "length", "image", "labels_png"]
     about = {"kind": "text", "prompts": asked, "embedder": model.name}
@@ -140,10 +127,12 @@ def name_run_from_examples(
 def _segmenter_of(run: Run, device: str | None) -> Segmenter:
     """What segments images as the run did."""
     settings = run.settings
+    if missing := {"backend", "model", "dtype", "load", "recipe", "seed"} - settings.keys():
+        raise GensegError(f"the run does not say its {' and '.join(sorted(missing))}; name its masks by text instead")
     backend = load_backend(
         settings["backend"], model=settings["model"], device=device, dtype=settings["dtype"], **settings["load"]
     )
-    return Segmenter(backend, Recipe(**settings["recipe"]), seed=settings["seed"])
+    return Segmenter(backend, load_recipe(settings["recipe"]), seed=settings["seed"])
 
 
 def _view(sample: Sample, segmenter: Segmenter, n_classes: int) -> Contingency:

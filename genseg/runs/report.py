@@ -16,7 +16,7 @@ from genseg.display.palette import palette
 from genseg.errors import GensegError
 from genseg.progress import minutes
 from genseg.recipe import Recipe
-from genseg.runs.rows import FAILED, Row
+from genseg.runs.rows import DONE, Row
 from genseg.runs.run import Run
 from genseg.segmentation import Segmentation
 
@@ -55,12 +55,13 @@ class Summary:
         found = cls(bytes=sum(run.store.size(shard) for shard in run.shards))
         for row in run.rows(LEAN, failed=True):
             found.images += 1
+            if row.status != DONE:
+                found.failed += 1
+                found.failures += [row] if len(found.failures) < FAILURES else []
+                continue
             found.segments += len(row.masks)
             found.seconds += sum(row.cost.seconds.values())
             found.evaluations += row.cost.evaluations
-            if row.status == FAILED:
-                found.failed += 1
-                found.failures += [row] if len(found.failures) < FAILURES else []
         return found
 
     def as_dict(self) -> dict[str, Any]:
@@ -89,9 +90,11 @@ def write_report(run: Run) -> None:
 
 def facts(run: Run, summary: Summary) -> Iterator[tuple[str, str]]:
     """The figures of a run, in words."""
-    total, done = run.settings["images"], summary.images - summary.failed
+    total, done = run.settings.get("images", summary.images), summary.images - summary.failed
     yield "segmented", f"{done:,} of {total:,}"
     yield "failed", f"{summary.failed:,}"
+    if run.damaged:
+        yield "damaged", f"{len(run.damaged):,} shards or images"
     if summary.images < total:
         yield "left", f"{total - summary.images:,}"
     if done:
@@ -115,14 +118,14 @@ def _gallery(run: Run) -> Iterator[tuple[str, str]]:
     for shard in chosen:
         for row in islice(run.rows(shards=[shard]), each):
             try:
-                picture = np.asarray(row.picture())
-            except GensegError:  # moved since, or on another machine
+                overlay = _overlay(row)
+            except GensegError:  # damaged, moved since, or on another machine
                 continue
-            yield row.key, embedded(_overlay(row, picture))
+            yield row.key, embedded(overlay)
 
 
-def _overlay(row: Row, picture: Any) -> Image.Image:
-    colors = palette(int(row.labels.max()) + 1)
+def _overlay(row: Row) -> Image.Image:
+    colors, picture = palette(int(row.labels.max()) + 1), np.asarray(row.picture())
     nothing = np.zeros((len(colors), 0), dtype=np.float32)
     found = Segmentation(row.labels, row.labels, nothing, colors, picture, None, Cost(), Recipe(), "", 0)
     return found.resized(WIDTH).overlay()

@@ -3,61 +3,26 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import islice
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 from PIL import Image
 from pycocotools import mask as coco_masks
 
 from genseg.cost import Cost
+from genseg.errors import ImageError
 from genseg.images import load_image
+from genseg.images.files import open_image
 from genseg.recipe import Recipe
 from genseg.runs.sources import Source
 from genseg.segmentation import Segmentation
 
 DONE, FAILED = "done", "failed"
+DAMAGED = "damaged"  # never written: what was read cannot be a row of a run
 LEVELS = 15  # of confidence above 0, so that its map is a PNG of 4 bits a pixel
-
-SCHEMA = pa.schema(
-    [
-        pa.field("key", pa.string(), nullable=False),
-        pa.field("uri", pa.string(), nullable=False),
-        ("offset", pa.int64()),
-        ("length", pa.int64()),
-        pa.field("status", pa.string(), nullable=False),
-        ("error", pa.string()),
-        ("height", pa.int32()),
-        ("width", pa.int32()),
-        ("labels_png", pa.binary()),
-        ("confidence_png", pa.binary()),
-        (
-            "masks",
-            pa.list_(
-                pa.struct(
-                    [
-                        ("label", pa.int32()),
-                        ("area", pa.int64()),
-                        ("confidence", pa.float32()),
-                        ("rle", pa.string()),
-                        ("embedding", pa.list_(pa.float32())),
-                    ]
-                )
-            ),
-        ),
-        ("image", pa.binary()),
-        ("seconds", pa.float64()),
-        ("evaluations", pa.int64()),
-        ("decodes", pa.int64()),
-        ("peak_memory", pa.int64()),
-        ("recipe_hash", pa.string()),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -86,7 +51,7 @@ class Row:
     Attributes:
         key: Names the image within the run.
         source: Where it lies.
-        status: ``"done"`` or ``"failed"``.
+        status: ``"done"`` or ``"failed"``; ``"damaged"`` if what was read cannot be true of an image.
         error: What went wrong; empty if nothing did.
         size: (H, W) of the image.
         masks: Its segments, each with at least one pixel, by ascending label.
@@ -153,15 +118,27 @@ class Row:
 
     @cached_property
     def labels(self) -> npt.NDArray[np.int32]:
-        """int32 (H, W): the label map."""
-        assert self.labels_png is not None
-        return np.asarray(Image.open(io.BytesIO(self.labels_png))).astype(np.int32)
+        """int32 (H, W): the label map.
+
+        Raises:
+            GensegError: If it is damaged, of another size than the image, or has other labels than the masks.
+        """
+        labels = self._map(self.labels_png, "label map").astype(np.int32)
+        if self.masks and not set(np.unique(labels).tolist()) <= {mask.label for mask in self.masks}:
+            raise ImageError(f"the label map of {self.key} has labels without masks; run the image again")
+        return labels
 
     @cached_property
     def confidence(self) -> npt.NDArray[np.float32]:
-        """float32 (H, W) in [0, 1]; where only means were kept, each pixel has its mask's."""
+        """float32 (H, W) in [0, 1]; where only means were kept, each pixel has its mask's.
+
+        Raises:
+            GensegError: If it is damaged, or of another size than the image.
+        """
         if self.confidence_png is not None:
-            return np.asarray(Image.open(io.BytesIO(self.confidence_png))).astype(np.float32) / np.float32(LEVELS)
+            levels = self._map(self.confidence_png, "confidence")
+            confidence: npt.NDArray[np.float32] = np.minimum(levels, LEVELS).astype(np.float32) / np.float32(LEVELS)
+            return confidence
         means = np.zeros(max(mask.label for mask in self.masks) + 1, dtype=np.float32)
         for mask in self.masks:
             means[mask.label] = mask.confidence
@@ -169,30 +146,36 @@ class Row:
 
     @property
     def class_labels(self) -> npt.NDArray[np.int32]:
-        """int32 (H, W): the class of each pixel's segment, -1 for none."""
+        """int32 (H, W): the class of each pixel's segment, -1 for none.
+
+        Raises:
+            GensegError: As `labels`, or if there are labels without a class.
+        """
         assert self.classes is not None
+        if self.labels.max() >= len(self.classes):
+            raise ImageError(f"not all masks of {self.key} were given classes; give them again")
         return self.classes[self.labels]
+
+    def _map(self, png: bytes | None, what: str) -> npt.NDArray[Any]:
+        name, (height, width) = f"the {what} of {self.key}", self.size
+        if png is None:
+            raise ImageError(f"{name} is missing; run the image again")
+        values = np.asarray(open_image(png, height * width, name))
+        if values.shape != self.size:
+            raise ImageError(f"{name} is of another size than the image; run the image again")
+        return values
 
     def picture(self) -> Image.Image:
         """The image, upright and in RGB: the one that was kept, else read from where it lies.
 
         Raises:
-            GensegError: If it cannot be read.
+            GensegError: If it cannot be read, or has another size than when it was segmented.
         """
-        return load_image(self.source.read() if self.image is None else self.image, Recipe.max_pixels)
-
-
-def table_of(rows: Iterable[Row]) -> pa.Table:
-    """Rows as a table of `SCHEMA`."""
-    return pa.Table.from_pylist([_record(row) for row in rows], schema=SCHEMA)
-
-
-def rows_of(batch: pa.RecordBatch) -> Iterator[Row]:
-    """The rows of a part of such a table; columns that were not read leave their defaults."""
-    if "masks" not in batch.schema.names:
-        return (_row(record) for record in batch.to_pylist())
-    records = batch.drop_columns(["masks"]).to_pylist()
-    return (_row(record, found) for record, found in zip(records, _masks(batch.column("masks")), strict=True))
+        most = max(Recipe.max_pixels, self.size[0] * self.size[1])
+        picture = load_image(self.source.read() if self.image is None else self.image, most)
+        if any(self.size) and picture.size != self.size[::-1]:
+            raise ImageError(f"{self.key} has another size than when it was segmented; bring back the image of the run")
+        return picture
 
 
 def rle_of(mask: npt.NDArray[np.bool_]) -> str:
@@ -214,59 +197,3 @@ def _levels_png(levels: npt.NDArray[np.uint8]) -> bytes:
     picture.putpalette([round(level * 255 / LEVELS) for level in range(LEVELS + 1) for _ in "rgb"])
     picture.save(buffer, format="PNG", bits=4)
     return buffer.getvalue()
-
-
-def _record(row: Row) -> dict[str, Any]:
-    record: dict[str, Any] = {"key": row.key, **vars(row.source), "status": row.status, "error": row.error}
-    record |= {"recipe_hash": row.recipe_hash}
-    if row.status == FAILED:
-        return record
-    record |= {"height": row.size[0], "width": row.size[1], "masks": [vars(mask) for mask in row.masks]}
-    record |= {name: getattr(row, name) for name in ("labels_png", "confidence_png", "image")}
-    cost = row.cost
-    return record | {
-        "seconds": sum(cost.seconds.values()),
-        "evaluations": cost.evaluations,
-        "decodes": cost.decodes,
-        "peak_memory": cost.peak_memory,
-    }
-
-
-_NO_MASK: dict[str, Any] = {"label": 0, "area": 0, "confidence": 0.0, "rle": "", "embedding": np.empty(0, np.float32)}
-"""A mask's facts where only some of their columns are read."""
-
-
-def _masks(column: pa.ListArray) -> Iterator[tuple[Mask, ...]]:
-    """The masks of each row; embeddings do not become Python numbers on the way, of which there would be too many."""
-    flat = column.flatten()
-    facts = {each.name: flat.field(each.name) for each in flat.type}
-    values = [_vectors(each) if name == "embedding" else each.to_pylist() for name, each in facts.items()]
-    masks = (Mask(**_NO_MASK | dict(zip(facts, mask, strict=True))) for mask in zip(*values, strict=True))
-    return (tuple(islice(masks, length or 0)) for length in column.value_lengths().to_pylist())
-
-
-def _vectors(column: pa.ListArray) -> list[npt.NDArray[np.float32]]:
-    values = column.flatten().to_numpy(zero_copy_only=False)
-    ends = np.cumsum(column.value_lengths().to_numpy(zero_copy_only=False))
-    return [vector.copy() for vector in np.split(values, ends[:-1])] if len(ends) else []
-
-
-def _row(record: Mapping[str, Any], masks: tuple[Mask, ...] = ()) -> Row:
-    return Row(
-        key=record.get("key", ""),
-        source=Source(record.get("uri", ""), record.get("offset"), record.get("length")),
-        status=record.get("status", DONE),
-        error=record.get("error") or "",
-        size=(record.get("height") or 0, record.get("width") or 0),
-        masks=masks,
-        cost=Cost(
-            record.get("evaluations") or 0,
-            record.get("decodes") or 0,
-            {} if record.get("seconds") is None else {"image": record["seconds"]},
-            record.get("peak_memory") or 0,
-        ),
-        recipe_hash=record.get("recipe_hash") or "",
-        labels_png=record.get("labels_png"),
-        confidence_png=record.get("confidence_png"),
-        image=record.get("image"),
-    )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from itertools import chain, repeat
+import warnings
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -13,19 +15,44 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from genseg.errors import GensegError, unknown
-from genseg.runs.rows import DONE, Row, rows_of
+from genseg.recipe import Recipe
+from genseg.runs.rows import DAMAGED, DONE, Row
 from genseg.runs.store import Store
+from genseg.runs.tables import SCHEMA, rows_of
+from genseg.runs.validation import check_manifest
 
 MANIFEST = "run.json"
 SHARDS = "shards/*.parquet"
+CLASSES = pa.schema([("classes", pa.list_(pa.int32()))])
+
+
+@dataclass
+class Skipped:
+    """What was left out, as it cannot be read or used.
+
+    Attributes:
+        count: Of images, or whole shards.
+        reason: What is wrong with the first; empty if there is none.
+    """
+
+    count: int = 0
+    reason: str = ""
+
+    def add(self, reason: str) -> None:
+        """Count one more."""
+        self.count += 1
+        self.reason = self.reason or reason
 
 
 class Run:
-    """What ``genseg run`` or ``genseg synth`` has written, finished or not.
+    """The shards that ``genseg run`` or ``genseg synth`` has written, finished or not.
+
+    What is read is checked. A shard that is damaged is left out with a warning, and the others are read.
 
     Attributes:
         store: The folder.
         settings: The manifest: backend, recipe, seed, versions, input and how many images there are in all.
+        damaged: Shards, by file name, and rows, by key, that were damaged among those read so far, and why.
 
     Args:
         path: A local folder or an fsspec URL.
@@ -39,7 +66,9 @@ class Run:
         settings = self.store.read_json(MANIFEST)
         if settings is None:
             raise GensegError(f"{path} holds no run; name the folder that 'genseg run' wrote to")
+        check_manifest(settings, self.store.path(MANIFEST))
         self.settings: Mapping[str, Any] = settings
+        self.damaged: dict[str, str] = {}
 
     @property
     def shards(self) -> list[str]:
@@ -48,7 +77,11 @@ class Run:
 
     def __len__(self) -> int:
         """Number of images, done or failed, so far."""
-        return sum(self.store.count(shard) for shard in self.shards)
+        count = 0
+        for shard in self.shards:
+            with self.leaving_out(shard):
+                count += self.store.count(shard)
+        return count
 
     def rows(
         self,
@@ -58,30 +91,71 @@ class Run:
         failed: bool = False,
         shards: Sequence[str] | None = None,
     ) -> Iterator[Row]:
-        """The images one after the other, sorted by shard; a few are in memory at a time.
+        """Read the images one after the other, sorted by shard; a few are in memory at a time.
 
         Args:
-            columns: Of `genseg.runs.rows.SCHEMA`, those to read; None for all. What is left out has its default.
+            columns: Of `genseg.runs.tables.SCHEMA`, those to read; None for all. What is left out has its default.
             classes: Name of the classes that each row is to have, as `assign` wrote them.
-            failed: Whether to give also those that failed.
+            failed: Whether to give also those that failed or are damaged.
             shards: Those to read, of `shards`; None for all.
 
         Raises:
-            GensegError: If a shard is damaged, or there are no such classes.
+            GensegError: If there are no such classes, or none of some shards.
         """
-        if classes is not None:
-            self.class_names(classes)
+        n_classes = 0 if classes is None else len(self.class_names(classes))
         for shard in self.shards if shards is None else shards:
-            given = None if classes is None else self._given(shard, classes)
-            for batch in self.store.batches(shard, _with_status(columns)):
-                for row in rows_of(batch):
-                    found = None if given is None else next(given)
-                    if failed or row.status == DONE:
-                        yield replace(row, classes=found)
+            if classes is not None and not self._has(shard, classes):
+                deque(self._read(shard), maxlen=0)  # a damaged shard has no classes
+                if shard not in self.damaged:
+                    raise GensegError(f"the run has images that came after its classes {classes}; give them again")
+                continue
+            for row in self._read(shard, columns, classes, n_classes):
+                if failed or row.status == DONE:
+                    yield row
+
+    def _read(
+        self, shard: str, columns: Sequence[str] | None = None, classes: str | None = None, n_classes: int = 0
+    ) -> Iterator[Row]:
+        """Read all rows of a shard, up to where it is damaged."""
+        with self.leaving_out(shard):
+            given: Iterable[npt.NDArray[np.int32] | None] = repeat(None)
+            if classes is not None:
+                given = self._classes(shard, classes, n_classes)
+            batches = self.store.batches(shard, SCHEMA, _completed(columns))
+            rows = (row for batch in batches for row in rows_of(batch, self._max_pixels))
+            for row, classes_of_row in zip(rows, given, strict=classes is not None):
+                if row.status == DAMAGED:
+                    self.damaged[row.key] = row.error
+                if (
+                    row.status == DONE
+                    and row.masks
+                    and classes_of_row is not None
+                    and len(classes_of_row) <= row.masks[-1].label
+                ):
+                    row = replace(row, status=DAMAGED, error="not all of its masks were given classes")
+                yield replace(row, classes=classes_of_row)
+
+    @contextmanager
+    def leaving_out(self, shard: str) -> Iterator[None]:
+        """Leave a shard out with a warning if it turns out to be damaged."""
+        self.damaged.pop(shard, None)
+        try:
+            yield
+        except GensegError as error:
+            self.damaged[shard] = str(error)
+        except ValueError as error:
+            self.damaged[shard] = f"{self.store.path(shard)} is damaged ({error}); remove it and resume the run"
+        if shard in self.damaged:
+            warnings.warn(self.damaged[shard], stacklevel=2)
 
     def counts(self) -> Counter[str]:
         """Number of images by status."""
         return Counter(row.status for row in self.rows(["status"], failed=True))
+
+    @property
+    def _max_pixels(self) -> int:
+        most = self.settings.get("recipe", {}).get("max_pixels")
+        return most if isinstance(most, int) else Recipe.max_pixels
 
     def class_names(self, classes: str) -> tuple[str, ...]:
         """Names of the classes 0..N-1 that were assigned under a name.
@@ -92,7 +166,10 @@ class Run:
         about = self.store.read_json(_record(classes))
         if about is None:
             raise unknown("set of classes", classes, self.class_sets)
-        return tuple(about["names"])
+        names = about.get("names")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise GensegError(f"{self.store.path(_record(classes))} is damaged (names); give the classes again")
+        return tuple(names)
 
     @property
     def class_sets(self) -> list[str]:
@@ -123,14 +200,11 @@ class Run:
             self.forget(classes)
         self.store.remove(_record(classes))  # until all shards have theirs, there are no such classes
         for shard in self.shards:
-            given = self._given(shard, classes) if self._has(shard, classes) else ()
-            rows = (row for batch in self.store.batches(shard, _with_status(columns)) for row in rows_of(batch))
-            chosen = [
-                choose(replace(row, classes=before)).tolist() if row.status == DONE else []
-                for row, before in zip(rows, chain(given, repeat(None)), strict=False)
-            ]
-            table = pa.table({"classes": pa.array(chosen, pa.list_(pa.int32()))})
-            self.store.write_table(_of_shard(shard, classes), table)
+            before = classes if self._has(shard, classes) else None
+            rows = self._read(shard, columns, before, len(names))
+            chosen = [choose(row).tolist() if row.status == DONE else [] for row in rows]
+            if shard not in self.damaged:
+                self.store.write_table(_of_shard(shard, classes), pa.table({"classes": chosen}, CLASSES))
         self.store.write_json(_record(classes), {"names": list(names)} | about)
 
     def forget(self, classes: str) -> None:
@@ -142,12 +216,13 @@ class Run:
     def _has(self, shard: str, classes: str) -> bool:
         return bool(self.store.names(_of_shard(shard, classes)))
 
-    def _given(self, shard: str, classes: str) -> Iterator[npt.NDArray[np.int32]]:
-        if not self._has(shard, classes):
-            raise GensegError(f"the run has images that came after its classes {classes}; give the classes again")
-        for batch in self.store.batches(_of_shard(shard, classes)):
-            for given in batch.column("classes").to_pylist():
-                yield np.array(given, dtype=np.int32)
+    def _classes(self, shard: str, classes: str, n_classes: int) -> Iterator[npt.NDArray[np.int32]]:
+        """Read the classes of each row of a shard."""
+        for batch in self.store.batches(_of_shard(shard, classes), CLASSES):
+            for numbers in batch.column("classes").to_pylist():
+                if numbers and not all(number is not None and -1 <= number < n_classes for number in numbers):
+                    raise ValueError(f"there are other classes than {classes} has")
+                yield np.array(numbers or (), dtype=np.int32)
 
 
 def _record(classes: str) -> str:
@@ -158,5 +233,6 @@ def _of_shard(shard: str, classes: str) -> str:
     return f"classes/{classes}/{shard.rpartition('/')[2]}"
 
 
-def _with_status(columns: Sequence[str] | None) -> list[str] | None:
-    return None if columns is None else list(dict.fromkeys([*columns, "status"]))
+def _completed(columns: Sequence[str] | None) -> list[str] | None:
+    """Columns, and those that tell whether a row is what it should be."""
+    return None if columns is None else list(dict.fromkeys([*columns, "key", "status", "height", "width"]))

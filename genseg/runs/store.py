@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 
 from genseg.errors import GensegError
 from genseg.files import write_whole
+from genseg.runs.validation import check_columns
 
 BATCH = 32  # rows of a shard in memory at once
 
@@ -80,33 +82,49 @@ class Store:
             GensegError: If it is damaged.
         """
         try:
-            return cast(dict[str, Any], json.loads(self._fs.cat_file(self.path(name))))
+            content = json.loads(self._fs.cat_file(self.path(name)))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise GensegError(f"{self.path(name)} cannot be read; restore it or choose another folder") from error
+        if not isinstance(content, dict):
+            raise GensegError(f"{self.path(name)} is damaged; restore it or choose another folder")
+        return content
 
-    def batches(self, name: str, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """A Parquet file, a few rows at a time.
+    def batches(self, name: str, schema: pa.Schema, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Read a Parquet file a few rows at a time.
+
+        Args:
+            name: The file's.
+            schema: What it must have of the columns.
+            columns: Those to read; None for all of the schema.
 
         Raises:
-            GensegError: If it is damaged.
+            GensegError: If it is damaged, or its columns are others.
         """
-        try:
-            with self._fs.open(self.path(name)) as file:
-                yield from pq.ParquetFile(file).iter_batches(BATCH, columns=columns)
-        except (OSError, pa.ArrowException) as error:
-            raise GensegError(f"{self.path(name)} is damaged; remove it and resume the run") from error
+        with self._opened(name) as table:
+            columns = schema.names if columns is None else columns
+            check_columns(table.schema_arrow, schema, columns)
+            yield from table.iter_batches(BATCH, columns=columns)
 
     def row_group(self, name: str, group: int) -> pa.Table:
-        """One row group of a Parquet file."""
-        with self._fs.open(self.path(name)) as file:
-            return pq.ParquetFile(file).read_row_group(group)
+        """Read one row group of a Parquet file; see `batches`."""
+        with self._opened(name) as table:
+            return table.read_row_group(group)
 
     def count(self, name: str) -> int:
-        """Number of rows of a Parquet file, without reading them."""
-        with self._fs.open(self.path(name)) as file:
-            return cast(int, pq.ParquetFile(file).metadata.num_rows)
+        """Count the rows of a Parquet file, without reading them; see `batches`."""
+        with self._opened(name) as table:
+            return int(table.metadata.num_rows)
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[pq.ParquetFile]:
+        try:
+            with self._fs.open(self.path(name)) as file:
+                yield pq.ParquetFile(file)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            cause = str(error).splitlines()[0]
+            raise GensegError(f"{self.path(name)} is damaged ({cause}); remove it and resume the run") from error
 
     def size(self, name: str) -> int:
         """Bytes of a file."""

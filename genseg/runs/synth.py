@@ -16,10 +16,11 @@ from genseg.registry import BACKENDS, load_backend
 from genseg.runs.manifest import begin, check_same, earlier
 from genseg.runs.plan import shard_name
 from genseg.runs.report import write_report
-from genseg.runs.rows import Row, png_of, table_of
+from genseg.runs.rows import Row, png_of
 from genseg.runs.run import SHARDS, Run
 from genseg.runs.sources import Source
 from genseg.runs.store import Store
+from genseg.runs.tables import table_of
 from genseg.segmenter import Segmenter
 
 

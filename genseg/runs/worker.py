@@ -18,10 +18,11 @@ from genseg.files import as_utf8
 from genseg.recipe import Recipe, RecipeLike
 from genseg.registry import load_backend
 from genseg.runs.plan import Item, items_in, shard_name
-from genseg.runs.rows import FAILED, Row, table_of
+from genseg.runs.rows import FAILED, Row
 from genseg.runs.run import SHARDS
 from genseg.runs.sources import Source
 from genseg.runs.store import Store
+from genseg.runs.tables import table_of
 from genseg.segmenter import Segmenter
 
 AHEAD = 4  # images that are being fetched while the model works

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from genseg.errors import GensegError
-from genseg.runs.rows import Row
-from genseg.runs.run import Run
+from genseg.runs.rows import DAMAGED, FAILED, Row
+from genseg.runs.run import Run, Skipped
 
 BUFFER = 256  # rows among which the next is drawn; they are held as they are on disk, encoded
 SMALLEST = 0.5  # of a crop's side, as a part of the image's shorter side
@@ -43,8 +43,7 @@ class Samples:
     more takes its turn with pixels that all are ignored, so that it changes nothing of the others' order or crops.
 
     Attributes:
-        unreadable: Keys of the images that could not be read so far.
-        why: What is wrong with the first of them; empty if there is none.
+        skipped: The images that could not be read so far.
 
     Args:
         run: With images and pixel or mask confidence.
@@ -71,8 +70,7 @@ class Samples:
         self._side, self._min_confidence, self._weighted = image_size, min_confidence, confidence_weighting
         self._val_fraction, self._seed = val_fraction, seed
         self.n_training = self.n_validation = 0
-        self.unreadable: set[str] = set()
-        self.why, self._read = "", 0
+        self.skipped, self._unreadable, self._read = Skipped(), set[str](), 0
         for row in run.rows(["key"]):
             if self._held_out(row.key):
                 self.n_validation += 1
@@ -113,20 +111,28 @@ class Samples:
         columns = ["key", "uri", "offset", "length", "height", "width", "labels_png", "confidence_png", "image"]
         first = next(self._run.rows(["confidence_png"]))
         columns += ["masks"] if first.confidence_png is None else []
-        return self._run.rows(columns, classes=self._classes, shards=shards)
+        rows = self._run.rows(columns, classes=self._classes, failed=True, shards=shards)
+        return (row for row in rows if row.status != FAILED)
 
     def _held_out(self, key: str) -> bool:
         digest = hashlib.sha256(key.encode(errors="surrogateescape")).digest()
         return int.from_bytes(digest[:8], "big") < self._val_fraction * 2**64
 
     def _picture(self, row: Row) -> Image.Image | None:
+        """The image; None if it or its labels cannot be read."""
         try:
+            if row.status == DAMAGED:
+                raise GensegError(f"{row.key}: {row.error}")
+            _ = row.class_labels, row.confidence
             picture = row.picture()
         except GensegError as error:
-            self.unreadable.add(row.key)
-            self.why = self.why or str(error)
-            if len(self.unreadable) > SPARE + self._read:
-                raise GensegError(f"more images of the run cannot be read than can; the first: {self.why}") from error
+            if row.key not in self._unreadable:
+                self._unreadable.add(row.key)
+                self.skipped.add(str(error))
+            if self.skipped.count > SPARE + self._read:
+                raise GensegError(
+                    f"more images of the run cannot be read than can; the first: {self.skipped.reason}"
+                ) from error
             return None
         self._read += 1
         return picture

@@ -78,7 +78,7 @@ def train(
         training = _Training(accelerator, model, processor, samples, steps, settings, out)
         measured = training.run(progress or (lambda *_: None))
     write_student(accelerator.unwrap_model(training.model), processor, out, settings.image_size)
-    unreadable = {"images": len(samples.unreadable), "why": samples.why}
+    unreadable = {"images": samples.skipped.count, "why": samples.skipped.reason}
     told = {"versions": _versions(), "run": run.store.url, "validation": measured, "unreadable": unreadable}
     _write(out, record | told | {"done": True})
     shutil.rmtree(out / STATE, ignore_errors=True)

@@ -10,10 +10,11 @@ import skimage.data
 from PIL import Image
 
 import genseg
-from genseg.runs.rows import FAILED, Row, png_of, table_of
+from genseg.runs.rows import FAILED, Row, png_of
 from genseg.runs.run import MANIFEST, Run
 from genseg.runs.sources import Source
 from genseg.runs.store import Store
+from genseg.runs.tables import table_of
 
 CLASSES = ("road", "sky", "car")  # of Cityscapes; label k has class k % 4 - 1, so that every fourth has none
 KEYS = ("street/a photo.jpg", "street/b.png", "street/B.jpg", "../c.png", "inside")

@@ -14,10 +14,11 @@ from genseg import Concepts, GensegError, find_concepts
 from genseg.cli import app
 from genseg.runs.class_sets import ClassCounts
 from genseg.runs.embeddings import rows_in_chunks
-from genseg.runs.rows import FAILED, Mask, Row, table_of
+from genseg.runs.rows import FAILED, Mask, Row
 from genseg.runs.run import MANIFEST, Run
 from genseg.runs.sources import Source
 from genseg.runs.store import Store
+from genseg.runs.tables import table_of
 
 WIDTH, PER_IMAGE = 6, 5
 
@@ -27,7 +28,8 @@ def image(key: str, embeddings, first_label: int = 0) -> Row:
     masks = tuple(
         Mask(first_label + k, 10 + k, 0.5, "", np.asarray(e, dtype=np.float32)) for k, e in enumerate(embeddings)
     )
-    return Row(key, Source(f"{key}.png"), size=(8, 8), masks=masks, labels_png=b"")
+    size = (1, sum(mask.area for mask in masks))
+    return Row(key, Source(f"{key}.png"), size=size, masks=masks, labels_png=b"")
 
 
 def written(folder, rows, per_shard: int) -> Run:
@@ -151,8 +153,10 @@ def test_what_cannot_be_clustered_is_one_sentence(tmp_path):
         Concepts.load(run, "mine")
     rows[2].masks[0].embedding[1] = np.nan
     rows.insert(1, Row("bad", Source("bad.png"), FAILED, "no image"))
-    with pytest.raises(GensegError, match="embeddings of image 0002 are not finite"):
-        find_concepts(written(tmp_path / "broken", rows, 10), 3)
+    broken = written(tmp_path / "broken", rows, 10)
+    find_concepts(broken, 3)
+    assert list(broken.damaged) == ["0002"]
+    assert "not finite" in broken.damaged["0002"]
 
 
 def synthetic(folder, n_shards: int) -> Run:

@@ -20,10 +20,11 @@ from genseg.exports.file_names import LAYOUTS, Names
 from genseg.exports.formats import EXPORTS
 from genseg.exports.json_arrays import Arrays
 from genseg.files import whole_folder
-from genseg.runs.rows import Row, png_of, table_of
-from genseg.runs.run import MANIFEST, Run
+from genseg.runs.rows import Row, png_of
+from genseg.runs.run import MANIFEST, Run, Skipped
 from genseg.runs.sources import Source
 from genseg.runs.store import Store
+from genseg.runs.tables import table_of
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def test_every_format_writes_every_image_that_is_done(run, tmp_path):
         found = genseg.export_run(
             run, name, tmp_path / name, classes="streets", progress=lambda *at, told=told: told.append(at)
         )
-        assert (found.images, found.unreadable, found.why) == (5, 0, "")
+        assert (found.images, found.skipped) == (5, Skipped())
         assert told == [(number, 6) for number in range(1, 6)]
         assert not list(tmp_path.glob(".*"))
 
@@ -115,14 +116,14 @@ def test_images_that_cannot_be_read_are_left_out_and_told(tmp_path):
     Image.new("RGB", (40, 40)).save(tmp_path / "images/a.jpg")
     for name in EXPORTS:
         found = genseg.export_run(moved, name, tmp_path / name, classes="streets")
-        assert (found.images, found.unreadable) == (3, 2)
-        assert "street/a photo.jpg has another size" in found.why
+        assert (found.images, found.skipped.count) == (3, 2)
+        assert "street/a photo.jpg has another size" in found.skipped.reason
     kept = [entry["key"] for entry in instances(tmp_path / "coco-instances")["images"]]
     assert kept == ["street/b.png", "street/B.jpg", "inside"]
     told = CliRunner().invoke(app, ["export", str(tmp_path / "run"), "voc", "-o", str(tmp_path / "told")])
     assert told.exit_code == 1
     assert told.stdout.strip().endswith("told")
-    assert "2 images are left out; the first: street/a photo.jpg has another size" in told.stderr
+    assert "2 images or shards are left out; the first: street/a photo.jpg has another size" in told.stderr
 
 
 def test_an_export_that_fails_leaves_nothing(tmp_path):

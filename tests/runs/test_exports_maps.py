@@ -12,10 +12,11 @@ import genseg
 from genseg import GensegError
 from genseg.evaluation.datasets import load_dataset
 from genseg.exports.label_values import numbers_of, voc_colours
-from genseg.runs.rows import Row, table_of
+from genseg.runs.rows import Row
 from genseg.runs.run import MANIFEST
 from genseg.runs.sources import Source
 from genseg.runs.store import Store
+from genseg.runs.tables import table_of
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,11 @@ from genseg import Concepts, GensegError, name_run, name_run_from_examples
 from genseg.cli import app
 from genseg.evaluation.datasets import from_rows, load_dataset
 from genseg.runs.class_sets import ClassCounts
-from genseg.runs.rows import Row, table_of
+from genseg.runs.rows import Row
 from genseg.runs.run import MANIFEST, Run
 from genseg.runs.sources import Source
 from genseg.runs.store import Store
+from genseg.runs.tables import table_of
 
 CLASSES = "red,blue|green,grey"
 NAMES = ("red", "blue", "grey")
@@ -69,7 +70,7 @@ def expected(found, embedder, classes) -> list[list[str]]:
 def test_names_are_those_of_each_image(run, found):
     embedder = Colours()
     unnamed = name_run(run, CLASSES, embedder)
-    assert (unnamed.images, unnamed.why) == (0, "")
+    assert (unnamed.count, unnamed.reason) == (0, "")
     assert run.class_names("names") == NAMES
     assert len(embedder.asked) == 4 * 85, "texts are embedded once"
     assert names_in(run) == expected(found, embedder, CLASSES)
@@ -90,8 +91,8 @@ def test_names_by_a_siglip_are_those_of_each_image(run, found, tmp_path):
 def test_an_image_that_is_gone_is_left_without_names(run, found, tmp_path):
     (tmp_path / "1.png").unlink()
     unnamed = name_run(run, CLASSES, Colours())
-    assert unnamed.images == 1
-    assert "1.png does not exist" in unnamed.why
+    assert unnamed.count == 1
+    assert "1.png does not exist" in unnamed.reason
     first, gone, last = names_in(run)
     assert [first, last] == [expected(found, Colours(), CLASSES)[n] for n in (0, 2)]
     assert gone == [""] * (found[1].labels.max() + 1)
@@ -164,10 +165,10 @@ def run_width(run: Run) -> int:
 
 def test_images_without_names_are_tried_again(run, found, tmp_path):
     (tmp_path / "1.png").rename(tmp_path / "away.png")
-    assert name_run(run, CLASSES, Colours()).images == 1
+    assert name_run(run, CLASSES, Colours()).count == 1
     (tmp_path / "away.png").rename(tmp_path / "1.png")
     again = Counting()
-    assert name_run(run, CLASSES, again, resume=True).images == 0
+    assert name_run(run, CLASSES, again, resume=True).count == 0
     assert again.seen == 1
     assert names_in(run) == expected(found, Colours(), CLASSES)
 

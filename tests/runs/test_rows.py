@@ -8,10 +8,11 @@ from pycocotools import mask as coco_masks
 
 import genseg
 from genseg import GensegError
-from genseg.runs.rows import DONE, FAILED, LEVELS, Row, png_of, rows_of, table_of
+from genseg.runs.rows import DONE, FAILED, LEVELS, Row, png_of
 from genseg.runs.run import MANIFEST, Run
 from genseg.runs.sources import Source
 from genseg.runs.store import Store
+from genseg.runs.tables import rows_of, table_of
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,10 @@ from genseg.runs.driver import follow, run_dataset, start
 from genseg.runs.manifest import recipe_hash
 from genseg.runs.plan import make_plan
 from genseg.runs.report import Summary
-from genseg.runs.rows import FAILED, Row, rows_of
+from genseg.runs.rows import FAILED, Row
 from genseg.runs.run import SHARDS
 from genseg.runs.store import Store
+from genseg.runs.tables import rows_of
 from genseg.runs.worker import Job, Worker
 
 FAST = {"n_clusters": 4, "draws": 1, "size": 64, "n_init": 1}
@@ -209,10 +210,10 @@ def test_mistakes_are_told_before_ray_starts(photos, tmp_path, arguments, proble
 
 
 def test_a_summary_counts_what_is_there(tmp_path):
-    from genseg.runs.rows import table_of
     from genseg.runs.run import MANIFEST
     from genseg.runs.sources import Source
     from genseg.runs.store import Store
+    from genseg.runs.tables import table_of
 
     store = Store(str(tmp_path))
     store.write_json(MANIFEST, {"images": 300})

@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from genseg.runs.rows import LEVELS, Row, _levels_png, png_of, table_of
+from genseg.runs.rows import LEVELS, Mask, Row, _levels_png, png_of, rle_of
 from genseg.runs.run import MANIFEST, Run
 from genseg.runs.sources import Source
 from genseg.runs.store import Store
+from genseg.runs.tables import table_of
 
 SIDE = 32
 COLOURS = np.array([[200, 60, 40], [40, 80, 190]], dtype=np.uint8)
@@ -28,6 +29,9 @@ def row_of(index: int, confidence: np.ndarray | None = None) -> Row:
         f"image-{index}",
         Source(""),
         size=labels.shape,
+        masks=tuple(
+            Mask(k, int((labels == k).sum()), 1.0, rle_of(labels == k), np.zeros(1, np.float32)) for k in range(2)
+        ),
         labels_png=png_of(labels.astype(np.uint8)),
         confidence_png=_levels_png(levels),
         image=png_of(image),

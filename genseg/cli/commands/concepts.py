@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
@@ -42,6 +43,18 @@ def concepts(
     with Bars(1) as bars:
         found = find_concepts(opened, k if k == "auto" else int(k), name=name, seed=seed, progress=bars.stage)
     show(opened, found.name)
+    if report_damaged(opened):
+        raise typer.Exit(1)
+
+
+def report_damaged(run: Run) -> bool:
+    """Say whether shards or images were left out as they are damaged."""
+    for name, reason in islice(run.damaged.items(), 1):
+        typer.echo(
+            f"genseg: {len(run.damaged)} shards or images are damaged and left out; the first: {name}: {reason}",
+            err=True,
+        )
+    return bool(run.damaged)
 
 
 def show(run: Run, classes: str) -> None:

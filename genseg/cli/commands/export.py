@@ -65,6 +65,8 @@ def export(
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
     typer.echo(f"{found.images} images in {out}")
-    if found.unreadable:
-        typer.echo(f"genseg: {found.unreadable} images are left out; the first: {found.why}", err=True)
+    if found.skipped.count:
+        typer.echo(
+            f"genseg: {found.skipped.count} images or shards are left out; the first: {found.skipped.reason}", err=True
+        )
         raise typer.Exit(1)

@@ -9,7 +9,7 @@ import typer
 
 from genseg.cli import completion as complete
 from genseg.cli import options as opt
-from genseg.cli.commands.concepts import RunFolder, show
+from genseg.cli.commands.concepts import RunFolder, report_damaged, show
 from genseg.cli.options import OFFLINE, go_offline
 from genseg.cli.progress import Bars
 from genseg.errors import GensegError, needing
@@ -87,8 +87,9 @@ def _by_text(
         loaded = load_embedder(embedder, model=model, device=device)
         unnamed = name_run(run, asked, loaded, name=name, resume=resume, progress=bars.stage)
     show(run, name)
-    if unnamed.images:
-        typer.echo(f"genseg: {unnamed.images} images have no names; the first: {unnamed.why}", err=True)
+    if unnamed.count:
+        typer.echo(f"genseg: {unnamed.count} images have no names; the first: {unnamed.reason}", err=True)
+    if unnamed.count or report_damaged(run):
         raise typer.Exit(1)
 
 
@@ -104,3 +105,5 @@ def _by_examples(
     show(run, name)
     if found.absent:
         typer.echo(f"genseg: no choice, as no example shows them: {', '.join(found.absent)}", err=True)
+    if report_damaged(run):
+        raise typer.Exit(1)

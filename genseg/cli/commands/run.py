@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from genseg.cli import options as opt
+from genseg.cli.commands.concepts import report_damaged
 from genseg.cli.options import OFFLINE, go_offline, load_options
 from genseg.cli.progress import RunBar
 from genseg.errors import needing
@@ -119,5 +120,5 @@ def run(
         typer.echo(f"files in {out}: shards/, run.json, {NAME}")
     for row in summary.failures:
         typer.echo(f"genseg: {row.key}: {row.error}", err=True)
-    if summary.failed:
+    if report_damaged(done) or summary.failed:
         raise typer.Exit(1)
