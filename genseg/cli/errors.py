@@ -17,7 +17,7 @@ EXIT_CODES = """Exit codes:
 
 2  refused: a mistake in the command, or a model, data set or folder that cannot be used
 
-130  stopped by Ctrl-C; finished files are kept"""
+130  stopped by Ctrl-C, 143 by SIGTERM; finished files are kept"""
 
 
 @contextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -189,14 +191,20 @@ def _ray(address: str | None) -> Iterator[Any]:
     theirs = ray.is_initialized()
     if not theirs:
         where = address or os.environ.get("RAY_ADDRESS") or "local"
+        on_termination = signal.getsignal(signal.SIGTERM)
         try:
             if where == "local":
                 start(object_store_memory=128 * 2**20)
             else:
                 with _no_stderr():
                     ray.init(where, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, ValueError) as error:
-            raise GensegError(f"no Ray cluster answers at {where}; check --address") from error
+        except Exception as error:  # a node that times out raises nothing more special
+            if where != "local":
+                raise GensegError(f"no Ray cluster answers at {where}; check --address") from error
+            cause = next(iter(str(error).splitlines()), type(error).__name__)
+            raise GensegError(f"Ray does not start on this machine: {cause}") from error
+        if on_termination is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_termination)  # Ray's own handler prints stacks and aborts
     try:
         yield ray
     finally:
