@@ -104,6 +104,7 @@ def test_attention_at_64_by_64_counts_both_products(device):
     assert counted.get_total_flops() == 2 * 2 * 4096**2 * 320
 
 
+@pytest.mark.slow
 def test_published_flops_are_those_of_a_whole_real_run(small, on_meta, recipe, image, photo):
     with flop_counter() as counted:
         Published(small, recipe)(photo)
@@ -112,6 +113,7 @@ def test_published_flops_are_those_of_a_whole_real_run(small, on_meta, recipe, i
     assert 0 < found["features"] < found["encode"] < found["modulate"]
 
 
+@pytest.mark.slow
 def test_engine_flops_on_meta_are_those_of_the_same_run_for_real(small, on_meta, recipe, image):
     assert flops.engine_flops(on_meta, recipe, image) == flops.engine_flops(small, recipe, image)
 

@@ -49,6 +49,7 @@ def report(climb):
     return climb("paper,replay_steps=1", "paper,t_f=401", "naive", "paper,no_such_key=1", "paper,point=nowhere")
 
 
+@pytest.mark.slow
 def test_rungs_stand_beside_paper(report):
     found, out = report
     rungs = found["rungs"]
@@ -62,6 +63,7 @@ def test_rungs_stand_beside_paper(report):
     assert out.with_suffix(".md").read_text().count("\n") == 2 + len(rungs)
 
 
+@pytest.mark.slow
 def test_only_rungs_that_move_features_have_other_clusters(report):
     rungs = report[0]["rungs"]
     for name in ("replay_steps=1", "naive"):
@@ -70,12 +72,14 @@ def test_only_rungs_that_move_features_have_other_clusters(report):
     assert rungs["t_f=401"]["agreement_same_clusters"]["matched"] == 1  # the modulation is that of paper
 
 
+@pytest.mark.slow
 def test_rungs_that_do_not_work_are_left_out_and_say_why(report):
     failed = report[0]["failed"]
     assert "no_such_key" in failed["paper,no_such_key=1"]
     assert "nowhere" in failed["point=nowhere"]
 
 
+@pytest.mark.slow
 def test_a_second_run_computes_nothing_again(report, climb):
     first, out = report
     files = {f: f.stat().st_mtime_ns for f in (out.parent / ".ladder_cache").iterdir()}

@@ -34,6 +34,7 @@ def data(tmp_path):
 CHEAP = ["draws=1", "replay_steps=1", "n_init=1", "size=64", "margin=0"]
 
 
+@pytest.mark.slow
 def test_quality_measures_every_method_and_resumes(data, monkeypatch, capsys):
     out = data / "results" / "quality.json"
     command = ["--data", str(data), "--sets", "camvid", "bsds", *CHEAP, "--clusters", "4", "--out", str(out)]
@@ -69,6 +70,7 @@ def test_modulation_is_what_the_segmenter_does(data):
     assert (labels == genseg.Segmenter(backend, recipe, seed=3)(square).labels).all()
 
 
+@pytest.mark.slow
 def test_calibration_sweeps_one_factor_at_a_time_and_resumes(data, monkeypatch, capsys):
     out = data / "sweep.jsonl"
     command = ["--data", str(data), "--sets", "camvid", "--images", "1", "--clusters", "3", "--out", str(out), *CHEAP]

@@ -189,7 +189,7 @@ def test_an_option_that_the_backend_does_not_take_is_refused(photo, tmp_path):
 
 def test_ctrl_c_keeps_finished_files_and_nothing_else_is_said(photo_folder, tmp_path):
     images = [photo_folder / name for name in ("a.JPG", "b.png")]
-    command = [sys.executable, "-c", MAIN, "segment", *images, "-o", tmp_path, *QUICK, "n_clusters=4", "draws=80"]
+    command = [sys.executable, "-c", MAIN, "segment", *images, "-o", tmp_path, *QUICK, "n_clusters=4", "draws=40"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert "a.JPG: " in process.stdout.readline()
         process.send_signal(signal.SIGINT)  # the second image takes about as long as the first

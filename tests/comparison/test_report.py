@@ -17,6 +17,7 @@ import genseg
 from genseg.comparison import result as report
 from genseg.display import html as markup
 from genseg.display.palette import palette
+from genseg.evaluation.agreement import matched_colors
 from genseg_backends.families.stable_diffusion import StableDiffusion
 
 QUICK = {"n_clusters": 4, "n_init": 1, "draws": 1, "replay_steps": 1, "size": 64, "margin": 0}
@@ -160,17 +161,17 @@ def test_the_smallest_format_is_taken():
 def test_segments_that_match_have_the_colour_of_the_first_backends():
     reference = np.tile(np.arange(12) // 4, (6, 1)).astype(np.int32)
     renumbered = np.array([3, 0, 2], dtype=np.int32)[reference]  # of 4 labels, 1 is unused
-    colours = report.matched_colours(renumbered, reference, 4)
+    colours = matched_colors(renumbered, reference, 4)
     assert np.array_equal(colours[renumbered], palette(4)[reference])
     assert {tuple(colour) for colour in colours} == {tuple(colour) for colour in palette(4)}
     moved = renumbered.copy()
     moved[:, 3:5] = 3
-    assert np.array_equal(report.matched_colours(moved, reference, 4), colours)
+    assert np.array_equal(matched_colors(moved, reference, 4), colours)
 
 
 def test_overlays_are_coloured_by_the_matching(found):
     tiny, other = (found.segmentation("image1", name).resized(report.WIDTH) for name in NAMES)
-    colours = report.matched_colours(other.labels, tiny.labels, 4)
+    colours = matched_colors(other.labels, tiny.labels, 4)
     overlay = dict(report._pictures(found, "image1"))[f"{NAMES[1]}: {other.n_segments} segments"]
     picture = Image.open(io.BytesIO(base64.b64decode(overlay.split(",")[1]))).convert("RGB")
     seen = np.asarray(picture, dtype=float)
