@@ -1,4 +1,4 @@
-"""The files that a result can be downloaded as, among them COCO's JSON, made on request."""
+"""Downloads of a result, made when they are requested: label map, COCO JSON, overlay and image."""
 
 from __future__ import annotations
 
@@ -18,21 +18,23 @@ from genseg.segmentation import Segmentation
 if TYPE_CHECKING:
     from genseg.app.session import Session
 
-
 FILES = ("labels.png", "coco.json", "overlay.png", "image.png")
-"""What can be downloaded."""
+"""The kinds of downloads."""
 
 
 def download(session: Session, which: int, kind: str) -> tuple[str, bytes]:
-    """A download of a result as it is shown: its name and its content.
+    """Make a download of a result as it is shown.
 
     Args:
-        session: What holds the results.
-        which: Number of the result.
+        session: The session of the results.
+        which: Index of the result.
         kind: One of `FILES`.
 
+    Returns:
+        The file's name and content.
+
     Raises:
-        GensegError: For another kind or result.
+        GensegError: If there is no such kind or result.
     """
     shown = session.shown
     if kind not in FILES or not 0 <= which < len(shown):

@@ -1,4 +1,4 @@
-"""The one model in memory, and who may use it: one run at a time, the others in a line of bounded length."""
+"""The one model in memory, and a queue of bounded length for the runs that use it one after another."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from genseg.app.request import Run
+from genseg.app.request import SegmentRequest
 from genseg.errors import GensegError
 from genseg.progress import Estimate
 from genseg.recipe import load_recipe
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 WAIT, LOAD = "wait", "load"  # the stages before those of a segmenter
 IMPORTS = threading.Lock()  # model libraries import parts of themselves late, and not safely from two threads at once
-WARMING = object()  # the place in line of a model that is loaded before it is asked for
+WARMING = object()  # the queue's entry for a model that is loaded before anyone requests it
 
 
 class Engine:
-    """Runs what is asked for, one after another; a model stays loaded for the run after it.
+    """Segments one image after another; a model stays loaded for the next request of its backend.
 
     Args:
-        queue: How many runs may wait.
+        queue: Upper bound of waiting runs.
         max_pixels: Larger images are refused.
         models: A local checkpoint or hub id for each backend that is not to load its own.
         device: A torch device for all; None for CUDA where there is one, else the CPU.
@@ -46,95 +46,87 @@ class Engine:
         dtype: str | None = None,
     ) -> None:
         self.max_pixels = max_pixels
-        self._queue, self._models, self._device, self._dtype = queue, dict(models or {}), device, dtype
-        self._line: list[object] = []  # the running one first
-        self._moved = threading.Condition()
-        self._loaded: tuple[Run, Backend] | None = None
+        self._max_waiting, self._models, self._device, self._dtype = queue, dict(models or {}), device, dtype
+        self._queue: list[object] = []  # the running one first
+        self._queue_moved = threading.Condition()
+        self._loaded: tuple[SegmentRequest, Backend] | None = None
         self._estimates: dict[str, Estimate] = {}
 
-    def estimate(self, run: Run) -> Estimate:
-        """What tells the time left of a run."""
-        return self._estimates.setdefault(run.backend, Estimate())
+    def estimate(self, request: SegmentRequest) -> Estimate:
+        """The estimator of the time left for requests of this backend."""
+        return self._estimates.setdefault(request.backend, Estimate())
 
-    def complete(self, run: Run) -> Run:
-        """A run with the model, device and dtype that this engine uses."""
-        return replace(run, model=self._models.get(run.backend), device=self._device, dtype=self._dtype)
+    def complete(self, request: SegmentRequest) -> SegmentRequest:
+        """The request with the model, device and dtype of this engine."""
+        return replace(request, model=self._models.get(request.backend), device=self._device, dtype=self._dtype)
 
-    def segment(self, image: Image.Image, run: Run, told: Progress) -> Segmentation:
-        """Wait for the turn, load the model if it is not the one in memory, and segment.
+    def segment(self, image: Image.Image, request: SegmentRequest, on_progress: Progress) -> Segmentation:
+        """Wait in the queue, load the model if it is not the one in memory, and segment.
 
         Args:
-            image: What to segment.
-            run: How.
-            told: Called with the stage and how far it is; what it raises ends the wait or the run.
+            image: The image.
+            request: Backend, recipe and seed.
+            on_progress: Progress callback; an exception that it raises ends the wait or the run.
 
         Returns:
             The segmentation with its difference maps.
 
         Raises:
-            GensegError: If the line is full, or the run cannot be done.
+            GensegError: If the queue is full, or the image cannot be segmented so.
         """
-        # Refuse a mistyped value before a model is loaded; what it calibrates is not known yet.
-        load_recipe(run.recipe or "paper", options=run.options)
-        run, estimate = self.complete(run), self.estimate(run)
+        # Refuse a mistyped value before a model is loaded, although the backend's own recipe is not known yet.
+        load_recipe(request.recipe or "paper", options=request.options)
+        request, estimate = self.complete(request), self.estimate(request)
 
-        def heard(stage: str, done: int, total: int) -> None:
+        def report(stage: str, done: int, total: int) -> None:
             estimate.told(stage, done, total)
-            told(stage, done, total)
+            on_progress(stage, done, total)
 
-        with self._turn(told):
+        with self._queue_slot(on_progress):
             from genseg.segmenter import Segmenter
 
-            told(LOAD, 0, 1)
+            on_progress(LOAD, 0, 1)
             try:
-                backend = self._backend(run)
-                recipe = load_recipe(
-                    run.recipe or backend.preset,
-                    calibration=backend.recipe,
-                    options=run.options,
-                    keep_scores=True,
-                    max_pixels=self.max_pixels,
-                )
-                return Segmenter(backend, recipe, seed=run.seed, progress=heard)(image)
+                backend = self._backend(request)
+                recipe = backend.resolve(request.recipe, request.options, keep_scores=True, max_pixels=self.max_pixels)
+                return Segmenter(backend, recipe, seed=request.seed, progress=report)(image)
             finally:
                 release()
 
     def warm(self, backend: str) -> None:
-        """Load a model before it is asked for."""
-        with self._turn(lambda *_: None, warming=True):
-            self._backend(self.complete(Run(backend)))
+        """Load a model before it is requested."""
+        with self._queue_slot(lambda *_: None, warming=True):
+            self._backend(self.complete(SegmentRequest(backend)))
 
-    def _backend(self, run: Run) -> Backend:
+    def _backend(self, request: SegmentRequest) -> Backend:
         from genseg.registry import load_backend
 
-        if self._loaded is None or self._loaded[0].backend != run.backend:
+        if self._loaded is None or self._loaded[0].backend != request.backend:
             self._loaded = None  # before the next is loaded: two may not fit
             release()
             with IMPORTS:
-                self._loaded = (
-                    run,
-                    load_backend(run.backend, model=run.model, device=run.device, dtype=run.dtype),
-                )
+                backend = load_backend(request.backend, model=request.model, device=request.device, dtype=request.dtype)
+            self._loaded = request, backend
         return self._loaded[1]
 
     @contextmanager
-    def _turn(self, told: Progress, warming: bool = False) -> Iterator[None]:
-        """Wait in line; whoever leaves it, however, lets the others move up."""
-        ticket = WARMING if warming else object()
-        with self._moved:
-            if len(self._line) > self._queue:
-                raise GensegError(f"{len(self._line)} runs are waiting or running; try again in a while")
-            self._line.append(ticket)
+    def _queue_slot(self, on_progress: Progress, warming: bool = False) -> Iterator[None]:
+        """Wait for the front of the queue; leaving it, for whatever reason, lets the others move up."""
+        slot = WARMING if warming else object()
+        with self._queue_moved:
+            if len(self._queue) > self._max_waiting:
+                raise GensegError(f"{len(self._queue)} runs are waiting or running; try again in a while")
+            self._queue.append(slot)
         try:
-            while ahead := self._line.index(ticket):
-                told(*((LOAD, 0, 1) if self._line[:ahead] == [WARMING] else (WAIT, 0, ahead)))
-                with self._moved:
-                    self._moved.wait(0.2)
+            while ahead := self._queue.index(slot):
+                on_progress(*((LOAD, 0, 1) if self._queue[:ahead] == [WARMING] else (WAIT, 0, ahead)))
+                with self._queue_moved:
+                    self._queue_moved.wait(0.2)
             yield
         finally:
-            with self._moved:
-                self._line.remove(ticket)
-                self._moved.notify_all()
+            with self._queue_moved:
+                self._queue.remove(slot)
+                self._queue_moved.notify_all()
 
 
 def release() -> None:

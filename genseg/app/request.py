@@ -1,4 +1,4 @@
-"""What one run was asked for, and the command line and Python that ask for the same."""
+"""A visitor's request, and the command line and Python that make the same labels."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from omegaconf import OmegaConf
 
 
 @dataclass(frozen=True)
-class Run:
-    """A backend, a recipe and a seed: all that makes labels of an image.
+class SegmentRequest:
+    """A backend, a recipe and a seed: all that the labels of an image depend on.
 
     Attributes:
         backend: A name from `genseg.list_backends`.
         recipe: A preset's name; None for the backend's own.
         options: Recipe keys as ``key=value``.
-        seed: The seed.
+        seed: Fixes every random draw.
         model: A local checkpoint or hub id in place of the backend's own.
         device: A torch device; None for CUDA where there is one, else the CPU.
         dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"``; None for float32.
@@ -31,11 +31,11 @@ class Run:
     dtype: str | None = None
 
     def command_line(self, image: str, merged: int | None = None) -> str:
-        """The shell's line that writes the same labels.
+        """The shell command that writes the same labels.
 
         Args:
             image: Name of the image's file.
-            merged: The number of segments it was merged into; None where it was not.
+            merged: The number of segments it was merged into; None if it was not.
         """
         words = ["genseg", "segment", f"./{image}" if image.startswith("-") else image, "--backend", self.backend]
         for option in ("recipe", "model", "device", "dtype"):
@@ -47,10 +47,13 @@ class Run:
         return shlex.join([*words, *self.options])
 
     def python(self, image: str, merged: int | None = None) -> str:
-        """A Python text that makes the same labels, as ``seg.labels``; arguments as for `command_line`."""
-        given = {"backend": self.backend}
-        given |= {name: value for name in ("recipe", "model", "device", "dtype") if (value := getattr(self, name))}
+        """Python code that makes the same labels, as ``seg.labels``; arguments as for `command_line`."""
+        keywords = {"backend": self.backend}
+        keywords |= {name: value for name in ("recipe", "model", "device", "dtype") if (value := getattr(self, name))}
         keys = {str(key): value for key, value in OmegaConf.from_dotlist(list(self.options)).items()}
-        arguments = [repr(image), *(f"{key}={value!r}" for key, value in (given | {"seed": self.seed} | keys).items())]
+        arguments = [
+            repr(image),
+            *(f"{key}={value!r}" for key, value in (keywords | {"seed": self.seed} | keys).items()),
+        ]
         merge = f"seg = seg.merge({merged})\n" if merged is not None else ""
         return f"import genseg\n\nseg = genseg.segment({', '.join(arguments)})\n{merge}seg.save('labels.png')\n"

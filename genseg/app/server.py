@@ -1,4 +1,4 @@
-"""Serving the page: addresses, limits, what may be asked for, and sessions that end with their tabs."""
+"""The server of the page: its address, its limits, and the routes for uploads and downloads."""
 
 from __future__ import annotations
 
@@ -17,26 +17,25 @@ from starlette.routing import Route
 from genseg.app.downloads import download
 from genseg.app.engine import Engine
 from genseg.app.middleware import middleware
-from genseg.app.page import build, look
+from genseg.app.page import build, theme
 from genseg.app.session import Sessions
 from genseg.errors import GensegError
 
 if TYPE_CHECKING:
     import gradio
 
-
 EVENTS = 100
-"""Most clicks and the like that may wait to be answered; runs have a line of their own."""
+"""Upper bound of waiting clicks and the like; runs have a queue of their own."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a visitor may ask for.
+    """Upper bounds of what visitors may request.
 
     Attributes:
         upload_mb: Megabytes of an image file.
         max_pixels: Pixels of an image.
-        queue: Runs that may wait.
+        queue: Waiting runs.
     """
 
     upload_mb: float = 20
@@ -48,7 +47,7 @@ class App:
     """The page and its server.
 
     Args:
-        limits: What a visitor may ask for.
+        limits: Upper bounds of what visitors may request.
         models: A local checkpoint or hub id for each backend that is not to load its own.
         device: A torch device for all; None for CUDA where there is one, else the CPU.
         dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"``; None for float32.
@@ -103,7 +102,7 @@ class App:
                 pwa=False,
                 inbrowser=False,
                 app_kwargs={"routes": self._routes(), "middleware": wrapped, "openapi_url": None},
-                **look(),
+                **theme(),
             )
         except OSError as error:
             raise GensegError(f"cannot serve at {host}:{port} ({error}); choose another --port or --host") from error
@@ -125,12 +124,12 @@ class App:
 
     def _routes(self) -> list[Route]:
         return [
-            Route("/image/{token}", self._take, methods=["POST"], max_body_size=round(self.limits.upload_mb * 1e6)),
-            Route("/file/{token}/{which:int}/{kind}", self._give, methods=["GET"]),
+            Route("/image/{token}", self._upload, methods=["POST"], max_body_size=round(self.limits.upload_mb * 1e6)),
+            Route("/file/{token}/{which:int}/{kind}", self._download, methods=["GET"]),
         ]
 
-    async def _take(self, request: Request) -> Response:
-        """An image file, as it is, in the body."""
+    async def _upload(self, request: Request) -> Response:
+        """Take an image file from the body of a request."""
         session = self.sessions.named(request.path_params["token"])
         if session is None:
             return PlainTextResponse("the page is too old; load it again", status_code=404)
@@ -143,8 +142,8 @@ class App:
             return PlainTextResponse(str(error), status_code=400)
         return Response(status_code=204)
 
-    def _give(self, request: Request) -> Response:
-        """A download."""
+    def _download(self, request: Request) -> Response:
+        """Answer with a download."""
         session = self.sessions.named(request.path_params["token"])
         try:
             if session is None:

@@ -1,4 +1,4 @@
-"""What one tab holds and does: an image, its segmentations, the segment that was clicked; no page, no files."""
+"""The state of one tab, without page or files: an image, its segmentations, the segment that was clicked."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from genseg.app.engine import LOAD, WAIT, Engine
-from genseg.app.request import Run
-from genseg.app.uploads import examples, plain, read
+from genseg.app.request import SegmentRequest
+from genseg.app.uploads import examples, read_upload, safe_name
 from genseg.errors import GensegError
 from genseg.progress import counted, left_in_words
 
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from genseg.segmentation import Segmentation
-if TYPE_CHECKING:
-    pass
-
 
 STAGES = {
     LOAD: "loading the model",
@@ -32,39 +29,39 @@ STAGES = {
     "cluster": "clustering features",
     "modulate": "perturbing clusters",
     "decode": "taking differences",
-    "labels": "giving pixels to clusters",
+    "labels": "assigning pixels to clusters",
 }
 
 SESSIONS = 64
-"""Most tabs that are remembered; the oldest goes first. Each holds an image and its difference maps."""
+"""Upper bound of open tabs, each of which holds an image and its difference maps."""
 
 
 class Cancelled(Exception):  # noqa: N818  # no error: someone changed their mind
-    """Ends a run from within, by way of its progress."""
+    """Raised by a progress callback to end a run."""
 
 
 class Status(NamedTuple):
-    """How far a run is: in words, and as a part of its stage, in [0, 1]."""
+    """Progress of a run: in words, and as the fraction of its stage that is done, in [0, 1]."""
 
     words: str
-    part: float = 0.0
+    fraction: float = 0.0
 
 
 class Session:
-    """One tab's image and what was made of it. Its methods may be called from any thread.
+    """One tab's image and results. Its methods may be called from any thread.
 
     Args:
-        engine: What runs models, shared with all other sessions.
+        engine: Runs the models; shared by all sessions.
         address: The visitor's network address.
 
     Attributes:
-        token: Names this session where a name is asked for, and cannot be guessed.
+        token: Secret part of the tab's addresses for uploads and downloads.
         name: The image's file name.
         image: The image, upright and in RGB; None before there is one.
-        runs: What `results` came from.
-        results: The segmentations, in the order asked for.
-        merged: How many segments each is shown with at most; None for all.
-        picked: Which result and which of its labels was clicked; None for none.
+        requests: The requests that `results` came from.
+        results: The segmentations, in the order of `requests`.
+        merged: Upper bound of the segments that each is shown with; None for all.
+        picked: Index of the result and label of the segment that was clicked; None without one.
     """
 
     def __init__(self, engine: Engine, address: str = "") -> None:
@@ -72,22 +69,22 @@ class Session:
         self.address = address
         self.token = secrets.token_urlsafe(24)
         self._lock, self._cancelled = threading.Lock(), threading.Event()
-        self._told: tuple[str, int, int] = (WAIT, 0, 0)
-        self._now: Run | None = None  # of those that are running
+        self._progress: tuple[str, int, int] = (WAIT, 0, 0)
+        self._running: SegmentRequest | None = None
         self.name = ""
         self.image: Image.Image | None = None
-        self.runs: tuple[Run, ...] = ()
+        self.requests: tuple[SegmentRequest, ...] = ()
         self.results: list[Segmentation] = []
         self.merged: int | None = None
         self.picked: tuple[int, int] | None = None
 
     def take(self, content: bytes, name: str) -> None:
-        """Take the bytes of an image file as the image; what was running ends.
+        """Take the bytes of an image file as the image; a running segmentation ends.
 
         Raises:
-            GensegError: If it cannot be segmented, or is larger than allowed; the image before it is then kept.
+            GensegError: If it cannot be segmented, or is larger than allowed; the image before it then stays.
         """
-        name, image = read(content, name, self.engine.max_pixels)
+        name, image = read_upload(content, name, self.engine.max_pixels)
         self.cancel()
         self._forget(name, image)
 
@@ -97,18 +94,18 @@ class Session:
         Raises:
             GensegError: For a name that is not among them.
         """
-        found = {path.name: path for path in examples()}
-        if name not in found:
-            raise GensegError(f"there is no example {plain(name)}; choose one of {', '.join(found)}")
-        self.take(found[name].read_bytes(), name)
+        paths = {path.name: path for path in examples()}
+        if name not in paths:
+            raise GensegError(f"there is no example {safe_name(name)}; choose one of {', '.join(paths)}")
+        self.take(paths[name].read_bytes(), name)
 
-    def segment(self, runs: Sequence[Run]) -> Iterator[Status]:
-        """Segment the image by each run in turn, telling how far it is five times a second.
+    def segment(self, requests: Sequence[SegmentRequest]) -> Iterator[Status]:
+        """Segment the image by each request in turn, and yield the progress five times a second.
 
-        The results take the place of the last ones at the end, all together. Who stops listening cancels.
+        The results replace the previous ones at the end, all together. Closing the iterator cancels.
 
         Raises:
-            GensegError: If there is no image, a run is going, or one cannot be done; the message says what to do.
+            GensegError: If there is no image, another run is going, or one fails; the message says what to do.
             Cancelled: If `cancel`, `take` or `close` was called meanwhile.
         """
         if self.image is None:
@@ -117,9 +114,9 @@ class Session:
             raise GensegError("a run is going already; cancel it first, or wait")
         try:
             self._cancelled.clear()
-            image, self._told = self.image, (WAIT, 0, 0)
+            image, self._progress = self.image, (WAIT, 0, 0)
             with ThreadPoolExecutor(1, thread_name_prefix="genseg-run") as worker:
-                future = worker.submit(self._run, image, runs)
+                future = worker.submit(self._run, image, requests)
                 try:
                     while not future.done():
                         yield self._status()
@@ -127,27 +124,28 @@ class Session:
                 finally:
                     if not future.done():
                         self._cancelled.set()
-            done = future.result()
-            if isinstance(done, str):
-                raise GensegError(done)
-            if done is None or self._cancelled.is_set():
+            outcome = future.result()
+            if isinstance(outcome, str):
+                raise GensegError(outcome)
+            if outcome is None or self._cancelled.is_set():
                 raise Cancelled
-            self.runs, self.results = tuple(self.engine.complete(run) for run in runs), _alike(done)
+            self.requests = tuple(self.engine.complete(request) for request in requests)
+            self.results = _colored_alike(outcome)
             self.merged, self.picked = None, None
         finally:
             self._lock.release()
 
     def cancel(self) -> None:
-        """End what is running as soon as it next tells how far it is."""
+        """End a running segmentation at its next progress callback."""
         self._cancelled.set()
 
     def close(self) -> None:
-        """Cancel and let go of everything."""
+        """Cancel, and free the image and the results."""
         self.cancel()
         self._forget("", None)
 
     def merge(self, n_segments: int) -> None:
-        """Show at most so many segments; no model runs.
+        """Show at most ``n_segments`` segments; no model runs.
 
         Raises:
             GensegError: For a number below 1.
@@ -164,19 +162,19 @@ class Session:
 
     @property
     def shown(self) -> list[Segmentation]:
-        """The results, merged as asked for."""
+        """The results, merged into `merged` segments."""
         return [
             result if self.merged is None else result.merge(min(self.merged, result.n_segments))
             for result in self.results
         ]
 
     def pick(self, which: int, label: int) -> None:
-        """Take note of the segment that was clicked."""
-        there = which < len(self.results) and 0 <= label < len(self.shown[which].colors)
-        self.picked = (which, label) if there else None
+        """Select a segment of a result; none, if there is no such segment."""
+        exists = 0 <= which < len(self.results) and 0 <= label < len(self.shown[which].colors)
+        self.picked = (which, label) if exists else None
 
     def agreement(self) -> dict[str, float]:
-        """How much the two results shown agree; empty unless there are two."""
+        """Measures of agreement of the two results as shown; empty unless there are two."""
         if len(self.results) != 2:
             return {}
         from genseg.evaluation.agreement import ari, boundary_f, matched_iou
@@ -189,11 +187,11 @@ class Session:
         }
 
     def reproduced(self) -> tuple[str, str]:
-        """The command lines and the Python that make the results as they are shown; empty without any."""
-        runs = [(run, self._merged_into(which)) for which, run in enumerate(self.runs)]
+        """The command lines and the Python code that make the results as shown; empty without any."""
+        made = [(request, self._merged_into(which)) for which, request in enumerate(self.requests)]
         return (
-            "\n".join(run.command_line(self.name, merged) for run, merged in runs),
-            "\n".join(run.python(self.name, merged) for run, merged in runs),
+            "\n".join(request.command_line(self.name, merged) for request, merged in made),
+            "\n".join(request.python(self.name, merged) for request, merged in made),
         )
 
     def _merged_into(self, which: int) -> int | None:
@@ -201,17 +199,17 @@ class Session:
 
     def _forget(self, name: str, image: Image.Image | None) -> None:
         self.name, self.image = name, image
-        self.runs, self.results, self.merged, self.picked = (), [], None, None
+        self.requests, self.results, self.merged, self.picked = (), [], None, None
 
-    def _run(self, image: Image.Image, runs: Sequence[Run]) -> list[Segmentation] | str | None:
-        """The results, or why there are none in a sentence, or None if cancelled.
+    def _run(self, image: Image.Image, requests: Sequence[SegmentRequest]) -> list[Segmentation] | str | None:
+        """The results, or a sentence on why there are none, or None if cancelled.
 
-        Nothing is raised from here: a traceback would keep alive all that its frames hold.
+        Nothing is raised from here: a traceback would keep alive all that its frames refer to.
         """
         try:
             results = []
-            for self._now in runs:
-                results.append(self.engine.segment(image, self._now, self._heard))
+            for self._running in requests:
+                results.append(self.engine.segment(image, self._running, self._on_progress))
             return results
         except Cancelled:
             return None
@@ -222,26 +220,26 @@ class Session:
 
             if is_out_of_memory(error):
                 return "the machine is out of memory; choose a smaller size or model"
-            return _unforeseen(error)
+            return _unexpected(error)
         except Exception as error:  # a backend may raise anything, and the app goes on
-            return _unforeseen(error)
+            return _unexpected(error)
 
-    def _heard(self, stage: str, done: int, total: int) -> None:
-        self._told = stage, done, total
+    def _on_progress(self, stage: str, done: int, total: int) -> None:
+        self._progress = stage, done, total
         if self._cancelled.is_set():
             raise Cancelled
 
     def _status(self) -> Status:
-        stage, done, total = self._told
+        stage, done, total = self._progress
         if stage == WAIT:
             return Status(f"waiting, {total} ahead" if total else "starting")
         words = f"{STAGES.get(stage, stage)} {counted(stage, done, total)}".rstrip()
-        left = "" if stage == LOAD or self._now is None else left_in_words(self.engine.estimate(self._now))
+        left = "" if stage == LOAD or self._running is None else left_in_words(self.engine.estimate(self._running))
         return Status(f"{words}, {left}" if left else words, done / total)
 
 
-def _alike(results: list[Segmentation]) -> list[Segmentation]:
-    """The results, the segments of all coloured like those of the first that they match."""
+def _colored_alike(results: list[Segmentation]) -> list[Segmentation]:
+    """The results, each segment in the color of the segment of the first result that it matches."""
     from genseg.evaluation.agreement import matched_colors
 
     first, n = results[0].labels, max(len(result.colors) for result in results)
@@ -250,13 +248,13 @@ def _alike(results: list[Segmentation]) -> list[Segmentation]:
     ]
 
 
-def _unforeseen(error: Exception) -> str:
+def _unexpected(error: Exception) -> str:
     logging.getLogger("genseg.app").exception("a run failed", exc_info=error)
-    return f"the run failed ({type(error).__name__}); the terminal of genseg app says more"
+    return f"the run failed ({type(error).__name__}); see the terminal in which genseg app runs"
 
 
 class Sessions:
-    """The tabs there are, by the key that Gradio knows them by; `named` finds them by their own token."""
+    """The sessions of all open tabs, by Gradio's key of each; `named` looks one up by its token."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -279,7 +277,7 @@ class Sessions:
         return next(key for key, session in self._open.items() if session.address == crowded)
 
     def named(self, token: str) -> Session | None:
-        """The session of this token."""
+        """The session with this token; None if there is none."""
         with self._lock:
             return next((session for session in self._open.values() if session.token == token), None)
 

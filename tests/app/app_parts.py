@@ -9,12 +9,12 @@ from PIL import Image
 
 from genseg.app.downloads import download
 from genseg.app.engine import Engine
-from genseg.app.request import Run
+from genseg.app.request import SegmentRequest
 from genseg.app.session import Session
 
 QUICK = ("n_clusters=4", "size=64", "draws=1", "replay_steps=1", "n_init=1")
 
-RUN = Run(options=QUICK, seed=3)
+REQUEST = SegmentRequest(options=QUICK, seed=3)
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,5 +46,5 @@ def done(engine, photo):
     """A session with one result, which is not to be changed."""
     made = Session(engine)
     made.take(png(photo), "photo.png")
-    told = list(made.segment([RUN]))
-    return made, told
+    statuses = list(made.segment([REQUEST]))
+    return made, statuses

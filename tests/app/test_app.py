@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from app_parts import QUICK, ROOT, RUN, done, engine, labels_of, png, session  # noqa: F401
+from app_parts import QUICK, REQUEST, ROOT, done, engine, labels_of, png, session  # noqa: F401
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -22,7 +22,7 @@ from genseg import GensegError
 from genseg.app.downloads import FILES, coco, download
 from genseg.app.options import CLUSTERS, ELSEWHERE, MAX_IN_APP, advanced, as_text, key_help
 from genseg.app.render import difference_map, files, grid_cells, view, views
-from genseg.app.request import Run
+from genseg.app.request import SegmentRequest
 from genseg.app.session import Session
 from genseg.app.uploads import examples
 from genseg.cli import app as command_line
@@ -48,8 +48,8 @@ def test_every_key_of_the_recipe_is_an_option_with_its_choices_and_help():
 def test_options_are_given_as_on_the_command_line_and_bounded():
     options = {option.key: option for option in (*advanced(), CLUSTERS)}
     typed = {"size": " 64", "tap": "up1.0.self", "blur": "0.5", "injection": "false", "point": "", "reach": "  "}
-    given = as_text([(options[key], value) for key, value in typed.items()])
-    assert given == ("size=64", "tap=up1.0.self", "blur=0.5", "injection=false")
+    options_text = as_text([(options[key], value) for key, value in typed.items()])
+    assert options_text == ("size=64", "tap=up1.0.self", "blur=0.5", "injection=false")
     for key in MAX_IN_APP.keys() | {"reach", "t_m", "blur"}:
         least, most = options[key].bounds
         assert as_text([(options[key], str(most))]) == (f"{key}={most}",)
@@ -77,29 +77,29 @@ def test_what_yaml_would_make_more_of_is_refused(key, value, what):
 
 
 def test_a_run_gives_what_the_api_gives_and_tells_its_stages(done, photo):
-    session, told = done
+    session, statuses = done
     expected = genseg.segment(photo, seed=3, n_clusters=4, size=64, draws=1, replay_steps=1, n_init=1)
     assert np.array_equal(session.results[0].labels, expected.labels)
     assert np.array_equal(labels_of(session), expected.labels)
-    assert told[0].words in ("starting", "loading the model")
-    assert all(0 <= status.part <= 1 for status in told)
+    assert statuses[0].words in ("starting", "loading the model")
+    assert all(0 <= status.fraction <= 1 for status in statuses)
 
 
 def test_progress_has_words_a_part_and_the_time_left(engine, photo):
     session = Session(engine)
     session.take(png(photo), "photo.png")
-    list(session.segment([RUN]))  # the measure of the next
-    engine.estimate(RUN).told("encode", 0, 1)
-    engine.estimate(RUN).told("modulate", 1, 4)
-    session._now, session._told = RUN, ("modulate", 1, 4)
+    list(session.segment([REQUEST]))  # the measure of the next
+    engine.estimate(REQUEST).told("encode", 0, 1)
+    engine.estimate(REQUEST).told("modulate", 1, 4)
+    session._running, session._progress = REQUEST, ("modulate", 1, 4)
     status = session._status()
     assert status.words.startswith("perturbing clusters 1/4 masks, 0:0")
     assert status.words.endswith(" left")
-    assert status.part == 0.25
+    assert status.fraction == 0.25
 
 
 def test_merging_relabels_without_the_model(session, engine, monkeypatch):
-    list(session.segment([RUN]))
+    list(session.segment([REQUEST]))
     monkeypatch.setattr(engine, "segment", None)
     whole = session.results[0]
     session.pick(0, 0)
@@ -134,10 +134,10 @@ def test_a_picked_segment_shows_its_difference_map_and_its_cells(done):
 def test_two_backends_side_by_side_agree_as_the_api_says_with_one_model_in_memory(session, engine):
     from genseg.evaluation.agreement import ari, boundary_f, matched_iou
 
-    other = Run("sd14", options=QUICK)
-    list(session.segment([RUN]))
+    other = SegmentRequest("sd14", options=QUICK)
+    list(session.segment([REQUEST]))
     tiny = weakref.ref(engine._loaded[1])
-    list(session.segment([RUN, other]))
+    list(session.segment([REQUEST, other]))
     gc.collect()
     assert tiny() is None
     assert engine._loaded[1].name == "sd14"
@@ -156,8 +156,8 @@ def test_two_backends_side_by_side_agree_as_the_api_says_with_one_model_in_memor
     assert session.reproduced()[0].count("--backend") == 2
 
 
-def test_two_recipes_of_one_backend_are_told_apart(session):
-    list(session.segment([RUN, Run("tiny", "plus", options=QUICK)]))
+def test_titles_distinguish_two_recipes_of_one_backend(session):
+    list(session.segment([REQUEST, SegmentRequest("tiny", "plus", options=QUICK)]))
     assert "<span>tiny:</span>" in files(session)
     assert "<span>tiny, plus:</span>" in files(session)
     assert [view["title"].partition(":")[0] for view in views(session)] == ["tiny", "tiny, plus"]
@@ -166,11 +166,11 @@ def test_two_recipes_of_one_backend_are_told_apart(session):
 def test_coco_holds_the_segments_exactly(done):
     masks = pytest.importorskip("pycocotools.mask")
     result = done[0].results[0]
-    found = json.loads(download(done[0], 0, "coco.json")[1])
-    assert found == coco(result, "photo.png")
-    assert found["images"] == [{"id": 1, "file_name": "photo.png", "width": 96, "height": 64}]
+    dataset = json.loads(download(done[0], 0, "coco.json")[1])
+    assert dataset == coco(result, "photo.png")
+    assert dataset["images"] == [{"id": 1, "file_name": "photo.png", "width": 96, "height": 64}]
     covered = np.zeros_like(result.labels)
-    for one in found["annotations"]:
+    for one in dataset["annotations"]:
         rle = masks.frPyObjects(one["segmentation"], 64, 96)
         mask = masks.decode(rle).astype(bool)
         assert np.array_equal(mask, result.labels == one["id"] - 1)
@@ -194,7 +194,7 @@ def test_downloads_are_what_the_api_makes(done):
 
 @pytest.mark.parametrize("merged", [None, 2])
 def test_the_command_line_and_the_python_make_the_same_labels(session, merged, tmp_path, monkeypatch):
-    run = Run("tiny", "fast", (*QUICK, "injection=false", "difference=two-sided", "blur=0.5"), 5)
+    run = SegmentRequest("tiny", "fast", (*QUICK, "injection=false", "difference=two-sided", "blur=0.5"), 5)
     list(session.segment([run]))
     if merged is not None:
         session.merge(merged)
@@ -213,8 +213,8 @@ def test_the_command_line_and_the_python_make_the_same_labels(session, merged, t
     assert np.array_equal(np.asarray(Image.open("labels.png")), expected)
 
 
-def test_model_device_and_dtype_are_told(engine):
-    run = engine.complete(Run("sd14", options=("tap=it's",)))
+def test_reproduction_names_model_device_and_dtype(engine):
+    run = engine.complete(SegmentRequest("sd14", options=("tap=it's",)))
     assert f"--model {engine._models['sd14']} --device cpu" in run.command_line("-a.png")
     assert "./-a.png" in run.command_line("-a.png")
     assert "device='cpu'" in run.python("a.png")

@@ -134,7 +134,7 @@ def test_upload_segment_click_merge_download(served, browser, tmp_path):
     page.wait_for_selector(".gs-status:has-text('reading features')")
     page.click("#stop")
     page.wait_for_selector(".gs-status:has-text('cancelled')")
-    assert app.engine._line == []
+    assert app.engine._queue == []
     fill(page, **dict.fromkeys(SLOW, ""))
     fill(page, **QUICK)
     page.click("#go")
@@ -163,12 +163,12 @@ def test_upload_segment_click_merge_download(served, browser, tmp_path):
     with page.expect_download() as download:
         page.click("text=Labels PNG")
     assert download.value.suggested_filename == "coffee.labels.png"
-    found = np.asarray(Image.open(download.value.path()))
-    assert np.array_equal(found, expected.merge(MERGED).labels)
-    page.click("text=Get the same again")
+    labels = np.asarray(Image.open(download.value.path()))
+    assert np.array_equal(labels, expected.merge(MERGED).labels)
+    page.click("text=Reproduce")
     page.wait_for_selector(f"#command:has-text('--merge {MERGED}')")
     if SCREENSHOTS:
-        page.click("text=Get the same again")
+        page.click("text=Reproduce")
         page.set_viewport_size({"width": 390, "height": 844})
         picture(page, "app-phone")
 
@@ -184,7 +184,7 @@ def test_upload_segment_click_merge_download(served, browser, tmp_path):
     other.wait_for_selector(".gs-status:has-text('reading features')")
     assert len(app.sessions) == 2
     other.close()
-    until(lambda: len(app.sessions) == 1 and app.engine._line == [], "the end of the closed tab's run")
+    until(lambda: len(app.sessions) == 1 and app.engine._queue == [], "the end of the closed tab's run")
     page.click("#go")
     page.wait_for_selector(f"#first [data-shown='{expected.n_segments}']")
 

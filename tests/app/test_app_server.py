@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from genseg import GensegError
-from genseg.app.request import Run
+from genseg.app.request import SegmentRequest
 
 pytest.importorskip("gradio", reason="the app's extra is not installed")
 
@@ -140,7 +140,7 @@ def test_an_image_is_taken_segmented_and_given_to_its_own_tab_alone(served, phot
     assert taken[0] == 204
     assert (mine.name, mine.image.size, other.image) == ("café.png", (96, 64), None)
     assert ask(served, f"/file/{mine.token}/0/labels.png")[0] == 404
-    list(mine.segment([Run(options=QUICK)]))
+    list(mine.segment([SegmentRequest(options=QUICK)]))
     status, content, headers = ask(served, f"/file/{mine.token}/0/labels.png")
     assert status == 200
     assert Image.open(io.BytesIO(content)).size == (96, 64)
@@ -182,7 +182,7 @@ def event(app: App, name: str, data: str, event_data: str = "null") -> bytes:
 
 @pytest.mark.parametrize(
     ("name", "data", "event_data"),
-    [("pick", "[]", '{"label": NaN}'), ("pick", "[]", "{}"), ("merged", "[null]", "null"), ("merged", "[]", "null")],
+    [("pick", "[]", '{"label": NaN}'), ("pick", "[]", "{}"), ("merge", "[null]", "null"), ("merge", "[]", "null")],
 )
 def test_an_event_with_impossible_data_is_one_line_of_the_log(served, caplog, capfd, name, data, event_data):
     assert b"load the page again" in event(served, name, data, event_data)
@@ -205,7 +205,7 @@ def test_the_server_is_behind_its_checks(served):
     assert ask(served, "/login", "POST", body, **{"content-type": "multipart/form-data; boundary=x"})[0] == 413
 
 
-def test_a_port_in_use_is_told(served):
+def test_a_port_in_use_is_an_error(served):
     with pytest.raises(GensegError, match="choose another --port"):
         App(device="cpu").launch(port=served._blocks.server_port)
 

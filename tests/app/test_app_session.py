@@ -7,19 +7,19 @@ import zlib
 
 import numpy as np
 import pytest
-from app_parts import RUN, engine, png, session  # noqa: F401
+from app_parts import REQUEST, engine, png, session  # noqa: F401
 from PIL import Image
 
 from genseg import GensegError
 from genseg.app.engine import Engine
-from genseg.app.request import Run
+from genseg.app.request import SegmentRequest
 from genseg.app.session import SESSIONS, Cancelled, Session, Sessions
 
 
 def test_what_was_not_clicked_is_not_picked(session):
     session.pick(0, 0)
     assert session.picked is None
-    list(session.segment([RUN]))
+    list(session.segment([REQUEST]))
     for which, label in ((1, 0), (0, 99), (0, -1)):
         session.pick(which, label)
         assert session.picked is None
@@ -48,23 +48,23 @@ def test_an_image_that_cannot_be_used_leaves_the_one_before_it(session, content,
         session.take(content, "../../x.png")
     assert session.image is before
     assert session.name == "my photo's.png"
-    list(session.segment([RUN]))
+    list(session.segment([REQUEST]))
     assert session.results
 
 
 def test_names_of_files_are_no_paths(session, photo):
-    for given, kept in (
+    for name, safe in (
         ("../../etc/passwd", "passwd"),
         ("C:\\a\\b.png", "b.png"),
         ("a\n\x1b[1mb", "a[1mb"),
         ("", "image"),
     ):
-        session.take(png(photo), given)
-        assert session.name == kept
+        session.take(png(photo), name)
+        assert session.name == safe
 
 
 def test_a_cancelled_run_frees_its_memory_keeps_what_was_there_and_can_be_run_again(session, engine, monkeypatch):
-    list(session.segment([RUN]))
+    list(session.segment([REQUEST]))
     before, states = session.results, []
     encode = engine._loaded[1].encode
 
@@ -73,33 +73,35 @@ def test_a_cancelled_run_frees_its_memory_keeps_what_was_there_and_can_be_run_ag
         states.append(weakref.ref(state))
         return state
 
-    slow = Run(options=("n_clusters=20", "size=64", "draws=1", "n_init=1", "batch_size=1", "num_inference_steps=500"))
+    slow = SegmentRequest(
+        options=("n_clusters=20", "size=64", "draws=1", "n_init=1", "batch_size=1", "num_inference_steps=500")
+    )
     with monkeypatch.context() as patched:
         patched.setattr(engine._loaded[1], "encode", watched)
-        told = iter(session.segment([slow]))
-        while "perturbing" not in next(told).words:
+        statuses = iter(session.segment([slow]))
+        while "perturbing" not in next(statuses).words:
             pass
         assert states[0]() is not None
         session.cancel()
         with pytest.raises(Cancelled):
-            list(told)
+            list(statuses)
     assert states[0]() is None
     assert session.results is before
-    list(session.segment([RUN]))
+    list(session.segment([REQUEST]))
     assert np.array_equal(session.results[0].labels, before[0].labels)
 
 
 def test_who_stops_listening_cancels(session):
-    running = session.segment([RUN])
+    running = session.segment([REQUEST])
     next(running)
     running.close()
     assert session.results == []
-    list(session.segment([RUN]))
+    list(session.segment([REQUEST]))
     assert len(session.results) == 1
 
 
 def test_a_new_image_ends_the_run_over_the_old(session, photo):
-    running = session.segment([RUN])
+    running = session.segment([REQUEST])
     next(running)
     session.take(png(photo.rotate(90, expand=True)), "turned.png")
     with pytest.raises(Cancelled):
@@ -111,7 +113,7 @@ def test_a_new_image_ends_the_run_over_the_old(session, photo):
 def test_a_closed_session_holds_nothing(engine, photo):
     session = Session(engine)
     session.take(png(photo), "photo.png")
-    list(session.segment([RUN]))
+    list(session.segment([REQUEST]))
     result = weakref.ref(session.results[0])
     session.close()
     gc.collect()
@@ -121,16 +123,16 @@ def test_a_closed_session_holds_nothing(engine, photo):
 
 def test_what_a_run_cannot_do_is_said_and_the_next_run_works(session):
     for run, why in (
-        (Run("no-such"), "unknown backend 'no-such'"),
-        (Run(options=("reach=999999999",)), "reach must be a number from 0 to"),
-        (Run(options=("tap=nowhere",)), "nowhere"),
-        (Run(recipe="slow"), "unknown recipe 'slow'"),
+        (SegmentRequest("no-such"), "unknown backend 'no-such'"),
+        (SegmentRequest(options=("reach=999999999",)), "reach must be a number from 0 to"),
+        (SegmentRequest(options=("tap=nowhere",)), "nowhere"),
+        (SegmentRequest(recipe="slow"), "unknown recipe 'slow'"),
     ):
         with pytest.raises(GensegError, match=why):
             list(session.segment([run]))
     with pytest.raises(GensegError, match="there is no image yet"):
-        list(Session(session.engine).segment([RUN]))
-    list(session.segment([RUN]))
+        list(Session(session.engine).segment([REQUEST]))
+    list(session.segment([REQUEST]))
     assert session.results
 
 
@@ -144,13 +146,13 @@ def test_old_tabs_make_room_and_no_address_takes_the_tabs_of_others(engine):
     assert sessions.named(other.token) is None
 
 
-def test_an_error_that_nobody_foresaw_is_told_and_logged(session, engine, monkeypatch, caplog):
+def test_an_unexpected_error_is_reported_and_logged(session, engine, monkeypatch, caplog):
     with monkeypatch.context() as patched:
         patched.setattr(engine, "_backend", lambda _: 1 / 0)
         with pytest.raises(GensegError, match="the run failed \\(ZeroDivisionError\\)"):
-            list(session.segment([RUN]))
+            list(session.segment([REQUEST]))
     assert "Traceback" in caplog.text
-    list(session.segment([RUN]))
+    list(session.segment([REQUEST]))
     assert session.results
 
 
@@ -171,29 +173,29 @@ def test_one_runs_one_waits_and_the_third_is_sent_away(engine, photo):
         else:
             ends.append(stage)
 
-    threads = [threading.Thread(target=short.segment, args=(photo, RUN, first))]
+    threads = [threading.Thread(target=short.segment, args=(photo, REQUEST, first))]
     threads[0].start()
     assert begun.wait(20)
-    threads.append(threading.Thread(target=short.segment, args=(photo, RUN, second)))
+    threads.append(threading.Thread(target=short.segment, args=(photo, REQUEST, second)))
     threads[1].start()
     assert waits.wait(20)
     with pytest.raises(GensegError, match="2 runs are waiting or running"):
-        short.segment(photo, RUN, lambda *_: None)
+        short.segment(photo, REQUEST, lambda *_: None)
     assert ends == []
     go_on.set()
     for thread in threads:
         thread.join()
     assert ends[-1] == "labels"
-    assert short._line == []
+    assert short._queue == []
 
 
 def test_a_run_that_waits_can_be_cancelled(session, engine):
-    with engine._turn(lambda *_: None):
-        told = session.segment([RUN])
-        while next(told).words == "starting":
+    with engine._queue_slot(lambda *_: None):
+        statuses = session.segment([REQUEST])
+        while next(statuses).words == "starting":
             pass
-        assert next(told).words == "waiting, 1 ahead"
+        assert next(statuses).words == "waiting, 1 ahead"
         session.cancel()
         with pytest.raises(Cancelled):
-            list(told)
-    assert engine._line == []
+            list(statuses)
+    assert engine._queue == []

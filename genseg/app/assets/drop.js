@@ -24,7 +24,7 @@ async function send(file) {
     if (reply.ok) trigger("taken", {});
     else say(await reply.text());
   } catch {
-    say("the server did not take the image; is it still running?");
+    say("the image could not be sent; is genseg app still running?");
   } finally {
     zone.classList.remove("gs-busy");
     input.value = "";
@@ -54,7 +54,7 @@ for (const button of element.querySelectorAll(".gs-examples button")) {
   };
 }
 
-// Nothing can be taken before the server has said where it goes.
+// Nothing can be sent before the server has said where to.
 function ready() {
   if (!props.value.token) return;
   zone.dataset.ready = "true";

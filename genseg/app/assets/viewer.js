@@ -1,4 +1,4 @@
-// Draws the photo, the segments' colours over it and their boundaries; tells which segment was clicked.
+// Draws the photo, the segments' colours over it and their boundaries; reports clicks.
 const caption = element.querySelector("figcaption");
 const empty = element.querySelector(".gs-empty");
 const stage = element.querySelector(".gs-stage");
