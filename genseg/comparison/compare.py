@@ -104,6 +104,8 @@ def compare(
     scratch = None if out is not None else tempfile.TemporaryDirectory(prefix="genseg-compare-")
     failures: list[Failure] = []
     photos = _usable(list(images), truths, asked.max_pixels, failures)
+    if truths is not None and not any(photo.classes for photo in photos):
+        raise GensegError("no pixel of the ground truth has a class, all are ignored; check the labels")
     job = _Job(
         folder=Path(scratch.name if scratch else out or ""),
         photos=photos,

@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from genseg.errors import GensegError, NothingLeftError, unknown, user_message
 from genseg.evaluation.baselines import METHODS, method_named, needs_model
 from genseg.evaluation.baselines.pooling import masks_with
@@ -180,6 +182,8 @@ def evaluate(
     scores = scored(store, keys, methods, protocols, dataset.n_classes, seed, partial(on_progress, "", "score"))
     if not scores.scores:
         raise GensegError(next(iter(scores.unmeasured.values())))
+    if not np.isfinite(list(scores.ranking.values())).any():
+        raise GensegError("no pixel of the ground truth has a class, all are ignored; check the labels")
     return Evaluation.of(dataset, methods, protocols, scores, settings, store, keys, failures)
 
 

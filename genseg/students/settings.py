@@ -1,20 +1,47 @@
-"""What a student's weights depend on."""
+"""The settings that a student's weights depend on."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
-from genseg.errors import GensegError
+from genseg.errors import GensegError, unknown
 
 DTYPES = ("float32", "float16", "bfloat16")
 
+BOUNDS: Mapping[str, tuple[float, float]] = {
+    "image_size": (32, 8192),  # the students' coarsest features are at a 32nd of the image
+    "epochs": (0.001, 100_000),
+    "steps": (1, 10**9),
+    "batch_size": (1, 65_536),
+    "lr": (1e-9, 10),
+    "min_confidence": (0, 1),
+    "seed": (0, 2**32 - 1),
+    "val_fraction": (0, 0.9),
+    "save_every": (1, 10**9),
+}
+"""The smallest and largest value of each number."""
+
 
 @dataclass(frozen=True)
-class Settings:
-    """The arguments of `genseg.distill` that a student's weights depend on; see there.
+class StudentSettings:
+    """How a student is trained.
 
-    Raises:
-        GensegError: For a value out of range.
+    Attributes:
+        student: One of `genseg.students.models.STUDENTS`, with random weights.
+        checkpoint: A local folder or hub id of a model of transformers to start from, in place of random weights.
+        image_size: Side in pixels of the square crops; of the shorter side of images, later.
+        epochs: How often each image is seen.
+        steps: Number of batches, in place of epochs.
+        batch_size: Crops in a batch.
+        lr: Peak learning rate of AdamW, after a warm-up over a twentieth of the steps and before a linear decay to 0.
+        min_confidence: Pixels below it, in [0, 1], are ignored; so are those without a class.
+        confidence_weighting: Whether to weight the loss of a pixel by its confidence.
+        seed: Fixes random weights, order, crops and dropout.
+        val_fraction: Validation fraction: images held out to measure how well the student agrees with their masks.
+        save_every: Checkpoint and validate every so many steps.
+        dtype: ``"float32"``, or ``"float16"`` or ``"bfloat16"`` for mixed precision.
     """
 
     student: str = "segformer-b0"
@@ -32,11 +59,22 @@ class Settings:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        for key in ("image_size", "steps", "epochs", "batch_size", "lr", "save_every"):
+        for key, (least, most) in BOUNDS.items():
             value = getattr(self, key)
-            if value is not None and not value > 0:
-                raise GensegError(f"{key} must be above 0, not {value}")
-        if not 0 <= self.val_fraction < 1:
-            raise GensegError(f"val_fraction must be at least 0 and below 1, not {self.val_fraction}")
+            if value is not None and not least <= value <= most:
+                raise GensegError(f"{key} must be a number from {least} to {most}, not {value}")
         if self.dtype not in DTYPES:
             raise GensegError(f"dtype must be one of {', '.join(DTYPES)}, not {self.dtype!r}")
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> StudentSettings:
+        """Settings from keywords.
+
+        Raises:
+            GensegError: For an unknown one, naming the nearest, or a value out of range.
+        """
+        names = [field.name for field in fields(cls)]
+        for name in values:
+            if name not in names:
+                raise unknown("setting", name, names)
+        return cls(**values)

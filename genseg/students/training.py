@@ -27,7 +27,7 @@ from genseg.students.export import write_student
 from genseg.students.loss import agreement, upsampled, weighted_loss
 from genseg.students.models import new_student, processor_for
 from genseg.students.samples import Sample, Samples
-from genseg.students.settings import Settings
+from genseg.students.settings import StudentSettings
 from genseg.version import __version__
 
 RECORD, STATE, CURVES = "training.json", "state", "curves"
@@ -39,7 +39,7 @@ def train(
     run: Run,
     classes: str,
     out: Path,
-    settings: Settings,
+    settings: StudentSettings,
     *,
     resume: bool,
     device: str | None,
@@ -94,7 +94,7 @@ class _Training:
         processor: Any,
         samples: Samples,
         steps: int,
-        settings: Settings,
+        settings: StudentSettings,
         out: Path,
     ) -> None:
         self._accelerator, self._processor, self._samples = accelerator, processor, samples

@@ -104,6 +104,7 @@ def test_an_image_that_one_model_fails_on_is_left_out_of_all(images, tiny, sd):
         (["tiny"], {"truths": TRUTHS, "protocols": ["orakle"]}, "did you mean oracle"),
         (["tiny"], {"truths": TRUTHS, "protocols": ["open-vocabulary"]}, "needs an embedder that names masks"),
         (["tiny"], {"truths": TRUTHS, "protocols": []}, "no protocol given"),
+        (["tiny"], {"truths": [0 * truth + 255 for truth in TRUTHS]}, "no pixel of the ground truth has a class"),
         (["tiny"], {"protocols": ["oracle", "concept"]}, "give the truths too"),
     ],
 )

@@ -47,6 +47,13 @@ def figures(found: object) -> str:
     return json.dumps({key: found.results[key] for key in ("figures", "gains", "gallery", "masks")})  # type: ignore[attr-defined]
 
 
+def test_labels_that_are_all_ignored_are_a_sentence(data, tmp_path):
+    for path in (tmp_path / "data/labels").iterdir():
+        Image.new("L", (40, 32), 255).save(path)
+    with pytest.raises(GensegError, match="no pixel of the ground truth has a class"):
+        evaluate(data, tmp_path / "out", **FREE)
+
+
 class Killed(BaseException):
     """What nothing catches."""
 

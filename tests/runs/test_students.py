@@ -166,8 +166,12 @@ def test_what_cannot_be_is_a_sentence(run, tmp_path):
         genseg.distill(run, "colours", out, checkpoint=str(tmp_path / "nowhere"), **QUICK)
     with pytest.raises(GensegError, match="dtype must be one of float32"):
         genseg.distill(run, "colours", out, dtype="double")
-    with pytest.raises(GensegError, match="lr must be above 0"):
+    with pytest.raises(GensegError, match="lr must be a number from"):
         genseg.distill(run, "colours", out, lr=0)
+    with pytest.raises(GensegError, match="image_size must be a number from 32 to 8192, not 1"):
+        genseg.distill(run, "colours", out, image_size=1)
+    with pytest.raises(GensegError, match="unknown setting 'image_sise': did you mean image_size"):
+        genseg.distill(run, "colours", out, image_sise=64)
     with pytest.raises(GensegError, match="no device cuda here"):
         genseg.distill(run, "colours", out, device="cuda", **QUICK)
     assert not out.exists()

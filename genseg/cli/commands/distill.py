@@ -12,6 +12,7 @@ from genseg.cli import completion as complete
 from genseg.cli import options as opt
 from genseg.cli.options import OFFLINE, go_offline
 from genseg.cli.progress import Bars
+from genseg.students.settings import StudentSettings
 
 NAMES = ("segformer-nano", "segformer-b0", "segformer-b1", "segformer-b2", "mobilenet-v2")
 
@@ -22,36 +23,38 @@ def distill(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the student goes.")],
     student: Annotated[
         str, typer.Option(help=f"One of {', '.join(NAMES)}.", autocompletion=complete.words(*NAMES))
-    ] = "segformer-b0",
+    ] = StudentSettings.student,
     checkpoint: Annotated[
         str | None, typer.Option(help="A local folder or hub id of transformers to start from; else random weights.")
     ] = None,
-    image_size: Annotated[int, typer.Option(min=1, metavar="PIXELS", help="Side of the square crops.")] = 512,
-    epochs: Annotated[float, typer.Option(help="How often each image is seen.")] = 20,
+    image_size: Annotated[
+        int, typer.Option(metavar="PIXELS", help="Side of the square crops, at least 32.")
+    ] = StudentSettings.image_size,
+    epochs: Annotated[float, typer.Option(help="How often each image is seen.")] = StudentSettings.epochs,
     steps: Annotated[int | None, typer.Option(min=1, metavar="N", help="Batches, in place of epochs.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Crops in a batch.")] = 16,
-    lr: Annotated[float, typer.Option(help="Largest learning rate of AdamW.")] = 6e-4,
+    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Crops in a batch.")] = StudentSettings.batch_size,
+    lr: Annotated[float, typer.Option(help="Peak learning rate of AdamW.")] = StudentSettings.lr,
     min_confidence: Annotated[
         float, typer.Option(min=0, max=1, help="Ignore pixels whose confidence is below it.")
     ] = 0.0,
     confidence_weighting: Annotated[
         bool,
-        typer.Option("--confidence-weighting/--no-confidence-weighting", help="Let pixels count as confidence says."),
+        typer.Option("--confidence-weighting/--no-confidence-weighting", help="Weight the loss by confidence."),
     ] = True,
-    val_fraction: Annotated[float, typer.Option(help="Part of the images held out to measure agreement.")] = 0.05,
+    val_fraction: Annotated[float, typer.Option(help="Validation fraction.")] = StudentSettings.val_fraction,
     save_every: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Steps from one saved state and measurement to the next.")
-    ] = 500,
+        int, typer.Option(min=1, metavar="N", help="Checkpoint and validate every N steps.")
+    ] = StudentSettings.save_every,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same student.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu; else what there is, such as CUDA.")] = None,
     dtype: opt.Dtype = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the training that DIR holds.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the training in DIR.")] = False,
     offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
 ) -> None:
     """Train a small, fast segmentation model of transformers on the masks of a run.
 
-    Writes model.safetensors with its configuration, model.onnx, training.json and curves/ for TensorBoard. An image
-    that cannot be read any more is left out; the exit code is then 1.
+    Writes model.safetensors with its configuration, model.onnx, training.json and curves/ for TensorBoard. Images
+    that can no longer be read are skipped; the exit code is then 1.
     """
     from genseg.students.distill import distill as train
 
@@ -60,6 +63,9 @@ def distill(
             run,
             classes,
             out,
+            device=device,
+            resume=resume,
+            progress=bars.stage,
             student=student,
             checkpoint=checkpoint,
             image_size=image_size,
@@ -72,10 +78,7 @@ def distill(
             val_fraction=val_fraction,
             save_every=save_every,
             seed=seed,
-            device=device,
-            dtype=dtype or "float32",
-            resume=resume,
-            progress=bars.stage,
+            dtype=dtype or StudentSettings.dtype,
         )
     record = json.loads((out / "training.json").read_text(encoding="utf-8"))
     measured = record["validation"]
