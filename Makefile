@@ -19,8 +19,8 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python $(INSTALL) --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(READY) ## segment the example photos with the embedded model
-	$(BIN)/genseg segment examples/images --recipe plus --clusters 15 --out demo-output --save overlay,labels,npz --overwrite
+demo: $(READY) ## segment the example photos with the bundled model
+	$(BIN)/genseg segment examples/images --out demo-output --save overlay,labels,npz --overwrite
 	@echo "The pictures are in demo-output/: NAME.overlay.png beside NAME.labels.png and NAME.npz."
 
 test: $(READY) ## run the tests with coverage, but those marked slow

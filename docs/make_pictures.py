@@ -1,7 +1,7 @@
 """Make docs/images/method-*.jpg of docs/method.md, and examples.jpg of the README: ``python docs/make_pictures.py``.
 
-Every picture is what the code computes: on the way from a photo to its segments with the embedded model and its recipe,
-and the segments of the example photos by the recipe plus.
+Every picture is what the code computes: on the way from a photo to its segments with the bundled model and the recipe
+fast, and the segments of the example photos by default.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ WIDTH, GAP = 250, 6
 
 
 def examples() -> None:
-    """The example photos, a column each: the photo, its 15 segments, and the same merged into 6."""
-    segmenter = genseg.Segmenter("tiny", "plus", n_clusters=15)
+    """The example photos, a column each: the photo, and its segments by default."""
+    segmenter = genseg.Segmenter()
     columns = []
-    for found in segmenter.map(sorted(PHOTOS.glob("*.jpg"))):
-        pictures = [Image.fromarray(found.image), found.overlay(), found.merge(6).overlay()]
+    for segmentation in segmenter.map(sorted(PHOTOS.glob("*.jpg"))):
+        pictures = [Image.fromarray(segmentation.image), segmentation.overlay()]
         size = (WIDTH, round(WIDTH * pictures[0].height / pictures[0].width))
         columns.append([picture.resize(size, Image.Resampling.LANCZOS) for picture in pictures])
     height = max(column[0].height for column in columns)
-    sheet = Image.new("RGB", (len(columns) * (WIDTH + GAP) - GAP, 3 * (height + GAP) - GAP), "white")
+    sheet = Image.new("RGB", (len(columns) * (WIDTH + GAP) - GAP, 2 * (height + GAP) - GAP), "white")
     for x, column in enumerate(columns):
         for y, picture in enumerate(column):
             sheet.paste(picture, (x * (WIDTH + GAP), y * (height + GAP) + (height - picture.height) // 2))
@@ -42,7 +42,7 @@ def examples() -> None:
 
 def method(photo: Path = PHOTOS / "astronaut.jpg", out: Path = OUT) -> None:
     """Segment the photo, and write what comes in between."""
-    segmenter = genseg.Segmenter("tiny")
+    segmenter = genseg.Segmenter("tiny", "fast")
     backend, recipe, point = segmenter.backend, segmenter.recipe, segmenter.point
     picture = load_image(photo, recipe.max_pixels)
     size = model_size(*picture.size, recipe.size or backend.image_size, backend.size_multiple, recipe.resize)

@@ -134,7 +134,7 @@ def test_calibration_lies_between_preset_and_caller(tiny):
     assert Segmenter(tiny, recipe="paper").recipe.t_f == tiny.recipe["t_f"]
     assert Segmenter(tiny, t_f=5).recipe.t_f == 5
     plus = Segmenter(tiny, "plus").recipe
-    assert (plus.size, plus.position, plus.t_f) == (320, 1.2, tiny.recipe["t_f"])
+    assert (plus.size, plus.point) == (tiny.recipe["plus"]["size"], tiny.recipe["point"])
     assert Segmenter(tiny, "plus", size=96).recipe.size == 96
 
 
@@ -166,7 +166,7 @@ def test_a_prompt_needs_a_text_encoder(tiny):
 
 
 def test_parts_below_min_area_join_their_neighbors(segmenter: Segmenter, astronaut: Image.Image):
-    fine, coarse = segmenter(astronaut), Segmenter(segmenter.backend, **QUICK, min_area=0.02)(astronaut)
+    fine, coarse = (Segmenter(segmenter.backend, **QUICK, min_area=share)(astronaut) for share in (0, 0.02))
     sizes, before = (np.bincount(components(seg.labels).ravel()) / seg.labels.size for seg in (coarse, fine))
     assert before.min() < 0.02 <= sizes.min()
     changed = coarse.labels != fine.labels

@@ -194,14 +194,15 @@ def _controls() -> tuple[Controls, gr.HTML]:
     """Make the components for the settings that are chosen most often."""
     with gr.Row():
         backend = gr.Dropdown(["tiny"], value="tiny", label="Backend", min_width=130)
-        recipe = gr.Dropdown([OWN, *list_presets()], value=OWN, label="Recipe", min_width=130)
+        recipe = gr.Dropdown([OWN, *list_presets()], value=OWN, label="Recipe", info="tiny's own: plus", min_width=130)
     unusable = gr.HTML(visible=False)
     least, most = CLUSTERS.bounds
     with gr.Group():
         clusters = gr.Slider(least, most, value=15, step=1, label="Clusters, K", elem_id="clusters")
         with gr.Row():
-            auto = gr.Checkbox(False, label="Automatic K", info="a number for each image", min_width=130)
+            auto = gr.Checkbox(True, label="Automatic K", info="a number for each image", min_width=130)
             seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, min_width=100)
+    clusters.input(None, None, auto, js="() => false", **QUIET)
     with gr.Accordion("Compare with a second backend", open=False), gr.Row():
         other = gr.Dropdown([NONE], value=NONE, label="Second backend", min_width=130)
         other_recipe = gr.Dropdown([OWN, *list_presets()], value=OWN, label="Recipe of the second", min_width=130)

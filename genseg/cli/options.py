@@ -23,7 +23,10 @@ BackendName: TypeAlias = Annotated[
 Recipe: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        "--recipe", "-r", help="A preset (see 'genseg recipes') or a YAML file.", autocompletion=complete.recipes
+        "--recipe",
+        "-r",
+        help="A preset (see 'genseg recipes') or a YAML file; the backend's own unless given: plus for tiny.",
+        autocompletion=complete.recipes,
     ),
 ]
 

@@ -58,7 +58,7 @@ def tiny(
         prompt_embeds=_null_prompt(folder),
         name="tiny",
         recipe=RECIPE,
-        preset="fast",
+        preset="plus",
     )
 
 
@@ -85,7 +85,7 @@ RECIPE: dict[str, Any] = {
     "t_m": 181,
     "strength": 25.0,
     "decoder": "full",  # which costs nothing here
-    "plus": {"size": 320, "position": 1.2},  # finer cells, held together by their places
+    "plus": {"n_clusters": "auto", "size": 320},  # finer cells
 }
 """The calibration, found by benchmarks/calibrate_tiny.py (docs/tiny.md)."""
 
