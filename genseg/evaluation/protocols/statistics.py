@@ -85,7 +85,7 @@ class SegmentStatistics:
 
     @cached_property
     def tables(self) -> list[npt.NDArray[np.int64]]:
-        """Number of pixels of each label in each segment, for each ground truth: int64 [K, C]."""
+        """Pixel counts by segment and label, for each ground truth: int64 [K, C]."""
         n = int(self.segments.max()) + 1
         return [overlaps(self.segments, truth.labels + 1, n, truth.n_labels + 1)[:, 1:] for truth in self.truths]
 
