@@ -99,7 +99,7 @@ def problem(words: str) -> str:
 def time_spent(session: Session) -> str:
     """The seconds that the results took."""
     seconds = sum(sum(result.cost.seconds.values()) for result in session.results)
-    return f"done in {seconds:.1f} s"
+    return f"Done in {seconds:.1f} s"
 
 
 def backends() -> tuple[list[str], str]:

@@ -23,7 +23,7 @@ async function pixelsOf(uri, width, height) {
 function share(label) {
   const whole = view.areas.reduce((a, b) => a + b, 0);
   const part = (100 * view.areas[label]) / whole;
-  return (part >= 10 ? part.toFixed(0) : part.toFixed(1)) + " %";
+  return (part >= 10 ? part.toFixed(0) : part.toFixed(1)) + "%";
 }
 
 function words(label) {
