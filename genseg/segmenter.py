@@ -163,13 +163,13 @@ class Segmenter:
             (image,) = self.backend.decode(self.backend.regenerate(state, self.point, no_offset, recipe))
         clusters = find_clusters(self.backend, state, (image.shape[1], image.shape[2]), recipe, timer)
         analysis = find_differences(self.backend, clusters, recipe, timer)
-        return replace(self._labelled(analysis, image[None], to_image(image), timer), recipe=recipe, seed=seed)
+        return replace(self._labeled(analysis, image[None], to_image(image), timer), recipe=recipe, seed=seed)
 
     def _segmented(self, reading: Reading) -> Segmentation:
         timer = StageTimer(self.backend, self.progress, {"read": reading.seconds})
-        return self._labelled(self.analyse(reading.pixels, timer), reading.pixels, reading.picture, timer)
+        return self._labeled(self.analyse(reading.pixels, timer), reading.pixels, reading.picture, timer)
 
-    def _labelled(self, analysis: Analysis, pixels: Tensor, picture: Image.Image, timer: StageTimer) -> Segmentation:
+    def _labeled(self, analysis: Analysis, pixels: Tensor, picture: Image.Image, timer: StageTimer) -> Segmentation:
         """Give each pixel of the picture to the cluster whose perturbation changes it most (EmerDiff, section 3.4)."""
         with timer.stage("labels"):
             maps = label_maps(analysis.differences, pixels, self.recipe)

@@ -1,1 +1,1 @@
-"""How good segments are, against ground truth and against each other."""
+"""Evaluation of segments against ground truth and against each other."""
