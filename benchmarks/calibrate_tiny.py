@@ -1,4 +1,4 @@
-"""Which recipe suits the embedded model? A sweep over recipe keys on a development subset.
+"""Which recipe suits the bundled model? A sweep over recipe keys on a development subset.
 
     python benchmarks/calibrate_tiny.py --data FOLDER --grid "t_f=51,101,201" --grid "tap=up1.0.query,up1.0.output"
 

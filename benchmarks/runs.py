@@ -78,7 +78,7 @@ def loop(photos: str, options: Sequence[str]) -> None:
 
 
 def tiny_recipe() -> Any:
-    """The embedded model's calibration."""
+    """The bundled model's calibration."""
     return genseg.load_backend("tiny").recipe
 
 

@@ -61,7 +61,7 @@ def _plain(written: str) -> str:
 
 
 def recipe_keys() -> str:
-    """A table of all keys: what each preset says, and what the embedded model's calibration lays over it."""
+    """A table of all keys: what each preset says, and what the bundled model's calibration lays over it."""
     own = load_backend("tiny", device="cpu").recipe
     presets = {name: load_recipe(name) for name in list_presets()}
     head = ["key", "values", *(f"`{name}`" for name in presets), "`tiny` lays over it"]

@@ -1,4 +1,4 @@
-"""Train the embedded ``tiny`` model: an SD-shaped diffusion U-Net over space-to-depth pixels.
+"""Train the bundled ``tiny`` model: an SD-shaped diffusion U-Net over space-to-depth pixels.
 
     python examples/train_tiny.py --images FOLDER --minutes 60 --out runs/tiny
 

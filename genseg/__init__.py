@@ -3,7 +3,7 @@
 ```python
 import genseg
 
-seg = genseg.segment("photo.jpg")  # the embedded model
+seg = genseg.segment("photo.jpg")  # the bundled model
 seg = genseg.segment("photo.jpg", backend="sd15", recipe="paper", n_clusters=25)
 seg.merge(6).overlay()
 ```

@@ -56,7 +56,7 @@ def test_it_estimates_noise(tiny, pixels):
 
 @pytest.fixture
 def tiny_copy(tmp_path, monkeypatch):
-    """A copy of the embedded model's folder, loaded in its place."""
+    """A copy of the bundled model's folder, loaded in its place."""
     folder = shutil.copytree(package.FOLDER, tmp_path / "tiny")
     monkeypatch.setattr(package, "FOLDER", folder)
     return folder

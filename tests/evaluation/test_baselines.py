@@ -1,4 +1,4 @@
-"""Every method on one scene of the embedded model, and planted segments that each idea must find."""
+"""Every method on one scene of the bundled model, and planted segments that each idea must find."""
 
 from dataclasses import replace
 

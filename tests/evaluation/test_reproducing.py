@@ -1,4 +1,4 @@
-"""A paper's tables on miniature data sets, with the embedded model in place of the paper's."""
+"""A paper's tables on miniature data sets, with the bundled model in place of the paper's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded default: a small SD-shaped diffusion model over space-to-depth pixels, trained for genseg."""
+"""The bundled model: a small SD-shaped diffusion model over space-to-depth pixels, trained for genseg."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _verify(folder: Path) -> None:
         found = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
     except OSError as error:
         raise GensegError(
-            f"the embedded weights are missing ({error.strerror}: {folder / WEIGHTS}); reinstall genseg"
+            f"the bundled weights are missing ({error.strerror}: {folder / WEIGHTS}); reinstall genseg"
         ) from error
     if found != expected:
-        raise GensegError(f"the embedded weights are damaged ({folder / WEIGHTS}); reinstall genseg")
+        raise GensegError(f"the bundled weights are damaged ({folder / WEIGHTS}); reinstall genseg")
