@@ -1,4 +1,4 @@
-"""What segmenting images will cost, from a part of the work on one of them."""
+"""The cost of segmenting images, estimated from a part of the work on one of them."""
 
 from __future__ import annotations
 
@@ -27,18 +27,20 @@ from genseg.modulate import differences, masks_for, pack_masks, perturbed
 from genseg.pipeline import encode, find_labels, label_maps, read
 from genseg.progress import minutes
 from genseg.segmentation import Segmentation
-from genseg.segmenter import Segmenter
 
 if TYPE_CHECKING:
+    from genseg.interface import Backend
+    from genseg.progress import Progress
+    from genseg.recipe import Recipe
     from genseg.segmenter import Segmenter
 
-
-FEW = 4  # draws, and branches, that are run of the many
+MASKS, STEPS, RESTARTS, DRAWS = 5, 2, 3, 16  # most masks, steps and restarts that are run; one of so many draws
+PART = 40  # masks of all steps to one that is run, so that a recipe of few steps is not run in large part
 
 
 @dataclass(frozen=True)
-class Forecast:
-    """What one image will cost.
+class CostEstimate:
+    """The cost of one image.
 
     Attributes:
         evaluations: Model evaluations, as `genseg.Cost` counts them.
@@ -53,59 +55,109 @@ class Forecast:
     measured: str
 
 
-def forecast(segmenter: Segmenter, image: ImageLike, write: Callable[[Segmentation, Path], object]) -> Forecast:
-    """Run every stage on an image, of noise draws and masks only a few, and scale up what they took.
+class Passes:
+    """Records when each pass of a model ends.
 
-    The model is warm when time is taken. Files are written into a temporary folder, which is removed, with the
-    low-resolution clusters in place of the labels.
+    Args:
+        backend: The model, whose meter counts passes.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend, self._marks = backend, [(0, 0.0)]
+
+    def __enter__(self) -> Passes:
+        self._before, self._start = self._backend.meter.evaluations, time.perf_counter()
+        self._backend.meter.listener = self._mark
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._mark()
+        self._backend.meter.listener = None
+
+    def _mark(self) -> None:
+        if self._backend.device.type == "cuda":
+            torch.cuda.synchronize(self._backend.device)
+        self._marks.append((self._backend.meter.evaluations - self._before, time.perf_counter() - self._start))
+
+    @property
+    def evaluations(self) -> int:
+        """Model evaluations in all."""
+        return self._marks[-1][0]
+
+    def seconds(self, first: float = 0, last: float | None = None) -> float:
+        """Time from the end of the ``first`` evaluation to that of the ``last``, which is all unless given."""
+        end = self._marks[-1][1] if last is None else self._time(last)
+        return end - self._time(first)
+
+    def _time(self, evaluations: float) -> float:
+        return next(seconds for done, seconds in self._marks if done >= evaluations)
+
+
+def estimate_cost(
+    segmenter: Segmenter,
+    image: ImageLike,
+    write: Callable[[Segmentation, Path], object],
+    progress: Progress | None = None,
+) -> CostEstimate:
+    """Run a part of every stage on an image, and scale up what it took.
+
+    Of noise draws, restarts of k-means, steps and masks only a few are run. Files are written into a temporary folder,
+    which is removed, with the low-resolution clusters in place of the labels.
 
     Args:
         segmenter: The model, the recipe and the seed.
         image: One image.
         write: Writes a segmentation's files into a folder.
+        progress: Progress callback: ``(stage, done, total)``.
 
     Raises:
         GensegError: If the image or the recipe cannot be used.
     """
+    import sklearn.cluster  # noqa: F401  # its import is no cost of an image
+
     backend, recipe, tap, point = segmenter.backend, segmenter.recipe, segmenter.tap, segmenter.point
-    meter, seconds, evaluations = backend.meter, dict[str, float](), 0.0
+    seconds: dict[str, float] = {}
 
     @contextmanager
-    def stage(name: str, times: float = 1.0) -> Iterator[None]:
-        nonlocal evaluations
-        before, start = meter.evaluations, time.perf_counter()
-        yield
-        if backend.device.type == "cuda":
-            torch.cuda.synchronize(backend.device)
-        seconds[name] = (time.perf_counter() - start) * times
-        evaluations += (meter.evaluations - before) * times
+    def stage(name: str, times: float = 1.0) -> Iterator[Passes]:
+        if progress is not None:
+            progress(name, 0, 1)
+        with Passes(backend) as passes:
+            yield passes
+        seconds[name] = passes.seconds() * times
 
     with stage("read"):
         picture, pixels, _ = read(image, recipe, backend.image_size, backend.size_multiple)
     size, margin = (pixels.shape[2], pixels.shape[3]), recipe.margin
+    steps, kept = backend.steps(recipe), replace(recipe, replay_steps=min(backend.steps(recipe), STEPS))
+    with stage("encode") as encoding:
+        state = encode(backend, pixels, kept, segmenter.seed)
     # Only where there is noise does the number of draws say how often the features are read.
-    draws = min(recipe.draws, FEW) if backend.capabilities.noise_axis else recipe.draws
-    with stage("encode"):
-        state = encode(backend, pixels, recipe, segmenter.seed)
-    backend.features(state, tap, replace(recipe, draws=1))
-    with stage("features", recipe.draws / draws):
-        features = inner(backend.features(state, tap, replace(recipe, draws=draws)), margin // tap.stride)
-    with stage("cluster"):
-        grid_labels, embeddings = cluster(features, recipe)
-    masks = masks_for(point, grid_labels, len(embeddings), size, margin)
-    branches, _ = pack_masks(masks, recipe.reach)
-    few = branches[:FEW]
-    perturbed(backend, state, few[:1], recipe)
-    of, among = (1 + (2 * n if recipe.difference == "two-sided" else 1 + n) for n in (len(branches), len(few)))
-    with stage("modulate", of / among):
-        estimates = perturbed(backend, state, few, recipe)
+    draws = min(recipe.draws, max(recipe.draws // DRAWS, 2)) if backend.capabilities.noise_axis else recipe.draws
+    first = -(-draws // 2)  # a batch that warms the model up
+    with stage("features") as reading:
+        few_draws = replace(recipe, draws=draws, batch_size=min(first, recipe.batch_size or first))
+        features = inner(backend.features(state, tap, few_draws), margin // tap.stride)
+    if reading.evaluations == draws > 1:
+        seconds["features"] = reading.seconds(first) * recipe.draws / (draws - first)
+    restarts = min(recipe.n_init, RESTARTS)
+    with stage("cluster", recipe.n_init / restarts):
+        grid_labels, embeddings = cluster(features, replace(recipe, n_init=restarts))
+    branches, _ = pack_masks(masks_for(point, grid_labels, len(embeddings), size, margin), recipe.reach)
+    largest = branches.sum(dim=(1, 2)).argsort(descending=True)  # of which one at least changes pixels
+    few = branches[largest[: max(2, min(MASKS, len(branches) * steps // PART))]]
+    with stage("modulate") as modulation:
+        estimates = perturbed(backend, state, few, kept)
+    seconds["modulate"], modulations = _all_steps(modulation, len(few), len(branches), backend, recipe, kept)
     whole = (size[0] + 2 * margin, size[1] + 2 * margin)
-    with stage("decode", len(branches) / len(few)):
-        maps = inner(differences(backend, estimates, whole, recipe), margin)
-    with stage("labels", len(embeddings) / len(few)):
+    two_sided = recipe.difference == "two-sided"
+    pair = estimates.unflatten(0, (2, -1))[:, :2].flatten(0, 1) if two_sided else estimates[:3]
+    with stage("decode", len(branches) / 2 if two_sided else (1 + len(branches)) / 3):
+        maps = inner(differences(backend, pair, whole, recipe), margin)
+    with stage("labels", len(embeddings) / len(maps)):
         _, margins = find_labels(label_maps(maps, pixels, recipe), (picture.height, picture.width), recipe)
     stand_in = Image.fromarray(grid_labels).resize(picture.size, Image.Resampling.NEAREST)
-    found = Segmentation(
+    segmentation = Segmentation(
         labels=np.asarray(stand_in, dtype=np.int32),
         grid_labels=grid_labels,
         embeddings=embeddings,
@@ -120,21 +172,50 @@ def forecast(segmenter: Segmenter, image: ImageLike, write: Callable[[Segmentati
     )
     with tempfile.TemporaryDirectory(prefix="genseg-dry-run-") as folder:
         with stage("write"):
-            write(found, Path(folder))
-        written = sum(file.stat().st_size for file in Path(folder).iterdir())
-    measured = f"{draws} of {recipe.draws} noise draws and {len(few)} of {len(branches)} masks"
-    return Forecast(round(evaluations), seconds, written, measured)
+            write(segmentation, Path(folder))
+        size_of_files = sum(file.stat().st_size for file in Path(folder).iterdir())
+    reads = recipe.draws if reading.evaluations == draws else reading.evaluations
+    measured = (
+        f"{draws} of {recipe.draws} noise draws, {restarts} of {recipe.n_init} restarts of k-means, "
+        f"{backend.steps(kept)} of {steps} steps and {len(few)} of {len(branches)} masks"
+    )
+    return CostEstimate(encoding.evaluations + reads + modulations, seconds, size_of_files, measured)
 
 
-def foretell(
+def _all_steps(
+    passes: Passes, few: int, masks: int, backend: Backend, recipe: Recipe, kept: Recipe
+) -> tuple[float, int]:
+    """Seconds and evaluations that `perturbed` takes for all masks and steps, by its passes for a few of them.
+
+    The first step is quicker than those after it, for it begins at the modulation point; in each the unmodified sample
+    goes first, by itself.
+    """
+    steps, run = backend.steps(recipe), backend.steps(kept)
+    elements, of = (2 * n if recipe.difference == "two-sided" else 1 + n for n in (few, masks))
+    each = passes.evaluations / run
+    alone = 1 if each == 1 + elements else 0
+    leads = [passes.seconds(i * each, i * each + alone) for i in range(run)]
+    branches = [passes.seconds(i * each + alone, (i + 1) * each) for i in range(run)]
+    later = min(branches[1:], default=0.0)
+    return steps * min(leads) + of / elements * (branches[0] + (steps - 1) * later), steps * (alone + of)
+
+
+def print_estimate(
     segmenter: Segmenter, image: Path, images: int, kinds: Sequence[str], out: Path, loading: float, as_json: bool
 ) -> None:
-    """Print what segmenting ``images`` images will take, if all are like ``image``.
+    """Print the cost of segmenting ``images`` images, if all are like ``image``.
 
     Raises:
         GensegError: If the image or the recipe cannot be used.
     """
-    one = forecast(segmenter, image, lambda found, folder: write(found, files_of(image, folder, kinds)))
+    if not as_json:
+        typer.echo(f"images: {images}")
+    one = estimate_cost(
+        segmenter,
+        image,
+        lambda segmentation, folder: write(segmentation, files_of(image, folder, kinds)),
+        segmenter.progress,
+    )
     each = sum(one.seconds.values())
     seconds, evaluations, size = loading + images * each, images * one.evaluations, images * one.size
     if as_json:
@@ -142,7 +223,6 @@ def foretell(
         model = {"loading": round(loading, 3), "backend": segmenter.backend.name, "recipe": asdict(segmenter.recipe)}
         typer.echo(json.dumps(facts | {"probe": str(image), "per_image": asdict(one)} | model))
         return
-    typer.echo(f"images: {images}")
     typer.echo(f"time: {minutes(seconds)}, {loading:.1f} s of it to load the model")
     typer.echo(f"cost per image: {cost_in_words(one.seconds, one.evaluations)}")
     typer.echo(f"files: {in_bytes(size)} in {out}")

@@ -20,7 +20,7 @@ from genseg.runs.store import Store, parquet
 from genseg.runs.tables import table_of
 from genseg.runs.worker import Job, Worker, segmenter_of
 
-SAMPLE = 3  # images, evenly spaced, after one that warms the model up
+SAMPLE, PART = 4, 10  # images, evenly spaced, and at most one of so many; the first warms the model up
 SHARD = 64
 
 
@@ -91,7 +91,8 @@ def estimate_run(
     with tempfile.TemporaryDirectory(prefix="genseg-dry-run-") as folder:
         store = Store(folder)
         images, _ = make_plan(store, str(given), SHARD)
-        chosen = sorted({round(i * (images - 1) / SAMPLE) for i in range(SAMPLE + 1)})
+        sample = min(SAMPLE, max(images // PART, 1))
+        chosen = [i * images // sample for i in range(sample)]
         items = [items_in(store, at // SHARD)[at % SHARD] for at in chosen]
     job = Job(
         ".", backend, {}, seed, "", model, device, dtype, load or {}, cpus_per_worker, keep_images, pixel_confidence

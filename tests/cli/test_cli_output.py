@@ -10,6 +10,7 @@ from commands import QUICK, assert_refused, run
 from PIL import Image
 
 import genseg
+from genseg.cli.dry_run import estimate_cost
 
 KEYS = ["image", "status", "error", "files", "width", "height", "segments", "sizes", "names", "seconds", "evaluations"]
 
@@ -74,7 +75,9 @@ def test_a_dry_run_counts_what_a_run_takes_and_writes_nothing(photo_folder, tmp_
     assert not out.exists()
     _, cost = map(json.loads, told.stdout.splitlines())
     assert (cost["images"], cost["probe"]) == (1, str(photo_folder / "b.png"))
-    assert cost["per_image"]["measured"] == "4 of 5 noise draws and 4 of 6 masks"
+    assert (
+        cost["per_image"]["measured"] == "2 of 5 noise draws, 1 of 1 restarts of k-means, 2 of 2 steps and 2 of 6 masks"
+    )
     _, record = map(json.loads, run(*command).stdout.splitlines())
     assert cost["evaluations"] == record["evaluations"] == 5 + 2 * 13
     assert cost["seconds"] == pytest.approx(cost["loading"] + sum(cost["per_image"]["seconds"].values()), abs=0.01)
@@ -89,4 +92,14 @@ def test_a_dry_run_says_how_it_estimates(photo_folder, tmp_path):
     assert re.fullmatch(r"time: \d+:\d\d, \d+\.\d s of it to load the model", time)
     assert cost.endswith("10 model evaluations")
     assert re.fullmatch(rf"files: [\d.]+ kB in {re.escape(str(tmp_path / 'out'))}", files)
-    assert how.startswith(f"measured on {photo_folder / 'b.png'}: 1 of 1 noise draws and 4 of 4 masks")
+    parts = "1 of 1 noise draws, 1 of 1 restarts of k-means, 1 of 1 steps and 2 of 4 masks"
+    assert how.startswith(f"measured on {photo_folder / 'b.png'}: {parts}")
+
+
+def test_a_dry_run_takes_less_than_a_tenth_of_the_run(tiny, photo):
+    segmenter = genseg.Segmenter(tiny, "paper", size=64)
+    before = tiny.meter.evaluations
+    estimate = estimate_cost(segmenter, photo, lambda segmentation, folder: segmentation.save(folder / "x.npz"))
+    assert estimate.evaluations == 100 + 10 * (1 + 2 * 15)
+    assert tiny.meter.evaluations - before < 0.1 * estimate.evaluations
+    assert "3 of 10 restarts" in estimate.measured

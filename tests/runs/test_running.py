@@ -189,7 +189,7 @@ def test_a_dry_run_counts_and_measures(photos, tmp_path, monkeypatch):
     result = CliRunner().invoke(app, ["run", str(photos), *KEYS, "-r", "fast", "--dry-run", "--json", "--workers", "2"])
     assert result.exit_code == 0, result.output
     figures = json.loads(result.stdout)
-    assert (figures["images"], figures["sample"], figures["workers"]) == (10, 4, 2)
+    assert (figures["images"], figures["sample"], figures["workers"]) == (10, 1, 2)
     assert figures["evaluations"] == pytest.approx(10 * 10, abs=10), "2 · (1 + 4) a photo, and a draw"
     assert figures["bytes"] > 10_000
     assert not list(tmp_path.iterdir())

@@ -111,9 +111,9 @@ def segment(
             while todo and (problem := _unreadable(todo[0][0], resolved)):
                 report.failed(str(todo.pop(0)[0]), problem)
             if todo:
-                from genseg.cli.dry_run import foretell
+                from genseg.cli.dry_run import print_estimate
 
-                foretell(segmenter, todo[0][0], len(todo), kinds, out, loading, as_json)
+                print_estimate(segmenter, todo[0][0], len(todo), kinds, out, loading, as_json)
             todo = []
         for image, files in todo:
             try:
