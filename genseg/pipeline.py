@@ -157,7 +157,7 @@ def label_maps(differences: Tensor, pixels: Tensor, recipe: Recipe) -> Tensor:
 def find_labels(
     maps: Tensor, size: tuple[int, int], recipe: Recipe
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    """Assign each pixel to the cluster whose perturbation changes it most (EmerDiff, section 3.4), and merge small parts.
+    """Assign each pixel to the cluster whose perturbation changes it most (section 3.4), and merge small parts.
 
     Args:
         maps: float32 [K, H', W'], the result of `label_maps`.

@@ -58,7 +58,7 @@ class Recipe:
         normalise: ``"none"``, or ``"rms"`` to divide each difference map by its RMS before the argmax.
         refine: ``"none"``, or ``"jbu"``: a joint bilateral filter moves the outlines to edges of the image's colours.
         min_area: Connected parts of a segment below this share of the image join the neighbor that they touch most.
-        connected: Whether each connected part becomes a segment of its own.
+        connected: Whether each connected part becomes a segment of its own, then without difference maps.
         batch_size: Most branches, or noise draws, in one model evaluation; None for as many as are fast and seem to
             fit. Halved where they do not fit after all. The result does not depend on it.
         keep_scores: Whether the result carries the difference maps.

@@ -220,7 +220,7 @@ class Segmenter:
 
 
 def connected(segmentation: Segmentation) -> Segmentation:
-    """Make each connected part of a segmentation a segment, with its segment's embedding and scores."""
+    """Make each connected part a segment, with the embedding of its segment and without difference maps."""
     parts = components(segmentation.labels)
     _, first = np.unique(parts, return_index=True)
     segment_of = segmentation.labels.ravel()[first]
@@ -234,7 +234,7 @@ def connected(segmentation: Segmentation) -> Segmentation:
         grid_labels=parts[centers],
         embeddings=segmentation.embeddings[segment_of],
         colors=palette(len(segment_of)),
-        scores=None if segmentation.scores is None else segmentation.scores[segment_of],
+        scores=None,
     )
 
 

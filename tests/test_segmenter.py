@@ -183,6 +183,7 @@ def test_connected_parts_become_segments(segmenter: Segmenter, astronaut: Image.
     assert np.array_equal(parts.labels, components(whole.labels))
     owner = [whole.labels[parts.labels == k][0] for k in range(parts.n_segments)]
     assert np.array_equal(parts.embeddings, whole.embeddings[owner])
-    assert len(parts.colors) == len(parts.scores) == parts.n_segments
+    assert len(parts.colors) == parts.n_segments
+    assert parts.scores is None
     assert parts.grid_labels.shape == whole.grid_labels.shape
     assert parts.merge(2).n_segments == 2
