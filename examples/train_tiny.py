@@ -205,7 +205,9 @@ def main() -> None:
     if args.init is None:
         model = TinyModel(new_unet(args.image_size, args.patch, tuple(args.channels), args.token_dim), len(names))
     else:
-        unet = UNet2DConditionModel.from_pretrained(args.init, subfolder="unet", torch_dtype=torch.float32)
+        unet = UNet2DConditionModel.from_pretrained(
+            args.init, subfolder="unet", torch_dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        )
         model = TinyModel(unet, len(names), load_file(args.init / "prompt_embeds.safetensors")["null"].float())
     patch = round((model.unet.config["in_channels"] / 3) ** 0.5)
     model = model.to(device, memory_format=torch.channels_last)

@@ -116,7 +116,7 @@ class ReleasedEncoder:
         """
         model, where, precision = model or self.card.model, device_of(device), dtype_of(dtype)
         network = getattr(extra("transformers"), self.network)
-        with the_hub(offline):
+        with the_hub(model, offline=offline):
             loaded = load_part(network, model, "", precision, revision, **self._built)
             pixels = pixels_of(model, revision) or self.pixels
         return self._kind(loaded.to(where), self.name, pixels, self.card, **self._asked)

@@ -70,7 +70,7 @@ def _start(
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
-        warnings.filterwarnings("default", category=UserWarning, module=r"genseg\b")
+        warnings.filterwarnings("default", category=UserWarning, module=r"genseg(_backends)?\b")
     warnings.showwarning = lambda message, *_, **__: typer.echo(f"genseg: warning: {message}", err=True)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may be no text in any encoding
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -32,7 +32,9 @@ def write_student(model: PreTrainedModel, processor: Any, out: Path, image_size:
     """Write ``model.safetensors``, ``config.json``, ``preprocessor_config.json`` and ``model.onnx``."""
     model.save_pretrained(out)
     processor.save_pretrained(out)
-    written = AutoModelForSemanticSegmentation.from_pretrained(out)  # without what mixed precision wraps it in
+    written = AutoModelForSemanticSegmentation.from_pretrained(  # without what mixed precision wraps it in
+        out, use_safetensors=True, trust_remote_code=False
+    )
     write_onnx(written, out / ONNX, image_size)
 
 

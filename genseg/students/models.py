@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -59,13 +60,18 @@ def new_student(student: str, checkpoint: str | None, classes: Sequence[str]) ->
     if checkpoint is None:
         if student not in STUDENTS:
             raise unknown("student", student, STUDENTS)
-        return AutoModelForSemanticSegmentation.from_config(STUDENTS[student](**names))
+        return AutoModelForSemanticSegmentation.from_config(STUDENTS[student](**names), trust_remote_code=False)
     try:
-        config = AutoConfig.from_pretrained(checkpoint, **names)
+        config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False, **names)
         return AutoModelForSemanticSegmentation.from_pretrained(
-            checkpoint, config=config, ignore_mismatched_sizes=True, use_safetensors=True, dtype="float32"
+            checkpoint,
+            config=config,
+            ignore_mismatched_sizes=True,
+            dtype="float32",
+            use_safetensors=True,
+            trust_remote_code=False,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise GensegError(f"{checkpoint} cannot be loaded as a model for semantic segmentation: {reason}") from error
 
@@ -76,11 +82,20 @@ def processor_for(checkpoint: str | None, image_size: int) -> Any:
     Args:
         checkpoint: As for `new_student`.
         image_size: Pixels of the shorter side of an image.
+
+    Raises:
+        GensegError: If the checkpoint's own is code.
     """
     size = {"shortest_edge": image_size}
     if checkpoint is not None:
         try:
-            return AutoImageProcessor.from_pretrained(checkpoint, size=size, do_center_crop=False)
-        except (OSError, ValueError):  # it has none
-            pass
+            return AutoImageProcessor.from_pretrained(
+                checkpoint, size=size, do_center_crop=False, trust_remote_code=False
+            )
+        except (OSError, ValueError) as error:
+            if "trust_remote_code" in str(error):
+                raise GensegError(
+                    f"the image processor of {checkpoint} is code, which is not run; remove preprocessor_config.json "
+                    "from a copy to use SegFormer's"
+                ) from error  # else it has none
     return SegformerImageProcessorPil(size=size)

@@ -13,7 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 import genseg
 from genseg_backends.families import stable_diffusion
 from genseg_backends.families.stable_diffusion import StableDiffusion
-from genseg_backends.loading.checkpoints import load_scheduler
+from genseg_backends.loading.schedulers import load_scheduler
 from genseg_backends.loading.single_file import CONFIGS, empty_prompt_ids
 
 QUICK = {"n_clusters": 3, "n_init": 1, "draws": 1, "replay_steps": 1}

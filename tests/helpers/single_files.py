@@ -21,6 +21,8 @@ RESNET = {
 UNET_ENDS = {
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
     "conv_in": "input_blocks.0.0",
     "conv_norm_out": "out.0",
     "conv_out": "out.2",
@@ -46,21 +48,25 @@ def write_single_file(file: Path, seed: int = 0, layout: str = "sd1") -> Path:
     text = clip_text_model(seed, **made.text)
     weights |= open_clip_weights(text) if made.text else clip_weights(text)
     weights |= {"betas": torch.ones(1000), "alphas_cumprod": torch.ones(1000), "model_ema.decay": torch.tensor(0.9999)}
-    save(weights, file)
+    save(weights, file, "v" if layout.endswith("-v") else "epsilon")
     return file
 
 
-def save(weights: dict[str, Tensor], file: Path) -> None:
-    save_file({name: weight.detach().contiguous() for name, weight in weights.items()}, file)
+def save(weights: dict[str, Tensor], file: Path, prediction: str | None = "epsilon", **metadata: str) -> None:
+    """Write tensors, and what they predict as the specification of such files has it; None where it is not said."""
+    said = {} if prediction is None else {"modelspec.prediction_type": prediction}
+    tensors = {name: weight.detach().contiguous() for name, weight in weights.items()}
+    save_file(tensors, file, said | {f"modelspec.{name}": value for name, value in metadata.items()})
 
 
 def unet_weights(unet: UNet2DConditionModel) -> dict[str, Tensor]:
     """The U-Net under its original names."""
     per_level = unet.config["layers_per_block"] + 1
-    return {f"model.diffusion_model.{_unet_name(n, per_level)}": w for n, w in unet.state_dict().items()}
+    attends = ["CrossAttn" in kind for kind in unet.config["up_block_types"]]
+    return {f"model.diffusion_model.{_unet_name(n, per_level, attends)}": w for n, w in unet.state_dict().items()}
 
 
-def _unet_name(name: str, per_level: int) -> str:
+def _unet_name(name: str, per_level: int, attends: list[bool]) -> str:
     """Levels are numbered through: each has its layers and then, down or up, what changes the resolution."""
     for new, old in UNET_ENDS.items():
         if name.startswith(f"{new}."):
@@ -75,9 +81,7 @@ def _unet_name(name: str, per_level: int) -> str:
         changes = f"input_blocks.{first + per_level}.0.op"
     else:
         block = f"output_blocks.{first + layer}"
-        changes = (
-            f"output_blocks.{first + per_level - 1}.{1 if level == '0' else 2}.conv"  # after the attention, if any
-        )
+        changes = f"output_blocks.{first + per_level - 1}.{1 + attends[int(level)]}.conv"  # after the attention, if any
     if kind.endswith("samplers"):
         return f"{changes}.{rest.removeprefix('conv.')}"
     return f"{block}.1.{rest}" if kind == "attentions" else f"{block}.0.{_resnet(rest)}"

@@ -12,7 +12,7 @@ from genseg.errors import GensegError
 from genseg.interface import Embedder, ModelCard
 from genseg_backends.embedders.common import CLIP_PIXELS, as_grid, tokens_of
 from genseg_backends.embedders.published import Published, filled
-from genseg_backends.loading.checkpoints import load_part
+from genseg_backends.loading.checkpoints import load_tokenizer
 from genseg_backends.loading.hub import extra, the_hub
 from genseg_backends.loading.placement import device_of, dtype_of
 
@@ -71,8 +71,8 @@ def clippy(
         )
     transformers = extra("transformers")
     precision, place = dtype_of(dtype), device_of(device)
-    with the_hub(offline):
-        tokenizer = load_part(transformers.AutoTokenizer, text)
+    with the_hub(text, offline=offline):
+        tokenizer = load_tokenizer(transformers.AutoTokenizer, text, "")
     file = Published(model, "state_dict", "module.")
     parts = _vision(file), _text(file), _projection(file)
     file.leave("logit_scale")

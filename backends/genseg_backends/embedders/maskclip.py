@@ -11,7 +11,7 @@ from torch import Tensor
 from genseg.errors import GensegError
 from genseg.interface import Embedder, ModelCard
 from genseg_backends.embedders.common import CLIP_PIXELS, Pixels, as_grid, clip_texts, tokens_of
-from genseg_backends.loading.checkpoints import load_part
+from genseg_backends.loading.checkpoints import load_part, load_tokenizer
 from genseg_backends.loading.hub import extra, local_path, missing, the_hub
 from genseg_backends.loading.placement import device_of, dtype_of
 from genseg_backends.loading.revisions import REVISIONS
@@ -92,16 +92,18 @@ def maskclip(
     transformers = extra("transformers")
     name = model or CARD.model
     revision = CARD.revision if model is None and revision is None else revision
-    with the_hub(offline):
+    with the_hub(name, offline=offline):
         source = str(local_path(name, revision) or name)
         try:
-            kind = transformers.AutoConfig.from_pretrained(source, revision=revision).model_type
+            kind = transformers.AutoConfig.from_pretrained(
+                source, revision=revision, trust_remote_code=False
+            ).model_type
         except Exception as error:  # transformers and the hub raise OSError, ValueError, KeyError and their own
             raise missing(name, "", revision, error) from error
         if kind not in CLASSES:
             raise GensegError(f"{name} is a model of type {kind!r}; use a CLIP or SigLIP of transformers")
         network = load_part(getattr(transformers, CLASSES[kind]), name, "", dtype_of(dtype), revision)
-        tokenizer = load_part(transformers.AutoTokenizer, name, "", revision=revision)
+        tokenizer = load_tokenizer(transformers.AutoTokenizer, name, "", revision)
         pixels = Pixels.of(name, revision)
     return MaskCLIP(network.to(device_of(device)), tokenizer, pixels, size)
 

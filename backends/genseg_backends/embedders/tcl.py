@@ -14,7 +14,7 @@ from genseg.interface import Embedder, ModelCard
 from genseg_backends.embedders import openai
 from genseg_backends.embedders.common import IMAGENET_PIXELS, clip_texts
 from genseg_backends.embedders.published import Published, filled
-from genseg_backends.loading.checkpoints import load_part
+from genseg_backends.loading.checkpoints import load_part, load_tokenizer
 from genseg_backends.loading.hub import extra, the_hub
 from genseg_backends.loading.placement import device_of, dtype_of
 from genseg_backends.loading.revisions import REVISIONS
@@ -110,7 +110,7 @@ def tcl(
     precision, place = dtype_of(dtype), device_of(device)
     file = Published(model, "model")
     file.look(f"{MASKER}.decoder.image_proj.proj")  # refuse what is no TCL at all before CLIP is loaded
-    with the_hub(offline):
+    with the_hub(clip or CLIP, offline=offline):
         vision, language, tokenizer = _clip(file, clip)
     masker = _masker(file, vision.config)
     file.leave(*UNUSED)
@@ -122,7 +122,7 @@ def _clip(file: Published, clip: str | None) -> tuple[Any, Any, Any]:
     """CLIP's encoders, of the file where it has them, and its tokenizer, which no file has."""
     transformers = extra("transformers")
     model, revision = (clip, None) if clip else (CLIP, REVISIONS[CLIP])
-    tokenizer = load_part(transformers.AutoTokenizer, model, "", revision=revision)
+    tokenizer = load_tokenizer(transformers.AutoTokenizer, model, "", revision)
     first = min(file.numbers(BLOCKS), default=0)  # slices of a stack keep their numbers
     if file.has("clip_text_encoder."):
         vision = openai.vision(file, "clip_image_encoder.clip_visual", first)

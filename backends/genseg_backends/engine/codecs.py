@@ -40,20 +40,35 @@ class Pixels:
 
 
 class KLCodec:
-    """A diffusers `AutoencoderKL`: the posterior's mean, shifted and scaled as its configuration says."""
+    """A diffusers `AutoencoderKL`: the posterior's mean, shifted and scaled as its configuration says.
+
+    Some configurations standardise latents by channel before they are scaled (``latents_mean`` and ``latents_std``).
+    """
 
     def __init__(self, vae: AutoencoderKL) -> None:
         self.vae = vae
         self.stride = 2 ** (len(vae.config["block_out_channels"]) - 1)
-        self._scale, self._shift = vae.config["scaling_factor"], vae.config.get("shift_factor") or 0.0
+        self._scale: float | Tensor = vae.config["scaling_factor"]
+        self._shift: float | Tensor = vae.config.get("shift_factor") or 0.0
+        mean, deviation = vae.config.get("latents_mean"), vae.config.get("latents_std")
+        if mean is not None and deviation is not None:
+            self._scale = self._scale / torch.tensor(deviation).view(1, -1, 1, 1)
+            self._shift = torch.tensor(mean).view(1, -1, 1, 1)
 
     def encode(self, image: Tensor) -> Tensor:
         """[N, 3, H, W] in [-1, 1] to latents [N, C, H/8, W/8]."""
-        return (self.vae.encode(image.to(self.vae.dtype)).latent_dist.mean - self._shift) * self._scale
+        latents = self.vae.encode(image.to(self.vae.dtype)).latent_dist.mean
+        return (latents - _like(self._shift, latents)) * _like(self._scale, latents)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents to [N, 3, H, W], not clamped."""
-        return self.vae.decode(latents.to(self.vae.dtype) / self._scale + self._shift).sample
+        latents = latents.to(self.vae.dtype)
+        return self.vae.decode(latents / _like(self._scale, latents) + _like(self._shift, latents)).sample
+
+
+def _like(value: float | Tensor, tensor: Tensor) -> float | Tensor:
+    """A number, or one for each channel in the dtype and on the device of ``tensor``."""
+    return value.to(tensor) if isinstance(value, Tensor) else value
 
 
 class DeepCompressionCodec:

@@ -1,15 +1,15 @@
-"""What the families of released diffusion models share: their parts in memory, and how those are loaded.
+"""Base of the families of released diffusion models: their parts in memory, and how those are loaded.
 
-A family says in a few lines what its network, pipeline and autoencoder are, how the network is called, how a prompt is
-encoded, and where its taps and points are. All else is here and in `genseg_backends.engine.diffusion`.
+A family declares its network, pipeline and autoencoder, how the network is called, how a prompt is encoded, and its
+taps and points. All else is here and in `genseg_backends.engine.diffusion`.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from functools import cached_property
-from typing import Any, ClassVar, Self, TypedDict
+from functools import cached_property, partial
+from typing import Any, ClassVar, Self
 
 import diffusers
 import torch
@@ -18,29 +18,18 @@ from torch import Tensor, nn
 
 from genseg.errors import GensegError
 from genseg.interface import Capabilities, FeatureTap, ModulationPoint
-from genseg_backends.engine.codecs import Codec, KLCodec, Pixels
+from genseg_backends.engine.codecs import Codec, KLCodec
 from genseg_backends.engine.diffusion import DiffusionBackend
+from genseg_backends.engine.parts import check_class, check_conditioning, codec_of
 from genseg_backends.engine.patches import check_patches, uncompiled
 from genseg_backends.engine.schedule import FlowSchedule, NoiseSchedule, Schedule
-from genseg_backends.loading.checkpoints import is_flow, load_network, load_part, load_scheduler, load_text
-from genseg_backends.loading.hub import local_path, the_hub
-from genseg_backends.loading.placement import compute_dtype, device_of, dtype_of, place
+from genseg_backends.loading.checkpoints import load_network, load_network_config, load_part
+from genseg_backends.loading.hub import file_of, local_path, the_hub
+from genseg_backends.loading.placement import check_memory, compute_dtype, device_of, dtype_of, place, without_weights
+from genseg_backends.loading.schedulers import is_flow, load_scheduler
+from genseg_backends.loading.text import load_text
 
 Sites = tuple[dict[str, FeatureTap], dict[str, ModulationPoint]]
-
-
-class Options(TypedDict, total=False):
-    """What every backend of this kind takes besides model, device and dtype; see `LatentBackend.from_pretrained`."""
-
-    revision: str | None
-    config: str | None
-    offline: bool
-    tiling: bool
-    offload: bool
-    compile: bool
-    channels_last: bool | None
-    features_dtype: str | None
-    tiny_vae: str | None
 
 
 class LatentBackend(DiffusionBackend):
@@ -71,6 +60,7 @@ class LatentBackend(DiffusionBackend):
         codec_class: What makes a codec of the autoencoder.
         exact_vae: Whether the autoencoder overflows in float16 and is kept in float32 then.
         taesd: Hub id of the tiny autoencoder; empty for none.
+        packing: Latent pixels that are packed into the channels of one position.
         levels: Noise levels s (`genseg_backends.engine.schedule`) at which features are read and the offset is added.
         strength: λ in multiples of the point's RMS, for recipes that are derived.
     """
@@ -81,6 +71,7 @@ class LatentBackend(DiffusionBackend):
     vae_class: ClassVar[str] = "AutoencoderKL"
     codec_class: ClassVar[Callable[..., Codec]] = KLCodec
     exact_vae: ClassVar[bool] = True
+    packing: ClassVar[int] = 1
     taesd: ClassVar[str] = ""
     levels: ClassVar[tuple[float, float]] = (0.26, 0.44)
     strength: ClassVar[float] = 10.0
@@ -103,12 +94,15 @@ class LatentBackend(DiffusionBackend):
     ) -> None:
         super().__init__(name or type(self).__name__.lower())
         bare = uncompiled(network)
+        check_class(bare, self.network_class)
+        self.check_config(bare.config)
         check_patches(bare)
+        check_conditioning(conditioning)
         self._device = torch.device(device or next(bare.parameters()).device)
         self.network, self.reader = bare.eval(), uncompiled(reader or bare).eval()
         self.dtype = compute_dtype(bare)
         self.compiled = network if network is not bare else torch.compile(network) if compile else None
-        self.codec = type(self).codec_class(vae) if isinstance(vae, nn.Module) else vae or Pixels()
+        self.codec = codec_of(vae, self.vae_class, type(self).codec_class, bare.config["in_channels"] // self.packing)
         self.conditioning = self._here(conditioning)
         self._tiny_vae, self._encode_prompt = tiny_vae, encode_prompt
         self.capabilities = Capabilities(generates=True)
@@ -120,6 +114,14 @@ class LatentBackend(DiffusionBackend):
     @abstractmethod
     def declare(self) -> Sites:
         """The taps and points, and on the way ``image_size``, ``size_multiple`` and ``width``."""
+
+    @classmethod
+    def check_config(cls, config: Mapping[str, Any]) -> None:
+        """Refuse the configuration of a network of another family, where both have the same class.
+
+        Raises:
+            GensegError: If it is one.
+        """
 
     @classmethod
     def describe(cls, pipeline: Any, prompt: str) -> dict[str, Tensor]:  # noqa: ARG003
@@ -156,14 +158,11 @@ class LatentBackend(DiffusionBackend):
     def _here(self, conditioning: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """On the device, floating-point tensors in what features are read in."""
         dtype = compute_dtype(self.reader)
-        return {
-            name: value.to(self._device, dtype if value.is_floating_point() else value.dtype)
-            for name, value in conditioning.items()
-        }
+        return {k: v.to(self._device, dtype if v.is_floating_point() else v.dtype) for k, v in conditioning.items()}
 
     @torch.inference_mode()
     def preview(self, estimates: Tensor, decoder: str) -> Tensor:
-        """What stands for the decoded images where decoding is too slow: float32.
+        """A substitute for decoded images where decoding is too slow: float32.
 
         Args:
             estimates: What `regenerate` returned, [N, C, h, w].
@@ -187,10 +186,10 @@ class LatentBackend(DiffusionBackend):
         Raises:
             GensegError: If there is none, or it cannot be loaded.
         """
-        given = self._tiny_vae
-        if given is None:
+        vae = self._tiny_vae
+        if vae is None:
             raise GensegError(f"backend {self.name!r} has no tiny autoencoder; pass tiny_vae=... or use decoder=latent")
-        return (given if isinstance(given, nn.Module) else given()).eval()
+        return (vae if isinstance(vae, nn.Module) else vae()).eval()
 
     @classmethod
     def from_pretrained(
@@ -204,6 +203,7 @@ class LatentBackend(DiffusionBackend):
         recipe: Mapping[str, Any] | None = None,
         revision: str | None = None,
         config: str | None = None,
+        prediction_type: str | None = None,
         offline: bool = False,
         tiling: bool = False,
         offload: bool = False,
@@ -223,6 +223,8 @@ class LatentBackend(DiffusionBackend):
             recipe: Recipe values beside those of the family.
             revision: Branch, tag or commit on the hub.
             config: The diffusers folder or hub id that all but the network is taken from, for a single file.
+            prediction_type: What the network predicts, ``"epsilon"``, ``"v_prediction"`` or ``"sample"``; None for
+                what the checkpoint says. A single file that does not say it is a warning.
             offline: Whether only what has been downloaded before is used.
             tiling: Whether the autoencoder works in tiles, which saves memory on large images and shows at their seams.
             offload: Whether network and autoencoder wait on the CPU while the other computes, for small cards.
@@ -242,31 +244,36 @@ class LatentBackend(DiffusionBackend):
         where, precision, reading = device_of(device), dtype_of(dtype), dtype_of(features_dtype or dtype)
         wide = torch.float32 if cls.exact_vae and precision == torch.float16 else precision
         kind = getattr(diffusers, cls.network_class)
-        with the_hub(offline):
-            path = local_path(model, None if config else revision)
-            whole = (config or home or model) if path and path.is_file() else model
+        file = file_of(local_path(model, None if config else revision))
+        whole = (config or home or model) if file else model
+
+        with the_hub(whole, offline=offline):
             part, folder = cls.folders(whole, revision)
-            room = torch.device("cpu") if offload else where
-            network = load_network(kind, model, part, reading, room, revision, whole)
+            shape = load_network_config(kind, whole, part, revision)
+            cls.check_config(shape)
+            check_memory(kind, shape, reading, torch.device("cpu") if offload else where)
+
+            def encode_prompt(prompt: str) -> Mapping[str, Tensor]:
+                denoiser = {part: partial(without_weights, kind, shape)}
+                with the_hub(whole, offline=offline), torch.inference_mode():
+                    pipeline = load_text(getattr(diffusers, cls.pipeline_class), whole, precision, revision, denoiser)
+                    return {key: value.clone() for key, value in cls.describe(pipeline, prompt).items()}
+
+            scheduler = load_scheduler(whole, revision, folder, prediction_type=prediction_type, file=file)
+            conditioning = encode_prompt("") if cls.pipeline_class else cls.describe(None, "")  # and is free again
+            network = load_network(kind, model, part, reading, revision, whole)
             vae = load_part(getattr(diffusers, cls.vae_class), whole, "vae", wide, revision) if cls.vae_class else None
-            scheduler = load_scheduler(whole, revision, folder)
-
-        def encode_prompt(prompt: str) -> Mapping[str, Tensor]:
-            with the_hub(offline), torch.inference_mode():
-                pipeline = load_text(getattr(diffusers, cls.pipeline_class), whole, precision, revision)
-                return {key: value.clone() for key, value in cls.describe(pipeline, prompt).items()}
-
         placed = place(network, vae, where, precision, tiling=tiling, offload=offload, channels_last=channels_last)
         backend = cls(
             network=placed.network,
             vae=placed.vae,
             scheduler=scheduler,
-            conditioning=encode_prompt("") if cls.pipeline_class else cls.describe(None, ""),
+            conditioning=conditioning,
             name=name,
             device=where,
             reader=placed.reader,
             compile=compile,
-            tiny_vae=cls.tiny_vae_loader(tiny_vae, precision, where),
+            tiny_vae=cls.tiny_vae_loader(tiny_vae, precision, where, offline),
             encode_prompt=encode_prompt if cls.pipeline_class else None,
         )
         backend.recipe = {**backend.recipe, **(recipe or {})}
@@ -279,8 +286,13 @@ class LatentBackend(DiffusionBackend):
 
     @classmethod
     def tiny_vae_loader(
-        cls, model: str | None, dtype: torch.dtype, device: torch.device
+        cls, model: str | None, dtype: torch.dtype, device: torch.device, offline: bool
     ) -> Callable[[], nn.Module] | None:
-        """What loads a tiny autoencoder, ``model`` or the family's; None where neither is given."""
+        """A function that loads a tiny autoencoder, ``model`` or the family's; None where neither is given."""
         source = model or cls.taesd
-        return (lambda: load_part(AutoencoderTiny, source, dtype=dtype).to(device)) if source else None
+
+        def load() -> Any:
+            with the_hub(source, offline=offline):
+                return load_part(AutoencoderTiny, source, "", dtype).to(device)
+
+        return load if source else None

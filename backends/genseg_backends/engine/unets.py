@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -44,14 +45,17 @@ def no_guidance(width: int) -> Tensor:
     return torch.cat([torch.zeros(1, half), torch.ones(1, half), torch.zeros(1, width % 2)], dim=1)
 
 
-def check_inputs(unet: UNet2DConditionModel, prompt_embeds: Tensor) -> None:
-    """Refuse a U-Net that cannot run on latents, a timestep and this prompt alone."""
-    config = unet.config
-    others = ("addition_embed_type", "class_embed_type", "num_class_embeds")
-    if config["in_channels"] != config["out_channels"] or any(config[other] for other in others):
+def check_prompt(config: Mapping[str, Any], prompt_embeds: Any) -> None:
+    """Refuse what is no embedding of one prompt, of the width that a U-Net takes."""
+    if not isinstance(prompt_embeds, Tensor):
         raise GensegError(
-            "this U-Net needs more inputs than latents, timestep and prompt (inpainting, SDXL or class labels); "
-            "use a text-to-image checkpoint shaped like Stable Diffusion 1.x or 2.x"
+            f"prompt_embeds must be a tensor, not a {type(prompt_embeds).__name__}; give the "
+            "first of what encode_prompt returns"
+        )
+    if prompt_embeds.ndim not in (2, 3) or (prompt_embeds.ndim == 3 and len(prompt_embeds) != 1):
+        raise GensegError(
+            f"prompt_embeds must be [tokens, dim] or [1, tokens, dim], not {list(prompt_embeds.shape)}; give those of "
+            "one prompt alone, without those of classifier-free guidance"
         )
     if config["cross_attention_dim"] != prompt_embeds.shape[-1]:
         raise GensegError(

@@ -20,6 +20,7 @@ class Flux(TransformerBackend):
     pipeline_class = "FluxPipeline"
     taesd = "madebyollin/taef1"
     guidance = 3.5
+    packing = 4
     stacks: ClassVar = {
         "d": Stack(
             "transformer_blocks",

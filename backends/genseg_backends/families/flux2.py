@@ -41,6 +41,7 @@ class Flux2(TransformerBackend):
     vae_class = "AutoencoderKLFlux2"
     codec_class = PackedCodec
     default_size = 64
+    packing = 4
     stacks: ClassVar = {
         "d": Stack(
             "transformer_blocks",

@@ -22,6 +22,7 @@ class QwenImage(TransformerBackend):
     codec_class = FrameCodec
     guidance_scale = 4.0
     levels = (0.3, 0.44)
+    packing = 4
     stacks: ClassVar = {
         "b": Stack(
             "transformer_blocks",

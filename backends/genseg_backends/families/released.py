@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Unpack
+from typing import Any, TypedDict, Unpack
 
 from genseg.interface import ModelCard
-from genseg_backends.engine.latent import LatentBackend, Options
+from genseg_backends.engine.latent import LatentBackend
 from genseg_backends.loading.revisions import REVISIONS
+
+
+class Options(TypedDict, total=False):
+    """What every backend of this kind takes besides model, device and dtype; see `LatentBackend.from_pretrained`."""
+
+    revision: str | None
+    config: str | None
+    prediction_type: str | None
+    offline: bool
+    tiling: bool
+    offload: bool
+    compile: bool
+    channels_last: bool | None
+    features_dtype: str | None
+    tiny_vae: str | None
 
 
 class Released:

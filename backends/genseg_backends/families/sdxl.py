@@ -10,7 +10,6 @@ from torch import Tensor
 
 from genseg.errors import GensegError
 from genseg.interface import ModelCard
-from genseg_backends.engine.latent import Sites
 from genseg_backends.engine.unets import UNetBackend
 from genseg_backends.families.released import Released
 
@@ -23,15 +22,15 @@ class StableDiffusionXL(UNetBackend):
     guidance_scale = 5.0
     levels = (0.18, 0.44)
 
-    def declare(self) -> Sites:
-        """Sites as of any latent U-Net.
+    @classmethod
+    def check_config(cls, config: Mapping[str, Any]) -> None:
+        """Refuse a U-Net that does not take sizes and a pooled prompt.
 
         Raises:
-            GensegError: If the U-Net is not told sizes and a pooled prompt.
+            GensegError: If it is one.
         """
-        if self.network.config["addition_embed_type"] != "text_time":
+        if config.get("addition_embed_type") != "text_time":
             raise GensegError("this U-Net is not one of SDXL's; use the backend of its family, such as sd15 or sd21")
-        return super().declare()
 
     @classmethod
     def describe(cls, pipeline: Any, prompt: str) -> dict[str, Tensor]:

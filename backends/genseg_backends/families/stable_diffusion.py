@@ -12,12 +12,16 @@ from torch import Tensor
 from genseg.errors import GensegError
 from genseg.interface import ModelCard
 from genseg_backends.engine.codecs import Codec
-from genseg_backends.engine.unets import UNetBackend, check_inputs, no_guidance
+from genseg_backends.engine.parts import check_class
+from genseg_backends.engine.patches import uncompiled
+from genseg_backends.engine.unets import UNetBackend, check_prompt, no_guidance
 from genseg_backends.families.released import Released
-from genseg_backends.loading.checkpoints import clip_prompt, load_folder
-from genseg_backends.loading.hub import local_path, the_hub
-from genseg_backends.loading.placement import device_of, dtype_of, in_dtype, place
-from genseg_backends.loading.single_file import CONFIGS, load_single_file
+from genseg_backends.loading.checkpoints import load_network_config, load_part
+from genseg_backends.loading.hub import file_of, local_path, the_hub
+from genseg_backends.loading.placement import check_memory, device_of, dtype_of, in_dtype, place
+from genseg_backends.loading.schedulers import load_scheduler, prediction
+from genseg_backends.loading.single_file import CONFIGS, Parts, load_single_file
+from genseg_backends.loading.text import clip_prompt
 
 
 class StableDiffusion(UNetBackend):
@@ -61,7 +65,9 @@ class StableDiffusion(UNetBackend):
         compile: bool = False,
         encode_prompt: Callable[[str], Mapping[str, Tensor]] | None = None,
     ) -> None:
-        check_inputs(unet, prompt_embeds)
+        check_class(uncompiled(unet), self.network_class)
+        self.check_config(unet.config)
+        check_prompt(unet.config, prompt_embeds)
         prompt = {"encoder_hidden_states": prompt_embeds.reshape(1, *prompt_embeds.shape[-2:])}
         if width := unet.config["time_cond_proj_dim"]:
             prompt["timestep_cond"] = no_guidance(width)
@@ -79,6 +85,20 @@ class StableDiffusion(UNetBackend):
             tiny_vae=tiny_vae,
             encode_prompt=encode_prompt,
         )
+
+    @classmethod
+    def check_config(cls, config: Mapping[str, Any]) -> None:
+        """Refuse a U-Net that cannot run on latents, a timestep and a prompt alone.
+
+        Raises:
+            GensegError: If it is one.
+        """
+        others = ("addition_embed_type", "class_embed_type", "num_class_embeds")
+        if config.get("in_channels", 4) != config.get("out_channels", 4) or any(map(config.get, others)):
+            raise GensegError(
+                "this U-Net needs more inputs than latents, timestep and prompt (inpainting, SDXL or class labels); "
+                "use a text-to-image checkpoint shaped like Stable Diffusion 1.x or 2.x"
+            )
 
     @property
     def prompt_embeds(self) -> Tensor:
@@ -102,6 +122,7 @@ class StableDiffusion(UNetBackend):
         recipe: Mapping[str, Any] | None = None,
         revision: str | None = None,
         config: str | None = None,
+        prediction_type: str | None = None,
         offline: bool = False,
         tiling: bool = False,
         offload: bool = False,
@@ -123,13 +144,15 @@ class StableDiffusion(UNetBackend):
             revision: Branch, tag or commit on the hub.
             config: The diffusers folder or hub id whose configurations and scheduler belong to a single file, in place
                 of ``layout``.
-            offline: As in `LatentBackend.from_pretrained`, and so are those below.
-            tiling: Likewise.
-            offload: Likewise.
-            compile: Likewise.
-            channels_last: Likewise.
-            features_dtype: Likewise.
-            tiny_vae: Likewise.
+            prediction_type: As in `LatentBackend.from_pretrained`, and so are those below. A single file of 2.x is
+                one of 512 pixels if it predicts noise, and of 768 if it predicts v.
+            offline: Whether only what has been downloaded before is used.
+            tiling: Whether the autoencoder works in tiles.
+            offload: Whether U-Net and autoencoder wait on the CPU while the other computes.
+            compile: Whether the passes of branches are compiled, the first time they run.
+            channels_last: Whether convolutions keep channels last in memory.
+            features_dtype: What features are read in; None for ``dtype``.
+            tiny_vae: Hub id or folder of an `AutoencoderTiny` of the same latents; None for TAESD.
 
         Returns:
             The backend.
@@ -139,18 +162,19 @@ class StableDiffusion(UNetBackend):
                 device is not there.
         """
         where, precision, reading = device_of(device), dtype_of(dtype), dtype_of(features_dtype or dtype)
-        path = local_path(model, revision)
-        single = path is not None and path.is_file()
-        if config and not single:
+        file = file_of(local_path(model, revision))
+        if config and not file:
             raise GensegError(f"config={config!r} is for single files, and {model} has its own; leave it out")
-        with the_hub(offline):
-            if path is not None and single:
-                parts = load_single_file(path, reading, config or str(CONFIGS / layout))
+        with the_hub(config or model, offline=offline):
+            if file:
+                source = config or str(CONFIGS / cls._layout(layout, prediction(prediction_type, file)))
+                parts = load_single_file(file, reading, source, prediction_type)
             else:
-                parts = load_folder(model, reading, revision, torch.device("cpu") if offload else where)
+                room = torch.device("cpu") if offload else where
+                parts = cls._load_folder(model, reading, room, revision, prediction_type)
 
         def encode_prompt(prompt: str) -> Mapping[str, Tensor]:
-            with the_hub(offline):
+            with the_hub(model, offline=offline):
                 return {"encoder_hidden_states": clip_prompt(model, prompt, revision)}
 
         vae = in_dtype(parts.vae, precision)
@@ -162,11 +186,32 @@ class StableDiffusion(UNetBackend):
             prompt_embeds=parts.prompt_embeds,
             name=name,
             recipe=recipe,
-            tiny_vae=cls.tiny_vae_loader(tiny_vae, precision, where),
+            tiny_vae=cls.tiny_vae_loader(tiny_vae, precision, where, offline),
             device=where,
             reader=placed.reader,
             compile=compile,
-            encode_prompt=None if single else encode_prompt,
+            encode_prompt=None if file else encode_prompt,
+        )
+
+    @staticmethod
+    def _layout(layout: str, said: Mapping[str, Any]) -> str:
+        """The folder of ``configs/`` for what a file says that it predicts, which tells the kinds of 2.x apart."""
+        kinds = {"epsilon": "sd2-512", "v_prediction": "sd2-768-v"} if layout.startswith("sd2") else {}
+        return kinds.get(said.get("prediction_type", ""), layout)
+
+    @classmethod
+    def _load_folder(
+        cls, model: str, dtype: torch.dtype, room: torch.device, revision: str | None, prediction_type: str | None
+    ) -> Parts:
+        """All parts of a checkpoint in the diffusers layout; the text encoder is dropped before the others are read."""
+        shape = load_network_config(UNet2DConditionModel, model, "unet", revision)
+        cls.check_config(shape)
+        check_memory(UNet2DConditionModel, shape, dtype, room)
+        return Parts(
+            scheduler=load_scheduler(model, revision, prediction_type=prediction_type),
+            prompt_embeds=clip_prompt(model, revision=revision),
+            unet=load_part(UNet2DConditionModel, model, "unet", dtype, revision),
+            vae=load_part(AutoencoderKL, model, "vae", dtype, revision).eval(),
         )
 
 

@@ -151,7 +151,7 @@ def vitmae(
 ) -> ViTMAE:
     """MAE, ViT-L/16 at 224 pixels: a masked autoencoder (Apache-2.0)."""
     kind = extra("transformers").ViTMAEForPreTraining
-    with the_hub(offline):
+    with the_hub(model or CARD.model, offline=offline):
         pinned = CARD.revision if model is None and revision is None else revision
         network = load_part(kind, model or CARD.model, "", dtype_of(dtype), pinned)
     return ViTMAE(network.to(device_of(device)))

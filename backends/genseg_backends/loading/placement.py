@@ -24,13 +24,15 @@ def device_of(device: str | None) -> torch.device:
         GensegError: If it is no device, or not there.
     """
     try:
-        found = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=found)
+        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(1, device=place)
     except (RuntimeError, AssertionError) as error:
         raise GensegError(
             f"device {device!r} is not available here; use device='cpu' or install a torch for it"
         ) from error
-    return found
+    if place.type == "meta":
+        raise GensegError("device 'meta' holds no values, so nothing can be computed there; use device='cpu'")
+    return place
 
 
 def dtype_of(dtype: str | torch.dtype | None) -> torch.dtype:
@@ -39,10 +41,10 @@ def dtype_of(dtype: str | torch.dtype | None) -> torch.dtype:
     Raises:
         GensegError: If it is not one that models run in.
     """
-    found = DTYPES.get(str(dtype or "float32").removeprefix("torch."))
-    if found is None:
+    name = str(dtype or "float32").removeprefix("torch.")
+    if name not in DTYPES:
         raise GensegError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
-    return found
+    return DTYPES[name]
 
 
 def compute_dtype(network: Any) -> torch.dtype:
@@ -71,12 +73,37 @@ def check_memory(kind: Any, config: dict[str, Any], dtype: torch.dtype, device: 
     Raises:
         GensegError: If its weights alone are larger than the memory that is free.
     """
+    check_fit(f"this {kind.__name__} takes", parameters_of(kind, config), dtype, device)
+
+
+def parameters_of(kind: Any, config: Any) -> int:
+    """The number of parameters of a network of diffusers or transformers, by its configuration alone."""
+    count: int = without_weights(kind, config).num_parameters()
+    return count
+
+
+def without_weights(kind: Any, config: Any) -> Any:
+    """A network of diffusers or transformers on torch's device ``meta``: its modules and configuration alone."""
     with torch.device("meta"):
-        network = kind.from_config(config)
-    needed, free = network.num_parameters() * dtype.itemsize, free_memory(device)
+        return kind.from_config(config) if isinstance(config, dict) else kind(config)
+
+
+def check_fit(subject: str, parameters: int, dtype: torch.dtype, device: torch.device) -> None:
+    """Refuse so many parameters where they do not fit.
+
+    Args:
+        subject: What the message begins with, such as ``"this UNet2DConditionModel takes"``.
+        parameters: Their number.
+        dtype: What they are to be in.
+        device: Where they are to be.
+
+    Raises:
+        GensegError: If they are larger than the memory that is free.
+    """
+    needed, free = parameters * dtype.itemsize, free_memory(device)
     if needed > free:
         raise GensegError(
-            f"this {kind.__name__} takes {needed / 2**30:.1f} GiB in {str(dtype).removeprefix('torch.')}, and "
+            f"{subject} {needed / 2**30:.1f} GiB in {str(dtype).removeprefix('torch.')}, and "
             f"{free / 2**30:.1f} GiB are free on {device}; use dtype='bfloat16', offload=true on a graphics card, "
             "or a smaller model"
         )

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm
 from diffusers.utils import logging
 from safetensors import SafetensorError
@@ -21,18 +21,38 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from genseg.errors import GensegError
-from genseg_backends.loading.checkpoints import Parts, encoded, load_config, load_scheduler, read_single_file
+from genseg_backends.loading.checkpoints import load_config, read_single_file
 from genseg_backends.loading.hub import extra, first_line, local_path
+from genseg_backends.loading.schedulers import load_scheduler
+from genseg_backends.loading.text import encoded
 
 CONFIGS = Path(__file__).parent / "configs"
 FIRST_CROSS_ATTENTION = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
 GUIDANCE = "model.diffusion_model.time_embedding.cond_proj.weight"
+PARTS = {"VAE": "first_stage_model.", "text encoder": "cond_stage_model."}
+"""How the names of what a file may lack begin."""
 OPEN_CLIP = "cond_stage_model.model.token_embedding.weight"
 FAMILIES = {768: "1.x; use backend sd14 or sd15", 1024: "2.x; use backend sd20, sd21 or sd-turbo"}
 """What a checkpoint is, by the width of the prompts it takes."""
 
 
-def load_single_file(file: Path, dtype: torch.dtype, config: str) -> Parts:
+class Parts(NamedTuple):
+    """Parts of a latent U-Net backend, on the CPU.
+
+    Attributes:
+        unet: The denoiser.
+        vae: The autoencoder.
+        scheduler: The noise schedule.
+        prompt_embeds: The encoded empty prompt, [1, tokens, dim] float32.
+    """
+
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+    scheduler: DDIMScheduler
+    prompt_embeds: Tensor
+
+
+def load_single_file(file: Path, dtype: torch.dtype, config: str, prediction_type: str | None = None) -> Parts:
     """All parts of a single-file checkpoint.
 
     Args:
@@ -40,6 +60,7 @@ def load_single_file(file: Path, dtype: torch.dtype, config: str) -> Parts:
         dtype: What U-Net and autoencoder are loaded in.
         config: A diffusers folder, local or on the hub, whose configurations and scheduler belong to the weights:
             shapes do not tell v-prediction, image size or number of heads.
+        prediction_type: What the U-Net predicts; None for what the file says, or else ``config``.
 
     Returns:
         The parts. The empty prompt needs no tokenizer: it is the start token, the end token and padding.
@@ -50,7 +71,7 @@ def load_single_file(file: Path, dtype: torch.dtype, config: str) -> Parts:
     extra("accelerate")  # without it diffusers would leave missing weights at random
     weights = _weights(file)
     _check_shape(file, weights, load_config(UNet2DConditionModel, config, "unet"))
-    scheduler = load_scheduler(config)
+    scheduler = load_scheduler(config, prediction_type=prediction_type, file=file)
     source = str(local_path(config) or config)
     text_model = extra("transformers").CLIPTextModel
     # Where a file also holds the averaged weights, diffusers folders are made of those.
@@ -88,8 +109,6 @@ def empty_prompt_ids(config: Any, *, open_clip: bool) -> Tensor:
 
 
 def _weights(file: Path) -> dict[str, Tensor]:
-    if file.suffix != ".safetensors":
-        raise GensegError(f"{file} is not a .safetensors file; pickles can run code, so convert it first")
     try:
         return load_file(file)
     except (SafetensorError, OSError) as error:
@@ -113,3 +132,6 @@ def _check_shape(file: Path, weights: dict[str, Tensor], config: dict[str, Any])
         known = FAMILIES.get(width)
         cure = f"that is Stable Diffusion {known}" if known else "give the folder that belongs to it as config=..."
         raise GensegError(f"{file} takes prompts of width {width} instead of {expected}; {cure}")
+    for part, prefix in PARTS.items():
+        if not any(name.startswith(prefix) for name in weights):
+            raise GensegError(f"{file} holds no {part}, as pruned files do; use the whole file, or a diffusers folder")

@@ -16,8 +16,9 @@ from torch import Tensor
 from genseg.errors import GensegError
 from genseg.interface import ModelCard
 from genseg_backends.families.stable_diffusion import StableDiffusion
-from genseg_backends.loading.checkpoints import load_part, load_scheduler
+from genseg_backends.loading.checkpoints import load_part
 from genseg_backends.loading.placement import device_of, dtype_of, in_dtype
+from genseg_backends.loading.schedulers import load_scheduler
 
 FOLDER = Path(__file__).parent
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
