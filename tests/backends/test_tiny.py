@@ -63,24 +63,24 @@ def tiny_copy(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("tiny_copy")
-def test_a_whole_copy_of_the_embedded_weights_is_accepted(tiny):
+def test_a_whole_copy_of_the_bundled_weights_is_accepted(tiny):
     backend = genseg.load_backend("tiny", device="cpu")
     assert backend.name == "tiny"
     assert all(torch.equal(*pair) for pair in zip(backend.network.parameters(), tiny.network.parameters(), strict=True))
 
 
-def test_damaged_embedded_weights_are_refused(tiny_copy):
+def test_damaged_bundled_weights_are_refused(tiny_copy):
     file = tiny_copy / package.WEIGHTS
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    with pytest.raises(genseg.GensegError, match=r"embedded weights are damaged.*reinstall genseg"):
+    with pytest.raises(genseg.GensegError, match=r"bundled weights are damaged.*reinstall genseg"):
         genseg.load_backend("tiny", device="cpu")
 
 
-def test_missing_embedded_weights_are_refused(tiny_copy):
+def test_missing_bundled_weights_are_refused(tiny_copy):
     (tiny_copy / package.WEIGHTS).unlink()
-    with pytest.raises(genseg.GensegError, match=r"embedded weights are missing.*reinstall genseg"):
+    with pytest.raises(genseg.GensegError, match=r"bundled weights are missing.*reinstall genseg"):
         genseg.load_backend("tiny", device="cpu")
 
 
