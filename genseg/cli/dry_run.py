@@ -151,7 +151,7 @@ def estimate_cost(
     seconds["modulate"], modulations = _all_steps(modulation, len(few), len(branches), backend, recipe, kept)
     whole = (size[0] + 2 * margin, size[1] + 2 * margin)
     two_sided = recipe.difference == "two-sided"
-    pair = estimates.unflatten(0, (2, -1))[:, :2].flatten(0, 1) if two_sided else estimates[:3]
+    pair = estimates.reshape(2, -1, *estimates.shape[1:])[:, :2].flatten(0, 1) if two_sided else estimates[:3]
     with stage("decode", len(branches) / 2 if two_sided else (1 + len(branches)) / 3):
         maps = inner(differences(backend, pair, whole, recipe), margin)
     with stage("labels", len(embeddings) / len(maps)):
