@@ -22,7 +22,7 @@ from genseg.errors import GensegError, unknown
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an image is segmented.
+    """Constants of the method.
 
     Timesteps count as diffusers counts them, 0 to 999. Section numbers are those of EmerDiff (arXiv 2401.11739).
     `BOUNDS` has the smallest and largest value of each number, `CHOICES` the values of each word.
@@ -33,7 +33,7 @@ class Recipe:
         size: Side, in pixels, of the square whose area the model sees; None for the backend's own.
         resize: ``"area"`` keeps the aspect ratio at that area; ``"square"`` squeezes the image into the square.
         margin: Pixels by which the image is continued, mirrored, beyond each border before the model sees it, and cut
-            off again: convolutions pad with zeros, and features near the border tell where it is. A multiple of the
+            off again: convolutions pad with zeros, and features near the border encode its position. A multiple of the
             backend's `size_multiple`.
         tap: Name of the feature tap; None for the backend's first.
         t_f: Timestep at which features are read (paper: 1; the authors' notebook: 0).
@@ -154,7 +154,7 @@ def load_recipe(
         calibration: A backend's own values, laid over the preset and below the file's; under a preset's name, those
             for that preset alone.
         options: Overrides as ``key=value`` strings, as on the command line.
-        **overrides: Overrides as keywords; None means "not given".
+        **overrides: Overrides as keywords; None for the default.
 
     Returns:
         The resolved recipe.
@@ -169,8 +169,7 @@ def load_recipe(
         name = values.pop("preset", "paper")
         layers = [OmegaConf.structured(Recipe), _preset(name), *_calibrated(calibration or {}, name), _checked(values)]
     try:
-        given = _given(options)
-        layers += [_checked(given), _checked({k: v for k, v in overrides.items() if v is not None})]
+        layers += [_checked(_parsed(options)), _checked({k: v for k, v in overrides.items() if v is not None})]
         OmegaConf.set_readonly(layers[0], False)
         recipe = OmegaConf.to_object(OmegaConf.merge(*layers))
     except OmegaConfBaseException as error:
@@ -181,14 +180,14 @@ def load_recipe(
 
 
 def _calibrated(calibration: Mapping[str, Any], preset: str) -> list[dict[str, Any]]:
-    """A backend's own values for all presets, and those for one of them."""
+    """Return a backend's own values for all presets, and those for one of them."""
     presets = list_presets()
     always = {key: value for key, value in calibration.items() if key not in presets}
     return [_checked(always), _checked(calibration.get(preset, {}))]
 
 
-def _given(options: Sequence[str]) -> dict[str, Any]:
-    """The keys and values of ``key=value`` strings."""
+def _parsed(options: Sequence[str]) -> dict[str, Any]:
+    """Parse ``key=value`` strings."""
     values: dict[str, Any] = {}
     for option in options:
         try:
@@ -216,7 +215,7 @@ def _preset(name: Any) -> dict[str, Any]:
 
 
 def read_recipe(source: str | Path) -> dict[str, Any]:
-    """The values of a preset's name or of a YAML file, not yet checked.
+    """Read the values of a preset's name or of a YAML file, not yet checked.
 
     Raises:
         GensegError: For an unreadable file.

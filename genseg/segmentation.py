@@ -1,4 +1,4 @@
-"""The result of a segmentation: labels, what they came from, and what can be made of them."""
+"""Result of a segmentation: labels, where they came from, and how to use them."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Segmentation:
         embedder: str | Embedder = "maskclip",
         templates: Sequence[str] | None = None,
     ) -> Segmentation:
-        """The same segments with names: each the class whose text is nearest to its pixels (EmerDiff, section 4.4).
+        """Name each segment by the class whose text is nearest to its pixels (EmerDiff, section 4.4).
 
         Args:
             classes: Names, or one text such as ``"sky,building,tree"``; synonyms as ``"car|automobile"``.
@@ -100,13 +100,13 @@ class Segmentation:
 
         classes = classes_of(classes)  # refuse those that cannot be used before a model is loaded
         model = load_embedder(embedder) if isinstance(embedder, str) else embedder
-        found = name_masks(self.labels, Image.fromarray(self.image), classes, model, templates)
-        missing = len(self.colors) - len(found.names)  # the last labels may have no pixel
-        return replace(self, names=found.names + ("",) * missing)
+        named = name_masks(self.labels, Image.fromarray(self.image), classes, model, templates)
+        missing = len(self.colors) - len(named.names)  # the last labels may have no pixel
+        return replace(self, names=named.names + ("",) * missing)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names there are, each once, in the order of the labels that have them first.
+        """Distinct names, in the order of the first label of each.
 
         Raises:
             GensegError: If the segments have no names.
@@ -189,7 +189,7 @@ class Segmentation:
         )
 
     def overlay(self, opacity: float = 0.5) -> Image.Image:
-        """The image under its segments' colours and names, boundaries drawn in white; RGB at the image's own size."""
+        """Draw the segments' colors, names and boundaries over the image; RGB at the image's own size."""
         mixed = (1 - opacity) * self.image + opacity * self.colors[self.labels]
         mixed[find_boundaries(self.labels, mode="thick")] = 255
         picture = Image.fromarray(mixed.round().astype(np.uint8))
@@ -271,7 +271,7 @@ class Segmentation:
             raise GensegError(f"{path} is not a segmentation that genseg saved ({error}); save it again") from error
 
     def resized(self, width: int) -> Segmentation:
-        """The same with image and labels at most ``width`` pixels wide; draw boundaries after, or they fade."""
+        """Scale image and labels down to at most ``width`` pixels wide; draw boundaries after, or they fade."""
         rows, columns = self.labels.shape
         size = (min(columns, width), max(round(rows * min(width / columns, 1)), 1))
         image = Image.fromarray(self.image).resize(size, Image.Resampling.LANCZOS)

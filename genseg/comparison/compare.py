@@ -31,7 +31,7 @@ from genseg.segmenter import Segmenter
 
 CLUSTERS = 25  # the paper's K, where the caller names none: it must be one number for all
 
-Telling: TypeAlias = Callable[[str, str, str, int, int], None]
+ProgressCallback: TypeAlias = Callable[[str, str, str, int, int], None]
 """Called with the backend's name, the image's, a stage, what is done of it and how much there is. An image ends with
 the stage ``"done"``, ``"kept"`` (by an earlier run) or ``"failed"``, which counts all images of all backends."""
 
@@ -49,7 +49,7 @@ def compare(
     dtype: str | None = None,
     models: Mapping[str, str] | None = None,
     options: Sequence[str] = (),
-    progress: Telling | None = None,
+    progress: ProgressCallback | None = None,
     **overrides: Any,
 ) -> Comparison:
     """Segment the same images with several models, and measure how their segments agree.
@@ -57,8 +57,8 @@ def compare(
     The number of clusters is one for all: the caller's, or else 25. The rest of the recipe is each backend's own
     calibration under what the caller gives. One model is in memory at a time.
 
-    What cannot be used is left out and listed in `Comparison.failures`: an image that is no image or that one of the
-    models fails on, for all of them; and a backend that cannot be loaded, or that fails on every image.
+    What cannot be used is left out and listed in `Comparison.failures`: an unreadable image, or one on which any model
+    fails, for all models; and a backend that cannot be loaded, or that fails on every image.
 
     Args:
         images: What `genseg.segment` takes. A file's image is named by its stem, another one ``"image3"`` by its place.
@@ -73,11 +73,11 @@ def compare(
         protocols: By which segments are measured against it: names from `genseg.evaluation.protocols.PROTOCOLS`. A
             segment's embedding, where one is needed, is its cluster's mean feature (`Segmentation.embeddings`).
         seed: As for `genseg.Segmenter`.
-        device: Likewise, for backends given by name.
-        dtype: Likewise.
+        device: A torch device for backends given by name; None for CUDA if it is available, else the CPU.
+        dtype: ``"float32"`` (the default), ``"float16"`` or ``"bfloat16"``, for backends given by name.
         models: Local checkpoints or hub ids in place of the backends' own, by the backend's name.
         options: Recipe keys as ``key=value``, as on the command line.
-        progress: Told how far the work is; see `Telling`.
+        progress: Progress callback; see `ProgressCallback`.
         **overrides: Recipe keys, such as ``n_clusters=25``.
 
     Returns:
@@ -96,17 +96,17 @@ def compare(
         raise GensegError(f"seed must be at least 0, not {seed}")
     backends, models = list(backends), models or {}
     _check_names(backends, models)
-    asked = load_recipe(recipe or "paper", calibration={"n_clusters": CLUSTERS}, options=options, **overrides)
-    if isinstance(asked.n_clusters, str):
-        raise GensegError(f"models are compared at one number of clusters, not {asked.n_clusters!r}; give 25")
-    overrides["n_clusters"] = asked.n_clusters
+    common_recipe = load_recipe(recipe or "paper", calibration={"n_clusters": CLUSTERS}, options=options, **overrides)
+    if isinstance(common_recipe.n_clusters, str):
+        raise GensegError(f"models are compared at one number of clusters, not {common_recipe.n_clusters!r}; give 25")
+    overrides["n_clusters"] = common_recipe.n_clusters
 
     scratch = None if out is not None else tempfile.TemporaryDirectory(prefix="genseg-compare-")
     failures: list[Failure] = []
-    photos = _usable(list(images), truths, asked.max_pixels, failures)
+    photos = _usable(list(images), truths, common_recipe.max_pixels, failures)
     if truths is not None and not any(photo.classes for photo in photos):
         raise GensegError("no pixel of the ground truth has a class, all are ignored; check the labels")
-    job = _Job(
+    job = _Settings(
         folder=Path(scratch.name if scratch else out or ""),
         photos=photos,
         resolve=lambda b: b.resolve(recipe, options, **overrides),
@@ -138,23 +138,23 @@ def compare(
 
 
 def name_of(backend: str | Backend) -> str:
-    """The name under which a backend's results are kept."""
+    """Return the name under which a backend's results are saved."""
     return backend if isinstance(backend, str) else backend.name
 
 
 @dataclass
-class _Job:
-    """What is the same for every backend.
+class _Settings:
+    """Settings that all backends share.
 
     Attributes:
         folder: Where results go.
         photos: The images that can be read.
         resolve: Gives a backend's recipe.
         load: Loads a backend by its name.
-        weights: What tells the weights of the backends that do not have their own, by the backend's name.
+        weights: Model paths and their files, of backends with other weights than their own, by the backend's name.
         dtype: As the caller gave it.
         seed: The seed.
-        progress: Told how far the work is.
+        progress: Progress callback.
         total: Number of segmentations.
     """
 
@@ -165,7 +165,7 @@ class _Job:
     weights: Mapping[str, Any]
     dtype: str | None
     seed: int
-    progress: Telling
+    progress: ProgressCallback
     total: int
 
     def run(self, which: str | Backend, before: int, failures: list[Failure]) -> Recipe:
@@ -189,7 +189,7 @@ class _Job:
         return segmenter.recipe
 
     def _one(self, segmenter: Segmenter, name: str, photo: Photo, keep: bool) -> str:
-        """Segment an image and keep the result; or take what an earlier run kept."""
+        """Segment an image and save the result, or reuse that of an earlier run."""
         identity = self._identity(segmenter, name, photo) if keep else ""
         files = photo.files(self.folder, name)
         if keep and _identity_in(files.sidecar) == identity and _is_whole(files.result):
@@ -203,13 +203,13 @@ class _Job:
         return "done"
 
     def _identity(self, segmenter: Segmenter, name: str, photo: Photo) -> str:
-        """A digest of all that a result depends on."""
+        """Return a digest of everything that a result depends on."""
         weights, device = self.weights.get(name), segmenter.backend.device.type
         return digest(name, weights, device, self.dtype, relevant(segmenter.recipe), self.seed, photo.digest)
 
 
 def _is_whole(result: Path) -> bool:
-    """Whether a result of an earlier run can be read."""
+    """Return whether a result of an earlier run can be read."""
     try:
         Segmentation.load(result)
     except GensegError:
@@ -218,7 +218,7 @@ def _is_whole(result: Path) -> bool:
 
 
 def _identity_in(sidecar: Path) -> str | None:
-    """What an earlier run says that its result depends on; None where there is none that can be read."""
+    """Return the identity that an earlier run saved beside its result; None if there is none that can be read."""
     try:
         return str(json.loads(sidecar.read_bytes())["identity"])
     except (OSError, ValueError, LookupError, TypeError):
@@ -231,7 +231,7 @@ def _usable(
     max_pixels: int,
     failures: list[Failure],
 ) -> list[Photo]:
-    """The images that can be read, and their truths with them; before any model is loaded."""
+    """Read the images and their ground truth, before any model is loaded; note those that cannot be used."""
     names = [as_utf8(Path(im).stem) if isinstance(im, (str, Path)) else f"image{i}" for i, im in enumerate(images)]
     for name in names:
         if names.count(name) > 1:

@@ -48,7 +48,7 @@ def load_truth(source: TruthLike, height: int, width: int, max_pixels: int) -> n
 
 
 class Failure(NamedTuple):
-    """What is left out: an image, or for ``image=""`` a backend or its figures under a protocol.
+    """An image that is left out, or for ``image=""`` a backend or its metrics under a protocol.
 
     ``backend=""`` where no backend is at fault.
     """
@@ -58,8 +58,8 @@ class Failure(NamedTuple):
     problem: str
 
 
-class Files(NamedTuple):
-    """Where one result is kept: the segmentation, and beside it what it depends on and its reconstruction error."""
+class ResultFiles(NamedTuple):
+    """Files of one result: the segmentation, and beside it its identity and reconstruction error."""
 
     result: Path
     sidecar: Path
@@ -70,9 +70,9 @@ class Photo(NamedTuple):
 
     Attributes:
         name: Its name.
-        source: What the caller gave.
+        source: The image as the caller gave it.
         digest: SHA-256 of its pixels.
-        truth: Reads its ground truth, int64 [H, W]; None where there is none.
+        truth: Reads its ground truth, int64 [H, W]; None if there is none.
         classes: One more than the largest class in it.
     """
 
@@ -82,6 +82,6 @@ class Photo(NamedTuple):
     truth: Callable[[], npt.NDArray[np.int64]] | None
     classes: int
 
-    def files(self, folder: Path, backend: str) -> Files:
-        """Where a backend's result is kept."""
-        return Files(folder / backend / f"{self.name}.npz", folder / backend / f"{self.name}.json")
+    def files(self, folder: Path, backend: str) -> ResultFiles:
+        """Return the files of a backend's result."""
+        return ResultFiles(folder / backend / f"{self.name}.npz", folder / backend / f"{self.name}.json")

@@ -1,4 +1,4 @@
-"""The figures of a comparison: what each is, and measuring them on the segmentations that are kept."""
+"""Metrics of a comparison: their descriptions, and measuring them on saved segmentations."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from genseg.segmentation import Segmentation
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-FIGURES = {
+METRICS = {
     "segments": "clusters that at least one pixel has",
     "seconds": "wall time of segmenting one image, loading the model not counted",
     "evaluations": "rows sent through the network, each at one timestep",
@@ -40,9 +40,9 @@ FIGURES = {
     "first_explains_second": "share of pixels right, each of the first's segments taking the second's it has most of",
     "second_explains_first": "the same the other way round",
 }
-"""What each figure is that needs no ground truth."""
+"""Descriptions of the metrics that need no ground truth."""
 
-TRUE = {
+GROUND_TRUTH_METRICS = {
     "miou": "mean IoU over classes",
     "accuracy": "share of measured pixels that are right",
     "boundary_f": "F of boundaries within 2 pixels",
@@ -54,16 +54,16 @@ RANGE = 2.0  # of pixels in [-1, 1]
 FLOOR = 2.0**-24  # float32's rounding at 1: an RMSE below it counts as it, so that the PSNR stays finite
 
 
-def meaning(name: str) -> str:
-    """What a figure is, and under which protocol."""
-    if name in FIGURES:
-        return FIGURES[name]
+def describe(name: str) -> str:
+    """Describe a metric, and its protocol."""
+    if name in METRICS:
+        return METRICS[name]
     protocol, _, figure = name.partition("_")
-    return f"{TRUE[figure]}; {PROTOCOLS[protocol].rule}"
+    return f"{GROUND_TRUTH_METRICS[figure]}; {PROTOCOLS[protocol].rule}"
 
 
 class Tables(NamedTuple):
-    """The metrics of a comparison, as `Comparison` has them."""
+    """Tables of `Comparison`."""
 
     images: DataFrame
     pairs: DataFrame
@@ -88,9 +88,9 @@ def measure(
         labels = {}
         for name in backends:
             files = photo.files(folder, name)
-            found = Segmentation.load(files.result)
-            labels[name] = found.labels
-            own[photo.name, name] = _cost(found) | _reconstruction(files.sidecar)
+            segmentation = Segmentation.load(files.result)
+            labels[name] = segmentation.labels
+            own[photo.name, name] = _cost(segmentation) | _reconstruction(files.sidecar)
         for first, second in combinations(backends, 2):
             both[photo.name, first, second] = _agreement(labels[first], labels[second])
     keys = [photo.name for photo in photos]
@@ -113,7 +113,7 @@ def measure(
 
 @dataclass(frozen=True)
 class _Segmentations:
-    """The segmentations of a comparison, as `scored` reads them."""
+    """Masks and ground truth of a comparison, as `scored` reads them."""
 
     photos: Mapping[str, Photo]
     folder: Path
@@ -126,8 +126,8 @@ class _Segmentations:
 
     def masks(self, method: str, key: str) -> MethodMasks:
         """Return a backend's segments of an image, with the embeddings of their clusters."""
-        found = Segmentation.load(self.photos[key].files(self.folder, method).result)
-        return MethodMasks(Masks(found.labels, found.embeddings), None)
+        segmentation = Segmentation.load(self.photos[key].files(self.folder, method).result)
+        return MethodMasks(Masks(segmentation.labels, segmentation.embeddings), None)
 
 
 def _against_truth(
@@ -146,23 +146,25 @@ def _against_truth(
 
     def add(key: str, pair: Pair, record: Record) -> None:
         backend, protocol = pair
-        own[key, backend].update({f"{protocol}_{name}": record.metrics[name] for name in TRUE})
+        own[key, backend].update({f"{protocol}_{name}": record.metrics[name] for name in GROUND_TRUTH_METRICS})
 
     source = _Segmentations({photo.name: photo for photo in photos}, folder)
     n_classes = max(photo.classes for photo in photos)
-    found = scored(source, list(source.photos), backends, protocols, n_classes, seed, each=add)
+    scores = scored(source, list(source.photos), backends, protocols, n_classes, seed, each=add)
     rows = [
         _summed(backend, "", f"{protocol}_{name}", score.values(name))
-        for (backend, protocol), score in found.scores.items()
-        for name in TRUE
+        for (backend, protocol), score in scores.scores.items()
+        for name in GROUND_TRUTH_METRICS
     ]
-    return rows, [Failure(backend, "", f"{protocol}: {why}") for (backend, protocol), why in found.unmeasured.items()]
+    return rows, [
+        Failure(backend, "", f"{protocol}: {reason}") for (backend, protocol), reason in scores.unmeasured.items()
+    ]
 
 
-def _cost(found: Segmentation) -> dict[str, float]:
-    cost = found.cost
+def _cost(segmentation: Segmentation) -> dict[str, float]:
+    cost = segmentation.cost
     counted = {"evaluations": cost.evaluations, "decodes": cost.decodes, "peak_memory": cost.peak_memory}
-    return {"segments": found.n_segments, "seconds": sum(cost.seconds.values())} | counted
+    return {"segments": segmentation.n_segments, "seconds": sum(cost.seconds.values())} | counted
 
 
 def _reconstruction(sidecar: Path) -> dict[str, float]:
@@ -193,10 +195,10 @@ def _averaged(
 
 
 def _summed(first: str, second: str, figure: str, values: Floats) -> dict[str, Any]:
-    """A row of `Comparison.summary`: a figure of the set and of each resample, [1 + D]."""
+    """Return a row of `Comparison.summary` from a metric of the set and of each resample, [1 + D]."""
     low, high = interval(values[1:])
     row = {"first": first, "second": second, "figure": figure, "mean": float(values[0]), "low": low, "high": high}
-    return row | {"protocol": meaning(figure)}
+    return row | {"protocol": describe(figure)}
 
 
 def reconstruction_error(image: Tensor, reconstruction: Tensor) -> tuple[float, float]:

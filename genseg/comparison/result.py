@@ -1,4 +1,4 @@
-"""What comes of a comparison: figures of each image, backend and pair, as tables, files and pictures."""
+"""Result of a comparison: metrics of each image, backend and pair, as tables, files and pictures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from genseg.comparison.metrics import FIGURES, TRUE, meaning
+from genseg.comparison.metrics import GROUND_TRUTH_METRICS, METRICS, describe
 from genseg.display.html import data_uri, embedded, rendered, table
 from genseg.evaluation.agreement import matched_colors
 from genseg.files import write_whole
@@ -48,7 +48,7 @@ Interval = tuple[float, float, float]  # mean, and the 95 % interval
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Several models on the same images. `genseg.comparison.metrics.meaning` says what each figure is.
+    """Several models on the same images. `genseg.comparison.metrics.describe` describes each metric.
 
     Attributes:
         images: A row for each image and backend: ``image``, ``backend``, ``segments``, ``seconds``, ``evaluations``,
@@ -56,15 +56,15 @@ class Comparison:
             for each protocol, such as ``oracle_miou``, ``oracle_accuracy`` and ``oracle_boundary_f``.
         pairs: A row for each image and pair of backends: ``image``, ``first``, ``second``, ``ari``, ``matched_miou``,
             ``boundary_f``, ``first_explains_second``, ``second_explains_first``.
-        summary: A row for each figure of a backend (``first``; ``second`` is empty) or pair over the images:
-            ``mean``, the bootstrap's 95 % interval from ``low`` to ``high``, and its ``protocol``: what it is. mIoU
+        summary: A row for each metric of a backend (``first``; ``second`` is empty) or pair over the images:
+            ``mean``, the bootstrap's 95 % interval from ``low`` to ``high``, and a description, ``protocol``. mIoU
             and accuracy against ground truth are of all pixels of the set together, but for the protocols that
             average over images.
-        failures: What was left out, and why: ``backend``, ``image``, ``problem``.
+        failures: A row for each skipped image or backend: ``backend``, ``image``, ``problem``.
         recipes: The resolved recipe of each backend, in the order in which they ran.
-        protocols: By which ground truth was measured; none without.
+        protocols: Protocols of the metrics against ground truth; none without ground truth.
         seed: The seed.
-        folder: Where the segmentations are kept.
+        folder: Where the segmentations are saved.
     """
 
     images: DataFrame
@@ -82,12 +82,12 @@ class Comparison:
         return Segmentation.load(self.folder / backend / f"{image}.npz")
 
     def figures(self, first: str, second: str = "") -> dict[str, tuple[float, float, float]]:
-        """Mean, low and high of each figure of a backend, or of a pair in the order in which they ran."""
+        """Return mean, low and high of each metric of a backend, or of a pair in the order in which they ran."""
         rows = self.summary[(self.summary["first"] == first) & (self.summary["second"] == second)]
         return {row.figure: (row.mean, row.low, row.high) for row in rows.itertuples()}
 
     def to_json(self, path: str | Path) -> Path:
-        """Write everything but the pictures; figures that are not a number are null.
+        """Write everything but the pictures; metrics that are not a number are null.
 
         Raises:
             GensegError: If the file cannot be written.
@@ -124,11 +124,11 @@ class Comparison:
         return figure
 
     def _repr_html_(self) -> str:
-        """A row for each backend: what an image costs it, and how it agrees with each other one."""
+        """Return a table with cost and agreement of each backend."""
         rows, names = [], list(self.recipes)
         for name in names:
             own = self.figures(name)
-            true = [f"{protocol}_{name}" for protocol in self.protocols for name in TRUE]
+            true = [f"{protocol}_{name}" for protocol in self.protocols for name in GROUND_TRUTH_METRICS]
             keys = [key for key in ("segments", "seconds", "evaluations", *true) if key in own]
             row = {"backend": name} | {key.replace("_", " "): f"{own[key][0]:.3g}" for key in keys}
             for other in names:
@@ -141,7 +141,7 @@ class Comparison:
 
 
 class Cell(NamedTuple):
-    """A cell of a table: what it shows, what it says when pointed at, and how deep its colour is, in [0, 1]."""
+    """A cell of a table: its text, its tooltip, and the depth of its color, in [0, 1]."""
 
     text: str
     title: str = ""
@@ -149,11 +149,12 @@ class Cell(NamedTuple):
 
 
 def page(comparison: Comparison) -> str:
-    """The whole page as HTML; every text in it escaped."""
-    figures = {name: comparison.figures(name) for name in comparison.recipes}
+    """Return the whole page as HTML; every text in it escaped."""
+    means = {name: comparison.figures(name) for name in comparison.recipes}
     shared, own = _recipes({name: asdict(recipe) for name, recipe in comparison.recipes.items()})
     names = list(comparison.images["image"].unique())
-    true = {"Ground truth": [f"{protocol}_{figure}" for protocol in comparison.protocols for figure in TRUE]}
+    against_truth = [f"{protocol}_{name}" for protocol in comparison.protocols for name in GROUND_TRUTH_METRICS]
+    tables = TABLES | ({"Ground truth": against_truth} if against_truth else {})
     return rendered(
         "report.html",
         backends=list(comparison.recipes),
@@ -164,8 +165,8 @@ def page(comparison: Comparison) -> str:
         own=own,
         matrices=[(MATRICES[key], _protocol(key), _matrix(comparison, key)) for key in MATRICES],
         tables=[
-            (title, [(meaning(key), _heading(key), [_cell(key, f.get(key)) for f in figures.values()]) for key in keys])
-            for title, keys in (TABLES | (true if comparison.protocols else {})).items()
+            (title, [(describe(key), _heading(key), [_cell(key, f.get(key)) for f in means.values()]) for key in keys])
+            for title, keys in tables.items()
         ],
         cost=_plotted_cost(comparison),
         pictures=((name, _pictures(comparison, name)) for name in names),  # one image at a time in memory
@@ -197,14 +198,14 @@ def draw_agreement(comparison: Comparison, ax: Axes) -> None:
 
 
 def _pictures(comparison: Comparison, image: str) -> list[tuple[str, str]]:
-    """The photo and each backend's overlay, small: what is seen and the picture as a data URI."""
-    found = {name: comparison.segmentation(image, name).resized(WIDTH) for name in comparison.recipes}
-    first = next(iter(found.values()))
-    n = max(len(segmentation.colors) for segmentation in found.values())
+    """Return the photo and each backend's overlay, small: caption and data URI."""
+    segmentations = {name: comparison.segmentation(image, name).resized(WIDTH) for name in comparison.recipes}
+    first = next(iter(segmentations.values()))
+    n = max(len(segmentation.colors) for segmentation in segmentations.values())
     pictures = [("photo", embedded(Image.fromarray(first.image)))]
-    for name, segmentation in found.items():
-        coloured = replace(segmentation, colors=matched_colors(segmentation.labels, first.labels, n))
-        pictures.append((f"{name}: {segmentation.n_segments} segments", embedded(coloured.overlay())))
+    for name, segmentation in segmentations.items():
+        colored = replace(segmentation, colors=matched_colors(segmentation.labels, first.labels, n))
+        pictures.append((f"{name}: {segmentation.n_segments} segments", embedded(colored.overlay())))
     return pictures
 
 
@@ -220,15 +221,15 @@ def _plotted_cost(comparison: Comparison) -> str:
 
 
 def _matrix(comparison: Comparison, key: str) -> list[list[Cell]]:
-    """A cell for each backend beside each other."""
+    """Return a cell for each two backends."""
     names = list(comparison.recipes)
-    found: dict[tuple[str, str], Interval] = {(name, name): (1.0, 1.0, 1.0) for name in names}
+    intervals: dict[tuple[str, str], Interval] = {(name, name): (1.0, 1.0, 1.0) for name in names}
     for i, first in enumerate(names):
         for second in names[i + 1 :]:
             pair = comparison.figures(first, second)
             forward, back = ("first_explains_second", "second_explains_first") if key == "explains" else (key, key)
-            found[first, second], found[second, first] = pair[forward], pair[back]
-    return [[_graded(found[first, second]) for second in names] for first in names]
+            intervals[first, second], intervals[second, first] = pair[forward], pair[back]
+    return [[_graded(intervals[first, second]) for second in names] for first in names]
 
 
 def _graded(figure: Interval) -> Cell:
@@ -237,7 +238,7 @@ def _graded(figure: Interval) -> Cell:
 
 
 def _protocol(key: str) -> str:
-    return FIGURES["first_explains_second" if key == "explains" else key]
+    return METRICS["first_explains_second" if key == "explains" else key]
 
 
 def _heading(key: str) -> str:
@@ -248,7 +249,7 @@ def _heading(key: str) -> str:
 
 
 def _cell(key: str, figure: Interval | None) -> Cell:
-    """A mean and its interval, in the unit of `_heading`; a dash where a backend has none."""
+    """Return a mean and its interval, in the unit of `_heading`; a dash if a backend has none."""
     if figure is None:
         return Cell("–")
     mean, low, high = (number / 1e6 if key == "peak_memory" else number for number in figure)

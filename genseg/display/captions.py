@@ -14,7 +14,7 @@ FINEST = 512
 
 
 def captioned(picture: Image.Image, labels: npt.NDArray[np.int32], names: Sequence[str]) -> Image.Image:
-    """A picture with each label's name where the label is widest.
+    """Write each label's name where the label is widest.
 
     Args:
         picture: RGB, of the labels' size.

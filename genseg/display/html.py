@@ -12,7 +12,7 @@ from PIL import Image
 
 
 def embedded(picture: Image.Image) -> str:
-    """A picture as a data URI, in the format that takes the fewest bytes."""
+    """Return a picture as a data URI, in the format that takes the fewest bytes."""
     made = []
     for kind, settings in (("jpeg", {"quality": 85}), ("webp", {"quality": 85}), ("png", {"optimize": True})):
         buffer = io.BytesIO()
@@ -22,18 +22,18 @@ def embedded(picture: Image.Image) -> str:
 
 
 def data_uri(kind: str, content: bytes) -> str:
-    """Content as a URI that needs no file."""
+    """Return content as a URI that needs no file."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def pictures(shown: Iterable[Image.Image], facts: str) -> str:
-    """Pictures side by side, and a line below."""
+    """Return pictures side by side, and a line below."""
     images = "".join(f'<img src="{embedded(picture)}" style="margin-right: 4px">' for picture in shown)
     return f'<div style="display: flex; flex-wrap: wrap">{images}</div><small>{escape(facts)}</small>'
 
 
 def rendered(template: str, **values: Any) -> str:
-    """A page of ``genseg/display/templates``; every text in it escaped."""
+    """Render a page of ``genseg/display/templates``; every text in it is escaped."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -43,7 +43,7 @@ def rendered(template: str, **values: Any) -> str:
 
 
 def table(rows: Sequence[Mapping[str, str]], caption: str) -> str:
-    """Rows, of which the first has all the headings, below a caption."""
+    """Return a table of rows, of which the first has all the headings, below a caption."""
     head = "".join(f"<th>{escape(name)}</th>" for name in rows[0])
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row.values())}</tr>" for row in rows)
     what = f'<caption style="text-align: left">{escape(caption)}</caption>'

@@ -6,5 +6,5 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def cell(text: str) -> str:
-    """A text that no spreadsheet takes for a formula: one that begins like one gets an apostrophe in front."""
+    """Escape a text that a spreadsheet would take for a formula, by an apostrophe in front."""
     return f"'{text}" if text.startswith(FORMULA) else text

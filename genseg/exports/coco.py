@@ -1,4 +1,4 @@
-"""The entries of COCO's JSON, which annotation tools and pycocotools read (Lin et al., 2014)."""
+"""Entries of COCO's JSON, which annotation tools and pycocotools read (Lin et al., 2014)."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 
 def image_entry(number: int, file_name: str, size: tuple[int, int]) -> dict[str, Any]:
-    """An image of a number, with its (H, W)."""
+    """Return the entry of an image, with its (H, W)."""
     return {"id": number, "file_name": file_name, "height": size[0], "width": size[1]}
 
 
 def annotation(
     number: int, image: int, category: int, mask: Mapping[str, Any], area: int, box: Sequence[float]
 ) -> dict[str, Any]:
-    """A mask of an image, as run lengths: exact, unlike polygons.
+    """Return the entry of a mask, as run lengths: exact, unlike polygons.
 
     Args:
-        number: Of the annotation within the file, from 1.
+        number: Number of the annotation within the file, from 1.
         image: Number of the image.
         category: Index among the categories, from 0.
         mask: ``size`` and ``counts``, compressed or not.
@@ -36,5 +36,5 @@ def annotation(
 
 
 def category_entries(names: Iterable[str]) -> list[dict[str, Any]]:
-    """Categories 1, 2, … of names."""
+    """Return the categories 1, 2, … of names."""
     return [{"id": 1 + index, "name": name} for index, name in enumerate(names)]

@@ -7,15 +7,15 @@ from collections.abc import Iterable
 from pycocotools import mask as coco_masks
 
 from genseg.exports.coco import annotation, category_entries, image_entry
-from genseg.exports.items import Item, Target
-from genseg.exports.json_arrays import Arrays
+from genseg.exports.items import ExportImage, Target
+from genseg.exports.json_arrays import JsonArrayWriter
 
 
-def write(items: Iterable[Item], target: Target) -> None:
+def write(items: Iterable[ExportImage], target: Target) -> None:
     """``annotations/instances.json`` and ``images/``; annotations have the mask's confidence as ``score``."""
     head = {"info": {"description": target.description}, "categories": category_entries(target.categories)}
     count = 0
-    with Arrays(target.folder / "annotations/instances.json", head, "images", "annotations") as arrays:
+    with JsonArrayWriter(target.folder / "annotations/instances.json", head, "images", "annotations") as arrays:
         for item in items:
             size = item.row.size
             entry = image_entry(item.number, item.place(target.folder / "images"), size)

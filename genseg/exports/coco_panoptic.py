@@ -12,24 +12,24 @@ from pycocotools import mask as coco_masks
 
 from genseg.display.palette import palette
 from genseg.exports.coco import category_entries, image_entry
-from genseg.exports.items import Item, Target
-from genseg.exports.json_arrays import Arrays
+from genseg.exports.items import ExportImage, Target
+from genseg.exports.json_arrays import JsonArrayWriter
 from genseg.runs.rows import rle_of
 
 
-def write(items: Iterable[Item], target: Target) -> None:
+def write(items: Iterable[ExportImage], target: Target) -> None:
     """``annotations/panoptic.json``, ``annotations/panoptic/`` and ``images/``.
 
     Without classes each segment is a thing. With classes they are stuff: the segments of one class are one segment.
     """
-    colours = palette(len(target.categories)).tolist()
+    colors = palette(len(target.categories)).tolist()
     categories = [
-        entry | {"supercategory": entry["name"], "isthing": int(target.classes is None), "color": colour}
-        for entry, colour in zip(category_entries(target.categories), colours, strict=True)
+        entry | {"supercategory": entry["name"], "isthing": int(target.classes is None), "color": color}
+        for entry, color in zip(category_entries(target.categories), colors, strict=True)
     ]
     head = {"info": {"description": target.description}, "categories": categories}
     folder = target.folder / "annotations/panoptic"
-    with Arrays(target.folder / "annotations/panoptic.json", head, "images", "annotations") as arrays:
+    with JsonArrayWriter(target.folder / "annotations/panoptic.json", head, "images", "annotations") as arrays:
         for item in items:
             placed = item.place(target.folder / "images", ".jpg")  # which detectron2 takes for granted
             arrays.add("images", image_entry(item.number, placed, item.row.size) | {"key": item.row.key})

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from genseg.display.spreadsheet import cell
 from genseg.errors import GensegError, NothingLeftError, unknown
-from genseg.exports.file_names import Names
+from genseg.exports.file_names import FileNamer
 from genseg.exports.formats import EXPORTS
-from genseg.exports.images import IMAGES, settled
-from genseg.exports.items import Item, Target
+from genseg.exports.images import IMAGES, verified
+from genseg.exports.items import ExportImage, Target
 from genseg.files import whole_folder
 from genseg.runs.run import Run, Skipped
 
@@ -44,7 +44,7 @@ def export_run(
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Exported:
-    """Write a run's masks for other tools: a folder that is there wholly or not at all.
+    """Write a run's masks for other tools: a folder that is written as a whole or not at all.
 
     Images that failed are left out, and those that cannot be read any more. A few images are in memory at a time.
 
@@ -52,18 +52,18 @@ def export_run(
         run: The folder or URL of a run, or one that is open.
         format: ``"coco-instances"``, ``"coco-panoptic"``, ``"cityscapes"``, ``"voc"``, ``"yolo-seg"``,
             ``"huggingface"`` or ``"label-studio"``; the page on exports says what each has.
-        out: A local folder that is not there yet, or empty.
+        out: A new or empty local folder.
         classes: A set of classes that the masks were given, such as ``"concepts-27"``; what has no class is then
             ignored. None for masks that are all of the class ``"segment"``.
         min_confidence: In [0, 1]; pixels below it become "ignore": they are of no mask.
         min_area: In pixels; segments with fewer are ignored.
         images: ``"link"`` links image files of this machine where the format takes them as they are: hard links, or
             symbolic ones to another disk. ``"copy"`` copies, and ``"none"`` leaves them out.
-        limit: The first so many images alone.
-        progress: Told how many images are written, of how many.
+        limit: Export only the first so many images.
+        progress: Progress callback: ``(done, total)`` in images.
 
     Returns:
-        How many images were written, and what was left out.
+        The number of images written, and those that were skipped.
 
     Raises:
         GensegError: If the run, the format or the classes are not there, the format cannot hold them, no image
@@ -79,8 +79,8 @@ def export_run(
     names = None if classes is None else run.class_names(classes)
     chosen, total, exported = EXPORTS[format], min(len(run), limit or len(run)), Exported()
 
-    def items(target: Target) -> Iterator[Item]:
-        free = Names(chosen.layout)
+    def items(target: Target) -> Iterator[ExportImage]:
+        free = FileNamer(chosen.layout)
         with ExitStack() as opened:
             if not chosen.keys:
                 table = opened.enter_context((target.folder / "keys.csv").open("w", newline="", encoding="utf-8"))
@@ -88,11 +88,11 @@ def export_run(
                 lines.writerow(["name", "key"])
             for row in islice(run.rows(classes=classes), limit):
                 try:
-                    row = settled(row, images)
+                    row = verified(row, images)
                 except GensegError as error:
                     exported.skipped.add(str(error))
                     continue
-                item = Item(exported.images + 1, free.of(row.key), row, target)
+                item = ExportImage(exported.images + 1, free.of(row.key), row, target)
                 if not chosen.keys:
                     lines.writerow([item.name, cell(row.key)])
                 yield item

@@ -1,4 +1,4 @@
-"""File names of keys, which may be anything: paths, URLs, or lines of a table."""
+"""File names for keys, which may be paths, URLs, or lines of a table."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ LONGEST = 100  # letters of a folder or file; file systems stop at 255
 DEEPEST = 16  # folders, the last of a key; paths stop at 4096 letters
 SUFFIX = re.compile(f"({'|'.join(map(re.escape, SUFFIXES))})$", re.IGNORECASE)
 LAYOUTS = {"folders": ("/", "/", "_"), "flat": ("_", "_", "_"), "city": ("-", "/", "-")}
-"""What joins folders, what stands before the last part, and what replaces letters that are not safe."""
+"""The joint of folders, the joint before the last part, and the replacement of letters that are not safe."""
 
 
-class Names:
+class FileNamer:
     """Gives each key of an export a name of its own; safe on any file system, and below the export's folder.
 
     Letters, digits, ``.``, ``_`` and ``-`` stay, an image's suffix goes, accents are taken off, and all else becomes
@@ -33,7 +33,7 @@ class Names:
         self._taken.execute("CREATE TABLE names (name TEXT PRIMARY KEY COLLATE NOCASE, number INTEGER) WITHOUT ROWID")
 
     def of(self, key: str) -> str:
-        """The name of the next key, without a suffix."""
+        """Name the next key, without a suffix."""
         parts = [part for part in re.split(r"[/\\]", SUFFIX.sub("", key)) if part.strip(" .")]
         *folders, last = [self._safe(part) for part in parts] or ["image"]
         folders = [folder.replace(".", self._fill) for folder in folders[-DEEPEST:]]  # no folder is called as a file
@@ -50,8 +50,8 @@ class Names:
         return free
 
     def _number(self, name: str) -> int | None:
-        found = self._taken.execute("SELECT number FROM names WHERE name = ?", (name,)).fetchone()
-        return None if found is None else int(found[0])
+        row = self._taken.execute("SELECT number FROM names WHERE name = ?", (name,)).fetchone()
+        return None if row is None else int(row[0])
 
     def _safe(self, part: str) -> str:
         ascii_part = unicodedata.normalize("NFKD", part).encode("ascii", "ignore").decode()

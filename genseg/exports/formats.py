@@ -1,4 +1,4 @@
-"""The formats that a run can be exported in."""
+"""Export formats by name."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from genseg.exports.items import Item, Target
+    from genseg.exports.items import ExportImage, Target
 
 
 class Format(NamedTuple):
-    """A format.
+    """An export format.
 
     Attributes:
         module: Of genseg.exports, whose ``write`` writes it.
@@ -24,10 +24,10 @@ class Format(NamedTuple):
     keys: bool = True
 
     @property
-    def write(self) -> Callable[[Iterable[Item], Target], None]:
+    def write(self) -> Callable[[Iterable[ExportImage], Target], None]:
         """Writes the images of an export; those after the first are made while it runs."""
-        found: Callable[[Iterable[Item], Target], None] = import_module(f"genseg.exports.{self.module}").write
-        return found
+        write: Callable[[Iterable[ExportImage], Target], None] = import_module(f"genseg.exports.{self.module}").write
+        return write
 
 
 EXPORTS = {

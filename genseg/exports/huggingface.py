@@ -14,14 +14,14 @@ from datasets import ClassLabel, Features, List, Value
 from datasets import Image as ImageFeature
 
 from genseg.exports.images import encoded
-from genseg.exports.items import Item, Target
+from genseg.exports.items import ExportImage, Target
 from genseg.runs.rows import png_of
 
 ROWS = 100  # of a group, which are in memory at once
 GROUPS = 50  # of a file
 
 
-def write(items: Iterable[Item], target: Target) -> None:
+def write(items: Iterable[ExportImage], target: Target) -> None:
     """``data/train-00000.parquet``, …: ``key``, ``image``, ``label`` and, with classes, ``classes``.
 
     ``label`` has the class of each pixel, or without classes its segment; 255, or 65535 in a map of 16 bits, is
@@ -47,7 +47,7 @@ def write(items: Iterable[Item], target: Target) -> None:
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
 
 
-def _record(item: Item, target: Target) -> dict[str, Any]:
+def _record(item: ExportImage, target: Target) -> dict[str, Any]:
     values = item.labels if target.classes is None else item.categories
     n_values = int(values.max()) + 1 if target.classes is None else len(target.classes)
     kind = np.uint8 if n_values <= 255 else np.uint16

@@ -1,4 +1,4 @@
-"""The images beside their labels: linked, copied, or written anew where tools would not read them as they lie."""
+"""Images beside their labels: linked, copied, or written anew if tools cannot read them as they are."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def place(row: Row, folder: Path, name: str, images: str, suffix: str | None = N
     if images == "none":
         return row.source.uri
     file = local_file(row.source) if images == "link" and row.image is None else None
-    found = file and stored_suffix(file, row.size, suffix)
+    stored = file and stored_suffix(file, row.size, suffix)
     content = b""
-    if not found:
-        content, found = encoded(row, suffix)
-    target = folder / f"{name}{found}"
+    if not stored:
+        content, stored = encoded(row, suffix)
+    target = folder / f"{name}{stored}"
     target.parent.mkdir(parents=True, exist_ok=True)
     if content:
         target.write_bytes(content)
     else:
         assert file is not None
         _link(target, file)
-    return f"{name}{found}"
+    return f"{name}{stored}"
 
 
 def _link(target: Path, file: Path) -> None:
@@ -62,17 +62,17 @@ def _link(target: Path, file: Path) -> None:
 
 
 def encoded(row: Row, suffix: str | None = None) -> tuple[bytes, str]:
-    """The image of a row as a file's content, and the suffix; see `place`."""
+    """Return the image of a row as a file's content, and the suffix; see `place`."""
     content = row.source.read() if row.image is None else row.image
-    found = stored_suffix(io.BytesIO(content), row.size, suffix)
-    if found:
-        return content, found
+    stored = stored_suffix(io.BytesIO(content), row.size, suffix)
+    if stored:
+        return content, stored
     buffer = io.BytesIO()
     replace(row, image=content).picture().save(buffer, FORMATS[suffix or ".png"], quality=QUALITY)
     return buffer.getvalue(), suffix or ".png"
 
 
-def settled(row: Row, images: str) -> Row:
+def verified(row: Row, images: str) -> Row:
     """Check that the maps of a row and its image can be used; the image is then in memory unless it is linked.
 
     Raises:
@@ -91,7 +91,7 @@ def settled(row: Row, images: str) -> Row:
 
 
 def local_file(source: Source) -> Path | None:
-    """The file that an image is all of; None for a part of one, or one elsewhere."""
+    """Return the local file of an image; None for a part of a file, or one elsewhere."""
     if source.offset is not None:
         return None
     try:
@@ -102,7 +102,7 @@ def local_file(source: Source) -> Path | None:
 
 
 def stored_suffix(file: Path | io.BytesIO, size: tuple[int, int], suffix: str | None = None) -> str | None:
-    """The suffix of a stored image that tools read as a run did; None for one that they would not.
+    """Return the suffix of a stored image that tools read as the run did; None if they would not.
 
     Args:
         file: The image.

@@ -1,4 +1,4 @@
-"""What a format is given: images one at a time, with the segments that are sure and large enough."""
+"""Input of the formats: images one at a time, with the segments that are confident and large enough."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from genseg.runs.rows import Row, rle_of
 
 @dataclass(frozen=True)
 class Target:
-    """What is to be written.
+    """Where and what to write.
 
     Attributes:
         folder: Where files go.
@@ -37,12 +37,12 @@ class Target:
 
     @property
     def categories(self) -> tuple[str, ...]:
-        """The classes; of masks of no class, the one that all are of."""
+        """Names of the classes; ``("segment",)`` for masks without classes."""
         return self.classes or ("segment",)
 
 
 class Segment(NamedTuple):
-    """A segment as it is written.
+    """A segment of an export.
 
     Attributes:
         label: Its number in the label map.
@@ -58,7 +58,7 @@ class Segment(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Item:
+class ExportImage:
     """One image of an export.
 
     Attributes:
@@ -75,8 +75,8 @@ class Item:
 
     @cached_property
     def segments(self) -> tuple[Segment, ...]:
-        """Those that have a class, and pixels enough that are sure; by ascending label."""
-        return tuple(found for found in self._found() if found.category >= 0 and found.area >= self.target.min_area)
+        """Segments with a class and enough confident pixels, by ascending label."""
+        return tuple(s for s in self._segments() if s.category >= 0 and s.area >= self.target.min_area)
 
     @cached_property
     def labels(self) -> npt.NDArray[np.int32]:
@@ -89,7 +89,7 @@ class Item:
         return self._table({segment.label: segment.category for segment in self.segments})[self._sure]
 
     def rle(self, label: int) -> str:
-        """A segment's mask as COCO's compressed run lengths."""
+        """Return a segment's mask as COCO's compressed run lengths."""
         if not self.target.min_confidence:
             return next(mask.rle for mask in self.row.masks if mask.label == label)
         return rle_of(self._sure == label)
@@ -103,7 +103,7 @@ class Item:
         least, labels = self.target.min_confidence, self.row.labels
         return np.where(self.row.confidence < least, np.int32(-1), labels) if least else labels
 
-    def _found(self) -> Iterator[Segment]:
+    def _segments(self) -> Iterator[Segment]:
         if not self.target.min_confidence:  # no need to decode the map
             for mask in self.row.masks:
                 yield Segment(mask.label, self._category(mask.label), mask.area, mask.confidence)

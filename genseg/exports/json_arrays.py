@@ -12,13 +12,13 @@ from types import TracebackType
 from typing import IO, Any
 
 
-class Arrays:
-    """A JSON object that ends in long arrays; each is kept in a temporary file until all are joined.
+class JsonArrayWriter:
+    """Streams a JSON object that ends in long arrays, by temporary files that are joined at the end.
 
     Args:
         path: The file.
-        head: What the object begins with; it has at least one key.
-        names: Of the arrays.
+        head: First part of the object, with at least one key.
+        names: Names of the arrays.
     """
 
     def __init__(self, path: Path, head: Mapping[str, Any], *names: str) -> None:
@@ -31,7 +31,7 @@ class Arrays:
         part = self._parts[name]
         part.write((",\n" if part.tell() else "") + json.dumps(entry, separators=(",", ":")))
 
-    def __enter__(self) -> Arrays:
+    def __enter__(self) -> JsonArrayWriter:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         for name in self._names:
             part = tempfile.TemporaryFile("w+", dir=self._path.parent, encoding="utf-8")

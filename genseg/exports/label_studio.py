@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from genseg.display.palette import palette
-from genseg.exports.items import Item, Target
+from genseg.exports.items import ExportImage, Target
 
 TASKS = 500  # in a file, since Label Studio takes in whole files
 
@@ -21,7 +21,7 @@ CHANNELS = 4  # a mask is an image of red, green, blue and alpha, all of them th
 SIZES = np.array([3, 4, 8, 16])  # bits of a run's length; each run has the fewest that do
 
 
-def write(items: Iterable[Item], target: Target) -> None:
+def write(items: Iterable[ExportImage], target: Target) -> None:
     """``tasks/00000.json``, …, ``label_config.xml`` and ``images/``, which Label Studio serves as local files."""
     (target.folder / "label_config.xml").write_text(label_config(target.categories), encoding="utf-8")
     folder = target.folder / "tasks"
@@ -38,11 +38,11 @@ def write(items: Iterable[Item], target: Target) -> None:
 
 
 def label_config(names: Iterable[str]) -> str:
-    """The interface that a project needs: an image, and a brush for each name."""
+    """Return the labeling interface of a project: an image, and a brush for each name."""
     names = tuple(names)
     labels = "".join(
-        f'    <Label value={quoteattr(name)} background="#{bytes(colour).hex()}"/>\n'
-        for name, colour in zip(names, palette(len(names)).tolist(), strict=True)
+        f'    <Label value={quoteattr(name)} background="#{bytes(color).hex()}"/>\n'
+        for name, color in zip(names, palette(len(names)).tolist(), strict=True)
     )
     return (
         '<View>\n  <Image name="image" value="$image" zoom="true"/>\n'
@@ -50,7 +50,7 @@ def label_config(names: Iterable[str]) -> str:
     )
 
 
-def _task(item: Item, target: Target) -> dict[str, Any]:
+def _task(item: ExportImage, target: Target) -> dict[str, Any]:
     height, width = item.row.size
     placed = item.place(target.folder / "images")
     at = placed if target.images == "none" else f"/data/local-files/?d=images/{placed}"

@@ -1,4 +1,4 @@
-"""The numbers that label maps of 8 bits have for classes, and the colours of PASCAL VOC."""
+"""Values of classes in 8-bit label maps, and the colors of PASCAL VOC."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy.typing as npt
 from genseg.errors import GensegError
 
 
-def numbers_of(classes: Sequence[str], known: Mapping[str, int], last: int) -> list[int]:
-    """The value of each class in a map: the data set's own if it has all of the classes, else 1, 2, ….
+def class_values(classes: Sequence[str], known: Mapping[str, int], last: int) -> list[int]:
+    """Return the value of each class: the dataset's own if it has all of the classes, else 1, 2, ….
 
     Args:
         classes: Names.
-        known: The data set's values by name.
-        last: The largest value there may be.
+        known: The dataset's values by name.
+        last: Largest value.
 
     Raises:
         GensegError: If there are too many classes.
@@ -28,17 +28,17 @@ def numbers_of(classes: Sequence[str], known: Mapping[str, int], last: int) -> l
     return list(range(1, len(classes) + 1))
 
 
-def drawn(indices: npt.NDArray[np.int32], numbers: Sequence[int], ignored: int) -> npt.NDArray[np.uint8]:
-    """Indices (H, W), -1 for "ignore", as values, uint8 (H, W)."""
+def encode_labels(indices: npt.NDArray[np.int32], numbers: Sequence[int], ignored: int) -> npt.NDArray[np.uint8]:
+    """Map indices (H, W), -1 for "ignore", to values, uint8 (H, W)."""
     return np.array([*numbers, ignored], dtype=np.uint8)[indices]
 
 
-def voc_colours() -> npt.NDArray[np.uint8]:
+def voc_colors() -> npt.NDArray[np.uint8]:
     """PASCAL VOC's colour of each value, uint8 (256, 3): the value's bits in turn, from the top bit of R, G and B."""
     values = np.arange(256)
-    colours = np.zeros((256, 3), dtype=np.int64)
+    colors = np.zeros((256, 3), dtype=np.int64)
     for bit in range(8):
         for channel in range(3):
-            colours[:, channel] |= (values >> channel & 1) << 7 - bit
+            colors[:, channel] |= (values >> channel & 1) << 7 - bit
         values = values >> 3
-    return colours.astype(np.uint8)
+    return colors.astype(np.uint8)

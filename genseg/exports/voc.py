@@ -11,15 +11,15 @@ from PIL import Image
 
 from genseg.errors import GensegError
 from genseg.evaluation.datasets.pascal import VOC_CLASSES
-from genseg.exports.items import Item, Target
-from genseg.exports.label_values import drawn, numbers_of, voc_colours
+from genseg.exports.items import ExportImage, Target
+from genseg.exports.label_values import class_values, encode_labels, voc_colors
 
 IGNORED = 255
 LAST = 254
-COLOURS = voc_colours()
+COLORS = voc_colors()
 
 
-def write(items: Iterable[Item], target: Target) -> None:
+def write(items: Iterable[ExportImage], target: Target) -> None:
     """``VOCdevkit/VOC2012`` with images, maps of classes and of segments, and the split ``train``.
 
     Values are VOC's own where all classes are VOC's, else 1, 2, …; 255 is "ignore". ``labelmap.txt`` has them, in the
@@ -28,12 +28,12 @@ def write(items: Iterable[Item], target: Target) -> None:
     Raises:
         GensegError: If there are too many classes, or segments of an image.
     """
-    numbers = numbers_of(target.categories, {name: value for value, name in enumerate(VOC_CLASSES)}, LAST)
+    numbers = class_values(target.categories, {name: value for value, name in enumerate(VOC_CLASSES)}, LAST)
     root = target.folder / "VOCdevkit/VOC2012"
     for name in ("SegmentationClass", "SegmentationObject", "ImageSets/Segmentation"):
         (root / name).mkdir(parents=True)
     lines = [
-        f"{name}:{','.join(map(str, COLOURS[number].tolist()))}::\n"
+        f"{name}:{','.join(map(str, COLORS[number].tolist()))}::\n"
         for number, name in zip(numbers, target.categories, strict=True)
     ]
     (root / "labelmap.txt").write_text("# label:color_rgb:parts:actions\n" + "".join(lines), encoding="utf-8")
@@ -44,7 +44,7 @@ def write(items: Iterable[Item], target: Target) -> None:
                     f"voc numbers {LAST} segments an image, and {item.row.key} has {len(item.segments)}; "
                     "export as coco-instances, or give a larger min_area"
                 )
-            _save(root / f"SegmentationClass/{item.name}.png", drawn(item.categories, numbers, IGNORED))
+            _save(root / f"SegmentationClass/{item.name}.png", encode_labels(item.categories, numbers, IGNORED))
             order = np.searchsorted([segment.label for segment in item.segments], item.labels) + 1
             objects = np.where(item.labels < 0, IGNORED, order).astype(np.uint8)
             _save(root / f"SegmentationObject/{item.name}.png", objects)
@@ -54,5 +54,5 @@ def write(items: Iterable[Item], target: Target) -> None:
 
 def _save(path: Path, values: npt.NDArray[np.uint8]) -> None:
     picture = Image.fromarray(values)
-    picture.putpalette(COLOURS.tobytes())
+    picture.putpalette(COLORS.tobytes())
     picture.save(path)

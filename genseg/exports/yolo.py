@@ -11,7 +11,7 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 from skimage.measure import find_contours
 
-from genseg.exports.items import Item, Target
+from genseg.exports.items import ExportImage, Target
 
 INSIDE = 0.25  # of a pixel: so that tools which round and tools which cut off find the same one
 
@@ -21,7 +21,7 @@ Ring = npt.NDArray[np.int64]
 LEVEL = 0.999  # of contours of a mask of 0 and 1: beside the pixels of the border
 
 
-def write(items: Iterable[Item], target: Target) -> None:
+def write(items: Iterable[ExportImage], target: Target) -> None:
     """``images/train/``, ``labels/train/`` with a line ``CLASS x y x y …`` for each part, and ``data.yaml``."""
     names = "".join(
         f"  {index}: {json.dumps(name, ensure_ascii=False)}\n" for index, name in enumerate(target.categories)
@@ -41,7 +41,7 @@ def write(items: Iterable[Item], target: Target) -> None:
 
 
 def polygons(mask: npt.NDArray[np.bool_]) -> Iterator[Ring]:
-    """The parts of a mask (H, W), each as one ring.
+    """Yield the parts of a mask (H, W), each as one ring.
 
     A hole is cut in: the ring goes from its border to the hole's, around it, and back the same way. Pixels that touch
     at a corner are one part. A part that is a line, one pixel wide, encloses nothing and is left out.
@@ -61,18 +61,18 @@ def polygons(mask: npt.NDArray[np.bool_]) -> Iterator[Ring]:
 
 def _cut(ring: Ring, hole: Ring) -> Ring:
     distances, nearest = KDTree(ring).query(hole)
-    there = int(distances.argmin())
-    here = int(nearest[there])
-    return np.concatenate([ring[: here + 1], hole[there:], hole[: there + 1], ring[here:]])
+    at_hole = int(distances.argmin())
+    at_ring = int(nearest[at_hole])
+    return np.concatenate([ring[: at_ring + 1], hole[at_hole:], hole[: at_hole + 1], ring[at_ring:]])
 
 
 def _corners(ring: Ring) -> Ring:
-    """The points at which a ring turns, or goes back."""
+    """Keep the points at which a ring turns, or goes back."""
     ring = ring[(ring != np.roll(ring, 1, axis=0)).any(axis=1)]
     before, after = ring - np.roll(ring, 1, axis=0), np.roll(ring, -1, axis=0) - ring
     turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
-    found: Ring = ring[turns | ((before * after).sum(axis=1) < 0)]
-    return found
+    corners: Ring = ring[turns | ((before * after).sum(axis=1) < 0)]
+    return corners
 
 
 def _area(contour: npt.NDArray[np.float64]) -> float:

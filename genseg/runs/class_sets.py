@@ -1,4 +1,4 @@
-"""Giving the masks of a run classes, and counting what each class got."""
+"""Assigning classes to the masks of a run, and counting the masks of each class."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from genseg.runs.run import Run
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """What each class of a set got of a run.
+    """Masks and pixels of each class of a run.
 
     Attributes:
-        names: Of the classes 0..N-1.
-        masks: How many masks each was given.
-        pixels: How many pixels those have.
+        names: Names of the classes 0..N-1.
+        masks: Number of masks of each class.
+        pixels: Number of pixels of each class.
     """
 
     names: tuple[str, ...]
@@ -33,11 +33,11 @@ class ClassCounts:
 
     @classmethod
     def of(cls, run: Run, classes: str) -> ClassCounts:
-        """Read what was counted as the classes were given.
+        """Read the counts of a set of classes.
 
         Args:
             run: The run.
-            classes: What the set of classes is called in it.
+            classes: Name of the set of classes.
 
         Raises:
             GensegError: If there is none of the name, or nothing was counted.
@@ -62,7 +62,7 @@ def check_name(classes: str) -> None:
         raise GensegError(f"a set of classes cannot be called {classes!r}; use letters, digits, -, _ and .")
 
 
-def give_classes(
+def assign_classes(
     run: Run,
     classes: str,
     names: Sequence[str],
@@ -73,62 +73,62 @@ def give_classes(
     resume: bool = False,
     **about: Any,
 ) -> None:
-    """Give every mask of a run a class by `Run.assign`, and count.
+    """Assign a class to every mask of a run by `Run.assign`, and count.
 
     Args:
         run: The run.
-        classes: What the set of classes is called.
-        names: Of the classes.
+        classes: Name of the set of classes.
+        names: Names of the classes.
         choose: The class of each label of a row, -1 for none.
-        columns: That ``choose`` needs: at least ``masks`` or ``labels_png``.
-        progress: Called with ``"classes"``, the images done and how many there are.
+        columns: Columns that ``choose`` needs: at least ``masks`` or ``labels_png``.
+        progress: Progress callback: ``("classes", done, total)`` in images.
         resume: Whether images whose masks were given some of these classes before, in the same way, keep them.
-        **about: Further facts for the record, which say in what way.
+        **about: Further facts for the record: how the classes were chosen.
 
     Raises:
-        GensegError: If ``resume`` is asked for and the classes of the name were given in another way.
+        GensegError: If ``resume`` is true and the classes of the name were chosen in another way.
     """
-    asked = {"names": list(names)} | about
-    _go_on(run, classes, asked, resume)
+    request = {"names": list(names)} | about
+    _resume_or_reset(run, classes, request, resume)
     total, done = run.counts()[DONE], 0
     masks, pixels = [0] * len(names), [0] * len(names)
 
     def counted(row: Row) -> npt.NDArray[np.int32]:
         nonlocal done
         try:
-            areas, given = _areas(row), row.classes
+            areas, numbers = _areas(row), row.classes
         except ImageError as error:
             run.damaged[row.key] = str(error)
             return np.empty(0, dtype=np.int32)
-        if given is None or len(given) != len(areas) or given.max() < 0:
-            given = choose(row).astype(np.int32)
-        for number, area in zip(given.tolist(), areas.tolist(), strict=True):
+        if numbers is None or len(numbers) != len(areas) or numbers.max() < 0:
+            numbers = choose(row).astype(np.int32)
+        for number, area in zip(numbers.tolist(), areas.tolist(), strict=True):
             if number >= 0:
                 masks[number] += 1
                 pixels[number] += area
         done += 1
         if progress is not None:
             progress("classes", done, total)
-        return given
+        return numbers
 
     # The record is written after the last row has been counted.
     run.assign(classes, names, counted, columns, resume=True, masks=masks, pixels=pixels, **about)
 
 
-def _go_on(run: Run, classes: str, asked: Mapping[str, Any], resume: bool) -> None:
-    """Keep the classes that were given in the same way, or forget those of before; then write down in which way.
+def _resume_or_reset(run: Run, classes: str, request: Mapping[str, Any], resume: bool) -> None:
+    """Keep the classes of the same request, or forget those of before; then write the request down.
 
-    In this order, so that none of before is taken for one of these if this is killed and gone on with.
+    In this order, so that an interrupted call never mixes old and new classes.
     """
     file = f"classes/{classes}/asked.json"
     before = run.store.read_json(file)
     if not resume or before is None:
         run.forget(classes)
-    elif before != json.loads(json.dumps(asked)):
+    elif before != json.loads(json.dumps(request)):
         raise GensegError(
             f"the classes {classes} were given in another way; choose another name, or replace them without --resume"
         )
-    run.store.write_json(file, asked)
+    run.store.write_json(file, request)
 
 
 def _areas(row: Row) -> npt.NDArray[np.int64]:

@@ -20,7 +20,7 @@ from genseg.errors import GensegError
 from genseg.evaluation.protocols.base import nearest
 from genseg.evaluation.reservoir import Reservoir
 from genseg.progress import Progress
-from genseg.runs.class_sets import check_name, give_classes
+from genseg.runs.class_sets import assign_classes, check_name
 from genseg.runs.embeddings import Vectors, parts, rows_in_chunks
 from genseg.runs.rows import DONE, Row
 from genseg.runs.run import Run
@@ -39,9 +39,9 @@ class Concepts:
     """Classes that are told apart by the nearest of their centres.
 
     Attributes:
-        name: What the set of classes is called in a run.
-        names: Of the concepts 0..K-1.
-        centres: float32 (K, C), in the space of the masks' embeddings; NaN for a class that is no choice.
+        name: Name of the set of classes in a run.
+        names: Names of the concepts 0..K-1.
+        centres: float32 (K, C), in the space of the masks' embeddings; NaN for a class that is never assigned.
     """
 
     name: str
@@ -53,11 +53,11 @@ class Concepts:
 
     @property
     def absent(self) -> tuple[str, ...]:
-        """Names of the classes that are no choice, as no example showed them."""
+        """Names of the classes that are never assigned, as they have no example."""
         return tuple(self.names[k] for k in np.flatnonzero(np.isnan(self.centres).any(axis=1)))
 
     def classes_of(self, row: Row) -> npt.NDArray[np.int32]:
-        """The nearest concept (Euclidean) of each mask of an image.
+        """Return the nearest concept (Euclidean) of each mask of an image.
 
         Args:
             row: Of any run of the same backend and recipe, with its masks.
@@ -83,19 +83,19 @@ class Concepts:
 
         Args:
             run: The one that the concepts come from, with images added to it or not, or another.
-            progress: Called with ``"classes"``, the images done and how many there are.
+            progress: Progress callback: ``("classes", done, total)`` in images.
             **about: Further facts for the record.
 
         Raises:
             GensegError: As `classes_of`, or if the run cannot be written to.
         """
         table = pa.table({"name": list(self.names), "centre": list(self.centres)}, CENTRES)
-        give_classes(run, self.name, self.names, self.classes_of, COLUMNS, progress, **about)
+        assign_classes(run, self.name, self.names, self.classes_of, COLUMNS, progress, **about)
         run.store.write_table(_centres(self.name), table)
 
     @classmethod
     def load(cls, run: Run, name: str) -> Concepts:
-        """The concepts that a run's masks were given.
+        """Load the concepts of a run.
 
         Raises:
             GensegError: If there are no such classes, or they are names, which have no centres.
@@ -128,11 +128,11 @@ def find_concepts(
 
     Args:
         run: A run, or the folder or URL of one.
-        k: How many concepts; ``"auto"`` for the elbow of the k-means inertia on the sample, from 2 to 60
+        k: Number of concepts; ``"auto"`` for the elbow of the k-means inertia on the sample, from 2 to 60
             and at most a quarter of the masks.
-        name: What to call the set of classes; None for ``concepts-K``. One of the name is replaced.
+        name: Name of the set of classes; None for ``concepts-K``. A set of the same name is replaced.
         seed: Fixes sample and k-means.
-        progress: Called with a stage, what is done of it and how much there is.
+        progress: Progress callback: ``(stage, done, total)``.
 
     Returns:
         The concepts, named ``concept 0``, ``concept 1``, ...; `ClassCounts.of(run, concepts.name)` counts them.
@@ -145,23 +145,23 @@ def find_concepts(
         check_name(name)
     if k != "auto" and (not isinstance(k, int) or k < 1):
         raise GensegError(f"k must be a number of concepts of at least 1, or 'auto', not {k}")
-    told = progress or (lambda *_: None)
+    on_progress = progress or (lambda *_: None)
     total = run.counts()[DONE]
     reservoir = Reservoir(seed)
-    for vectors in _told(run, "sample", total, 1, told):
+    for vectors in _embeddings(run, "sample", total, 1, on_progress):
         reservoir.add(vectors)
     sample = reservoir.vectors()
     least = ELBOW_MASKS * (AUTO_RANGE[0] + 2) if k == "auto" else int(k)  # an elbow has numbers on either side
     if len(sample) < least:
         raise GensegError(f"the run has {len(sample)} masks, fewer than {least}; choose a smaller k or add images")
-    n_concepts = _elbow(sample, seed, told) if k == "auto" else int(k)
-    told("cluster", 0, 1)
+    n_concepts = _elbow(sample, seed, on_progress) if k == "auto" else int(k)
+    on_progress("cluster", 0, 1)
     centres = kmeans(sample, n_concepts, 1, seed).cluster_centers_
     if not reservoir.is_whole:
         means = MiniBatchKMeans(
             n_concepts, init=centres, n_init=1, random_state=seed, batch_size=CHUNK, reassignment_ratio=0
         )
-        for chunk in rows_in_chunks(_told(run, "centres", total, PASSES, told), CHUNK):
+        for chunk in rows_in_chunks(_embeddings(run, "centres", total, PASSES, on_progress), CHUNK):
             means.partial_fit(chunk)
         centres = means.cluster_centers_
     names = tuple(f"concept {number}" for number in range(n_concepts))
@@ -170,22 +170,22 @@ def find_concepts(
     return concepts
 
 
-def _told(run: Run, stage: str, n_images: int, passes: int, told: Progress) -> Iterator[Vectors]:
-    """The embeddings of a run, as often as there are passes."""
+def _embeddings(run: Run, stage: str, n_images: int, passes: int, on_progress: Progress) -> Iterator[Vectors]:
+    """Yield the embeddings of a run, once per pass."""
     done = 0
     for _ in range(passes):
         for part in parts(run):
             yield part.vectors
             done += part.n_images
-            told(stage, done, passes * n_images)
+            on_progress(stage, done, passes * n_images)
 
 
-def _elbow(sample: Vectors, seed: int, told: Progress) -> int:
-    """The number of concepts at which the inertia of the sample bends most."""
+def _elbow(sample: Vectors, seed: int, on_progress: Progress) -> int:
+    """Return the number of concepts at which the inertia of the sample bends most."""
     candidates = [k for k in AUTO_RANGE if k * ELBOW_MASKS <= len(sample)]
     inertias = []
     for done, k in enumerate(candidates):
-        told("elbow", done, len(candidates))
+        on_progress("elbow", done, len(candidates))
         inertias.append(kmeans(sample, k, 3, seed).inertia_)
     return knee(candidates, inertias)
 

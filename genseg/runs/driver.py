@@ -17,7 +17,7 @@ from genseg.fingerprint import weights_of
 from genseg.progress import Bar, Progress
 from genseg.recipe import RecipeLike, load_recipe, read_recipe
 from genseg.registry import BACKENDS
-from genseg.runs.manifest import begin, check_same, earlier
+from genseg.runs.manifest import check_resumable, load_manifest, write_manifest
 from genseg.runs.plan import make_plan
 from genseg.runs.report import write_report
 from genseg.runs.run import Run
@@ -96,7 +96,7 @@ def run_dataset(
     card, store = BACKENDS.info(backend).card, Store(str(out))
     if store.inside(str(given)):
         raise GensegError(f"{out} lies in {given}, whose files are the input; choose a folder outside of it")
-    manifest = earlier(store, resume)
+    manifest = load_manifest(store, resume)
     job = Job(
         out=store.path("").rstrip("/") if store.local else str(out),
         backend=backend,
@@ -133,8 +133,8 @@ def run_dataset(
         if manifest is None:
             tell("plan", 0, 1)
             images, shards = make_plan(store, str(given), shard_size)
-            manifest = begin(store, settings, images=images, shards=shards, shard_size=shard_size)
-        check_same(store, manifest, settings)
+            manifest = write_manifest(store, settings, images=images, shards=shards, shard_size=shard_size)
+        check_resumable(store, manifest, settings)
         left = list(shards_left(store, manifest["shards"]))
         job = replace(job, recipe=found, recipe_hash=manifest["recipe_hash"])
         with closing(_done(ray, job, left, min(workers or most, len(left)), needs)) as told:

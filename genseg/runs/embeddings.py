@@ -1,4 +1,4 @@
-"""The embeddings of all masks of a run as a stream of vectors."""
+"""Embeddings of all masks of a run, as a stream of vectors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Part(NamedTuple):
     """A few images of a run.
 
     Attributes:
-        n_images: How many; those that failed do not count.
+        n_images: Number of images, without those that failed.
         vectors: float32 [N, C]: the embeddings of their masks.
     """
 
@@ -46,7 +46,7 @@ def parts(run: Run) -> Iterator[Part]:
 
 
 def rows_in_chunks(parts: Iterable[Vectors], size: int) -> Iterator[Vectors]:
-    """Vectors regrouped in chunks of ``size``, the last one smaller: the same however they came."""
+    """Regroup vectors in chunks of ``size``, the last one smaller."""
     waiting: list[Vectors] = []
     count = 0
     for vectors in parts:
@@ -61,7 +61,7 @@ def rows_in_chunks(parts: Iterable[Vectors], size: int) -> Iterator[Vectors]:
 
 
 def _vectors(images: pa.Array) -> Vectors | None:
-    """The embeddings of all masks of images, float32 [N, C]; None if there is no mask.
+    """Return the embeddings of all masks of images, float32 [N, C]; None if there is no mask.
 
     Raises:
         ValueError: If they are of different lengths.

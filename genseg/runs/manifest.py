@@ -1,4 +1,4 @@
-"""The manifest of a run: what it was made with, so that nothing else goes on with it."""
+"""Manifest of a run: its settings, which must be the same to resume it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from genseg.runs.store import Store
 from genseg.runs.validation import check_manifest
 
 DEPENDENCIES = ("weights", "dtype", "seed", "prompts")
-"""The settings, besides the recipe, that labels depend on."""
+"""Settings, besides the recipe, that labels depend on."""
 
 
 def recipe_hash(settings: Mapping[str, Any]) -> str:
@@ -24,26 +24,26 @@ def recipe_hash(settings: Mapping[str, Any]) -> str:
     return digest(facts, relevant(settings["recipe"]))[:16]
 
 
-def earlier(store: Store, resume: bool) -> dict[str, Any] | None:
-    """The manifest of the run that a folder holds; None for none.
+def load_manifest(store: Store, resume: bool) -> dict[str, Any] | None:
+    """Load the manifest of the run in a folder; None if there is none.
 
     Raises:
-        GensegError: If there is one that is not to be gone on with.
+        GensegError: If there is a run and ``resume`` is false, or the manifest is damaged.
     """
     manifest = store.read_json(MANIFEST)
     check_manifest(manifest or {}, store.path(MANIFEST))
     if manifest is not None and not resume:
-        raise GensegError(f"{store.url} holds a run; go on with it by --resume (resume=True), or choose another folder")
+        raise GensegError(f"{store.url} holds a run; resume it by --resume (resume=True), or choose another folder")
     return manifest
 
 
-def begin(store: Store, settings: Mapping[str, Any], **planned: Any) -> dict[str, Any]:
-    """Write the manifest, with which a run begins.
+def write_manifest(store: Store, settings: Mapping[str, Any], **planned: Any) -> dict[str, Any]:
+    """Write the manifest at the start of a run.
 
     Args:
         store: The run's folder.
-        settings: What the caller asked for.
-        **planned: What came of it, such as the number of images.
+        settings: The caller's settings.
+        **planned: Further facts, such as the number of images.
     """
     names = ("genseg", "torch", "diffusers")
     versions = {name: version(name) for name in names} | {"python": platform.python_version()}
@@ -52,8 +52,8 @@ def begin(store: Store, settings: Mapping[str, Any], **planned: Any) -> dict[str
     return manifest
 
 
-def check_same(store: Store, manifest: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    """Refuse to go on with a run of other settings.
+def check_resumable(store: Store, manifest: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Check that a run can be resumed with the same settings.
 
     Raises:
         GensegError: If they differ; the message says in what.

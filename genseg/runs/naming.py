@@ -18,7 +18,7 @@ from genseg.naming import class_embeddings, classes_of, first_synonyms, named_cl
 from genseg.progress import Progress
 from genseg.recipe import load_recipe
 from genseg.registry import load_backend, load_embedder
-from genseg.runs.class_sets import check_name, give_classes
+from genseg.runs.class_sets import assign_classes, check_name
 from genseg.runs.concepts import Concepts
 from genseg.runs.rows import Row
 from genseg.runs.run import Run, Skipped
@@ -42,10 +42,10 @@ def name_run(
         run: A run, or the folder or URL of one.
         classes: Names, or one text such as ``"sky,building,tree"``; synonyms as ``"car|automobile"``.
         embedder: A name from `genseg.list_embedders`, or a loaded `Embedder`.
-        name: What to call the set of classes. One of the name is replaced.
+        name: Name of the set of classes. A set of the same name is replaced.
         resume: Whether to go on with names of the same classes and embedder instead, after a kill or for images that
             were added: shards that have theirs keep them, but images without names are tried again.
-        progress: Called with ``"classes"``, the images done and how many there are.
+        progress: Progress callback: ``("classes", done, total)`` in images.
 
     Returns:
         The images without names, which cannot be read any more; `ClassCounts.of(run, name)` counts the others.
@@ -56,9 +56,9 @@ def name_run(
     """
     run = run if isinstance(run, Run) else Run(str(run))
     check_name(name)
-    asked = classes_of(classes)
+    prompts = classes_of(classes)
     model = load_embedder(embedder) if isinstance(embedder, str) else embedder
-    class_embeddings(asked, model)  # here, so that what they fail for is not told of an image
+    class_embeddings(prompts, model)  # here, so that an error is not reported as an image's
     unnamed = Skipped()
 
     def named(row: Row) -> npt.NDArray[np.int64]:
@@ -68,11 +68,11 @@ def name_run(
         except GensegError as error:
             unnamed.add(str(error))
             return np.full(labels.max() + 1, -1)
-        return named_classes(labels, picture, asked, model)
+        return named_classes(labels, picture, prompts, model)
 
     columns = ["key", "uri", "offset", "length", "image", "labels_png"]
-    about = {"kind": "text", "prompts": asked, "embedder": model.name}
-    give_classes(run, name, first_synonyms(asked), named, columns, progress, resume=resume, **about)
+    about = {"kind": "text", "prompts": prompts, "embedder": model.name}
+    assign_classes(run, name, first_synonyms(prompts), named, columns, progress, resume=resume, **about)
     return unnamed
 
 
@@ -93,13 +93,13 @@ def name_run_from_examples(
     Args:
         run: A run, or the folder or URL of one.
         examples: Images with classes, such as ``load_dataset("folder", root)``.
-        name: What to call the set of classes. One of the name is replaced.
+        name: Name of the set of classes. A set of the same name is replaced.
         limit: At most so many of the examples, evenly spaced; None for all.
         device: A torch device; None for CUDA where there is one, else the CPU.
-        progress: Called with ``"examples"`` or ``"classes"``, the images done and how many there are.
+        progress: Progress callback: ``("examples", done, total)``, then ``("classes", done, total)`` in images.
 
     Returns:
-        The classes with their means. Those that the examples do not show are no choice: `Concepts.absent` names them.
+        The classes with their means. Classes without an example are never assigned: `Concepts.absent` lists them.
 
     Raises:
         GensegError: If the examples have no classes or no labelled pixel, one cannot be read, or the backend cannot
@@ -110,11 +110,11 @@ def name_run_from_examples(
     if examples.n_classes is None:
         raise GensegError(f"{examples.name} has regions without classes; give examples with one class a pixel")
     keys = examples.spaced(limit)
-    told = progress or (lambda *_: None)
-    told("load", 0, 1)
+    on_progress = progress or (lambda *_: None)
+    on_progress("load", 0, 1)
     segmenter, means = _segmenter_of(run, device), Concept(examples.n_classes)
     for done, key in enumerate(keys):
-        told("examples", done, len(keys))
+        on_progress("examples", done, len(keys))
         means.fit(_view(examples[key], segmenter, examples.n_classes))
     means.close()
     concepts = Concepts(name, tuple(examples.classes), means.concepts.astype(np.float32))
@@ -125,7 +125,7 @@ def name_run_from_examples(
 
 
 def _segmenter_of(run: Run, device: str | None) -> Segmenter:
-    """What segments images as the run did."""
+    """Load the segmenter of a run."""
     settings = run.settings
     if missing := {"backend", "model", "dtype", "load", "recipe", "seed"} - settings.keys():
         raise GensegError(f"the run does not say its {' and '.join(sorted(missing))}; name its masks by text instead")
@@ -136,8 +136,8 @@ def _segmenter_of(run: Run, device: str | None) -> Segmenter:
 
 
 def _view(sample: Sample, segmenter: Segmenter, n_classes: int) -> Contingency:
-    """An example's pixels by mask and class."""
-    found, (truth,) = segmenter(sample.image), sample.truths
+    """Count an example's pixels by mask and class."""
+    segmentation, (truth,) = segmenter(sample.image), sample.truths
     measured = truth != IGNORE
-    table = overlaps(found.labels[measured], truth[measured], len(found.embeddings), n_classes)
-    return Contingency(table, found.embeddings)
+    table = overlaps(segmentation.labels[measured], truth[measured], len(segmentation.embeddings), n_classes)
+    return Contingency(table, segmentation.embeddings)

@@ -1,4 +1,4 @@
-"""The page of a run: counts, failures, cost and a gallery, in one file; read from the shards, a few rows at a time."""
+"""Report of a run: counts, failures, cost and a gallery, in one HTML file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LEAN = ("key", "status", "error", "seconds", "evaluations", "decodes", "masks.li
 
 @dataclass
 class Summary:
-    """What a run came to.
+    """Counts and cost of a run.
 
     Attributes:
         images: Those that are there.
@@ -52,20 +52,20 @@ class Summary:
     @classmethod
     def of(cls, run: Run) -> Summary:
         """Count a run's rows; memory does not grow with them."""
-        found = cls(bytes=sum(run.store.size(shard) for shard in run.shards))
+        summary = cls(bytes=sum(run.store.size(shard) for shard in run.shards))
         for row in run.rows(LEAN, failed=True):
-            found.images += 1
+            summary.images += 1
             if row.status != DONE:
-                found.failed += 1
-                found.failures += [row] if len(found.failures) < FAILURES else []
+                summary.failed += 1
+                summary.failures += [row] if len(summary.failures) < FAILURES else []
                 continue
-            found.segments += len(row.masks)
-            found.seconds += sum(row.cost.seconds.values())
-            found.evaluations += row.cost.evaluations
-        return found
+            summary.segments += len(row.masks)
+            summary.seconds += sum(row.cost.seconds.values())
+            summary.evaluations += row.cost.evaluations
+        return summary
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures, for JSON."""
+        """Return the counts, for JSON."""
         figures = {key: value for key, value in vars(self).items() if key != "failures"}
         return figures | {"failures": {row.key: row.error for row in self.failures}}
 
@@ -89,7 +89,7 @@ def write_report(run: Run) -> None:
 
 
 def facts(run: Run, summary: Summary) -> Iterator[tuple[str, str]]:
-    """The figures of a run, in words."""
+    """Yield the counts of a run, in words."""
     total, done = run.settings.get("images", summary.images), summary.images - summary.failed
     yield "segmented", f"{done:,} of {total:,}"
     yield "failed", f"{summary.failed:,}"
@@ -127,5 +127,5 @@ def _gallery(run: Run) -> Iterator[tuple[str, str]]:
 def _overlay(row: Row) -> Image.Image:
     colors, picture = palette(int(row.labels.max()) + 1), np.asarray(row.picture())
     nothing = np.zeros((len(colors), 0), dtype=np.float32)
-    found = Segmentation(row.labels, row.labels, nothing, colors, picture, None, Cost(), Recipe(), "", 0)
-    return found.resized(WIDTH).overlay()
+    segmentation = Segmentation(row.labels, row.labels, nothing, colors, picture, None, Cost(), Recipe(), "", 0)
+    return segmentation.resized(WIDTH).overlay()

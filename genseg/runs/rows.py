@@ -1,4 +1,4 @@
-"""What a run keeps of an image: a row of a Parquet file."""
+"""Result of an image in a run: a row of a Parquet file."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Row:
     @classmethod
     def of(
         cls,
-        found: Segmentation,
+        segmentation: Segmentation,
         key: str,
         source: Source,
         recipe_hash: str,
@@ -87,31 +87,31 @@ class Row:
         image: bytes | None = None,
         pixel_confidence: bool = True,
     ) -> Row:
-        """The row of an image that was segmented.
+        """Make the row of a segmented image.
 
         Args:
-            found: Its segments, with confidence.
+            segmentation: Its segments, with confidence.
             key: Names the image within the run.
             source: Where it lies.
             recipe_hash: That of the run.
             image: The image as an encoded file, if it is to be kept.
             pixel_confidence: Whether to keep the map of confidence, and not only its means over masks.
         """
-        areas, means = np.bincount(found.labels.ravel()), found.mask_confidence
+        areas, means = np.bincount(segmentation.labels.ravel()), segmentation.mask_confidence
         masks = tuple(
-            Mask(k, int(areas[k]), float(means[k]), rle_of(found.labels == k), found.embeddings[k])
+            Mask(k, int(areas[k]), float(means[k]), rle_of(segmentation.labels == k), segmentation.embeddings[k])
             for k in np.flatnonzero(areas).tolist()
         )
-        assert found.confidence is not None
-        levels = np.round(found.confidence.astype(np.float32) * LEVELS).astype(np.uint8)
+        assert segmentation.confidence is not None
+        levels = np.round(segmentation.confidence.astype(np.float32) * LEVELS).astype(np.uint8)
         return cls(
             key=key,
             source=source,
-            size=(found.labels.shape[0], found.labels.shape[1]),
+            size=(segmentation.labels.shape[0], segmentation.labels.shape[1]),
             masks=masks,
-            cost=replace(found.cost, seconds={"image": sum(found.cost.seconds.values())}),
+            cost=replace(segmentation.cost, seconds={"image": sum(segmentation.cost.seconds.values())}),
             recipe_hash=recipe_hash,
-            labels_png=png_of(found.labels.astype(np.uint8 if len(areas) <= 256 else np.uint16)),
+            labels_png=png_of(segmentation.labels.astype(np.uint8 if len(areas) <= 256 else np.uint16)),
             confidence_png=_levels_png(levels) if pixel_confidence else None,
             image=image,
         )

@@ -118,12 +118,12 @@ class Run:
     ) -> Iterator[Row]:
         """Read all rows of a shard, up to where it is damaged."""
         with self.leaving_out(shard):
-            given: Iterable[npt.NDArray[np.int32] | None] = repeat(None)
+            classes_of_rows: Iterable[npt.NDArray[np.int32] | None] = repeat(None)
             if classes is not None:
-                given = self._classes(shard, classes, n_classes)
+                classes_of_rows = self._classes(shard, classes, n_classes)
             batches = self.store.batches(shard, SCHEMA, _completed(columns))
             rows = (row for batch in batches for row in rows_of(batch, self._max_pixels))
-            for row, classes_of_row in zip(rows, given, strict=classes is not None):
+            for row, classes_of_row in zip(rows, classes_of_rows, strict=classes is not None):
                 if row.status == DAMAGED:
                     self.damaged[row.key] = row.error
                 if (

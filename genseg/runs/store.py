@@ -1,4 +1,4 @@
-"""A folder on disk or in a bucket, whose files are there wholly or not at all."""
+"""A folder on disk or in a bucket, whose files are written as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Store:
         self.local = "file" in self._fs.protocol
 
     def inside(self, url: str) -> bool:
-        """Whether this is a folder in another one."""
+        """Return whether this is a folder in another one."""
         try:
             fs, root = fsspec.core.url_to_fs(url)
         except (ImportError, ValueError):
@@ -136,12 +136,12 @@ class Store:
         return sorted(str(path)[len(self._root) :].lstrip("/") for path in self._fs.glob(self.path(pattern)))
 
     def path(self, name: str) -> str:
-        """Where a file lies, within its file system."""
+        """Return the path of a file within its file system."""
         return f"{self._root.rstrip('/')}/{name}"
 
 
 def parquet(table: pa.Table, row_group_size: int | None = None) -> bytes:
-    """A table as a Parquet file."""
+    """Encode a table as a Parquet file."""
     sink = pa.BufferOutputStream()
     pq.write_table(
         table,

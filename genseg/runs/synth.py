@@ -1,4 +1,4 @@
-"""A data set that a model makes up: images with their masks, found without inversion, as a run."""
+"""Datasets that a model generates: images with their masks, without inversion, as a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from genseg.interface import Backend
 from genseg.progress import Progress
 from genseg.recipe import RecipeLike
 from genseg.registry import BACKENDS, load_backend
-from genseg.runs.manifest import begin, check_same, earlier
+from genseg.runs.manifest import check_resumable, load_manifest, write_manifest
 from genseg.runs.plan import shard_name
 from genseg.runs.report import write_report
 from genseg.runs.rows import Row, png_of
@@ -43,11 +43,11 @@ def synth(
     progress: Progress | None = None,
     **overrides: Any,
 ) -> Run:
-    """Let a model make images, and segment them exactly, without inversion: `Segmenter.generate` for a whole data set.
+    """Generate images, and segment them without inversion: `Segmenter.generate` for a whole dataset.
 
-    Image i is made from seed + i and the prompt of that number, taking turns, and from nothing else. Its key is
-    ``seed-00000012``, and its row has it as a PNG. A shard is there wholly or not at all; what was killed goes on with
-    the shards that are missing.
+    Image i depends on seed + i and its prompt alone; prompts take turns. Its key is ``seed-00000012``, and its row
+    holds the image as a PNG. A shard is written as a whole or not at all; an interrupted run resumes with the missing
+    shards.
 
     Args:
         out: A new folder, or an fsspec URL.
@@ -63,8 +63,8 @@ def synth(
         options: Recipe keys as ``key=value``.
         shard_size: Images to a shard: what is lost at most when it is killed.
         pixel_confidence: Whether to keep confidence by pixel, and not only by mask.
-        resume: Go on with the run that ``out`` holds, of the same settings; there need not be one.
-        progress: Called as ``progress("images", done, n)``.
+        resume: Resume the run in ``out``, of the same settings; there need not be one.
+        progress: Progress callback: ``("images", done, n)``.
         **overrides: Recipe keys.
 
     Returns:
@@ -79,9 +79,10 @@ def synth(
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
     if not texts:
         raise GensegError('no prompt given; give one a line, or "" for anything')
-    store, told = Store(str(out)), progress or (lambda *_: None)
-    manifest, load = earlier(store, resume), {key: value for key, value in (load or {}).items() if value is not None}
-    told("load", 0, 1)
+    store, on_progress = Store(str(out)), progress or (lambda *_: None)
+    manifest = load_manifest(store, resume)
+    load = {key: value for key, value in (load or {}).items() if value is not None}
+    on_progress("load", 0, 1)
     weights: dict[str, Any] = {}
     if isinstance(backend, str):
         weights = weights_of("backend", backend, BACKENDS.info(backend).card, model, load)
@@ -101,22 +102,24 @@ def synth(
         "shard_size": shard_size,
         "pixel_confidence": pixel_confidence,
     }
-    manifest = begin(store, settings) if manifest is None else manifest
-    check_same(store, manifest, settings)
+    manifest = write_manifest(store, settings) if manifest is None else manifest
+    check_resumable(store, manifest, settings)
     recipe_hash, segmenter = manifest["recipe_hash"], Segmenter(backend, resolved)
-    there = set(store.names(SHARDS))
+    finished = set(store.names(SHARDS))
     for first in range(0, n, shard_size):
         name = shard_name(first // shard_size)
         last = min(first + shard_size, n)
-        if name not in there:
+        if name not in finished:
             rows = []
             for number in range(seed + first, seed + last):
-                found = segmenter.generate(texts[number % len(texts)], number)
-                key, image = f"seed-{number:08}", png_of(found.image)
-                rows.append(Row.of(found, key, Source(""), recipe_hash, image=image, pixel_confidence=pixel_confidence))
-                told("images", number - seed + 1, n)
+                segmentation = segmenter.generate(texts[number % len(texts)], number)
+                key, image = f"seed-{number:08}", png_of(segmentation.image)
+                rows.append(
+                    Row.of(segmentation, key, Source(""), recipe_hash, image=image, pixel_confidence=pixel_confidence)
+                )
+                on_progress("images", number - seed + 1, n)
             store.write_table(name, table_of(rows))
-        told("images", last, n)
+        on_progress("images", last, n)
     run = Run(str(out))
     write_report(run)
     return run

@@ -1,4 +1,4 @@
-"""The rows of a run as tables of Parquet files, and back."""
+"""Rows of a run as tables of Parquet files, and back."""
 
 from __future__ import annotations
 
@@ -95,11 +95,11 @@ def _record(row: Row) -> dict[str, Any]:
 
 
 _NO_MASK: dict[str, Any] = {"label": 0, "area": 0, "confidence": 0.0, "rle": "", "embedding": np.empty(0, np.float32)}
-"""A mask's facts where only some of their columns are read."""
+"""Defaults of a mask's columns that are not read."""
 
 
 def _masks(column: pa.ListArray) -> Iterator[tuple[Mask, ...]]:
-    """The masks of each row; embeddings do not become Python numbers on the way, of which there would be too many."""
+    """Yield the masks of each row; embeddings stay arrays on the way, for speed."""
     flat = column.flatten()
     if flat.null_count or any(part.null_count for part in flat.flatten()):
         raise ValueError("masks without numbers")

@@ -1,4 +1,4 @@
-"""What a run can have written: files that were read, checked before anything relies on them."""
+"""Checks of the files of a run, before anything relies on what they hold."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _is_mask(mask: Mask, pixels: int) -> bool:
 
 
 def run_lengths(rle: str) -> npt.NDArray[np.int64]:
-    """The lengths of COCO's compressed run lengths, of 0 and 1 in turn.
+    """Decode COCO's compressed run lengths, of 0 and 1 in turn.
 
     Each is written in digits of 5 bits, the lowest first, in letters from ``0`` on; a 6th bit says that more follow.
     From the fourth on it is the difference to the length before the last.

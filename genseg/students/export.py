@@ -1,4 +1,4 @@
-"""A trained student as files that others read: safetensors with its configuration, and ONNX."""
+"""Saving a trained student: safetensors with its configuration, and ONNX."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ONNX, OPSET = "model.onnx", 18
 
 
 class _Logits(nn.Module):
-    """A model of one input and one output, as ONNX has it."""
+    """Wraps a model into one input and one output, for ONNX."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()

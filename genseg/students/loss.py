@@ -1,4 +1,4 @@
-"""What a student is told of its mistakes, and how well it agrees with the masks that it learns from."""
+"""Loss of a student, and its agreement with the masks that it learns from."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ def upsampled(logits: Tensor, classes: Tensor) -> Tensor:
 
 
 def agreement(pairs: Iterable[tuple[Tensor, Tensor]], n_classes: int) -> dict[str, float]:
-    """How well predictions agree with masks, over all pixels together.
+    """Measure how well predictions agree with masks, over all pixels together.
 
     Args:
-        pairs: Predicted and given classes, int64 of one shape each, -1 where none is given.
+        pairs: Predictions and targets, int64 of one shape each, -1 for no target.
         n_classes: C.
 
     Returns:
         ``miou``, the mean over the classes that either has, and ``accuracy``; NaN where there is no pixel.
     """
     table = torch.zeros(n_classes * n_classes, dtype=torch.int64)
-    for predicted, given in pairs:
-        known = given >= 0
-        cells = given[known] * n_classes + predicted[known]
+    for predicted, target in pairs:
+        known = target >= 0
+        cells = target[known] * n_classes + predicted[known]
         table += torch.bincount(cells.cpu(), minlength=len(table))
     confusion = table.reshape(n_classes, n_classes).numpy()
-    hits, given_all, predicted_all = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    hits, target_all, predicted_all = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
     return {
-        "miou": float(mean_iou(hits, given_all, predicted_all)),
-        "accuracy": float(ratio(hits.sum(), given_all.sum())),
+        "miou": float(mean_iou(hits, target_all, predicted_all)),
+        "accuracy": float(ratio(hits.sum(), target_all.sum())),
     }

@@ -1,4 +1,4 @@
-"""The students by name: architectures of transformers in their published sizes, without weights."""
+"""Students by name: architectures of transformers in their published sizes, without weights."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ STUDENTS: Mapping[str, Callable[..., PretrainedConfig]] = {
     "segformer-b2": lambda **names: segformer((64, 128, 320, 512), (3, 4, 6, 3), 768, **names),
     "mobilenet-v2": mobilenet_v2,
 }
-"""The students by name: what makes a configuration, given names of classes."""
+"""Students by name: factories of configurations, which take names of classes."""
 
 
 def new_student(student: str, checkpoint: str | None, classes: Sequence[str]) -> PreTrainedModel:
-    """A model that tells the classes apart once it is trained.
+    """Make a model for the classes, to be trained.
 
     Args:
         student: One of `STUDENTS`, with random weights; no matter where there is a checkpoint.
@@ -77,7 +77,7 @@ def new_student(student: str, checkpoint: str | None, classes: Sequence[str]) ->
 
 
 def processor_for(checkpoint: str | None, image_size: int) -> Any:
-    """What turns images into a student's input: the checkpoint's own, or SegFormer's; neither needs torchvision.
+    """Load the image processor of a student: the checkpoint's own, or SegFormer's; neither needs torchvision.
 
     Args:
         checkpoint: As for `new_student`.

@@ -1,4 +1,4 @@
-"""What students learn from: crops of a run's images with their classes and weights, streamed from its shards."""
+"""Training data of students: crops of a run's images with classes and weights, streamed from its shards."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from genseg.errors import GensegError
 from genseg.runs.rows import DAMAGED, FAILED, Row
 from genseg.runs.run import Run, Skipped
 
-BUFFER = 256  # rows among which the next is drawn; they are held as they are on disk, encoded
+BUFFER = 256  # rows among which the next is drawn; encoded, as they are on disk
 SMALLEST = 0.5  # of a crop's side, as a part of the image's shorter side
 SPARE = 8  # images that may be unreadable before any is read
 
 T = TypeVar("T")
 
 
-class Sample(NamedTuple):
-    """One image as a student sees it.
+class TrainingCrop(NamedTuple):
+    """A crop of an image, as a student sees it.
 
     Attributes:
         pixels: uint8 (S, S, 3).
         classes: int64 (S, S), -1 for none.
-        weights: float32 (S, S) in [0, 1]: what each pixel counts; 0 for one to ignore.
+        weights: float32 (S, S) in [0, 1]: weight of each pixel in the loss; 0 for one to ignore.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -37,10 +37,10 @@ class Sample(NamedTuple):
 
 
 class Samples:
-    """The images of a run, some of them held out.
+    """Training and validation crops of a run's images.
 
-    Which are held out depends on their keys alone. Memory does not grow with the run. An image that cannot be read any
-    more takes its turn with pixels that all are ignored, so that it changes nothing of the others' order or crops.
+    The split depends on their keys alone. Memory does not grow with the run. An image that can no longer be read takes
+    its turn with pixels that all are ignored, so that the order and crops of the others stay the same.
 
     Attributes:
         skipped: The images that could not be read so far.
@@ -50,8 +50,8 @@ class Samples:
         classes: Name of a set of classes that the run's masks were given.
         image_size: S, in pixels.
         min_confidence: Pixels below it are ignored.
-        confidence_weighting: Whether pixels count as their confidence says, or all the same.
-        val_fraction: Part of the images that is held out.
+        confidence_weighting: Whether to weight the loss of a pixel by its confidence.
+        val_fraction: Validation fraction.
         seed: Fixes the order and the crops.
     """
 
@@ -77,11 +77,11 @@ class Samples:
             else:
                 self.n_training += 1
 
-    def training(self, start: int = 0) -> Iterator[Sample]:
-        """Random crops without end: the images epoch after epoch, each epoch in an order of its own.
+    def training(self, start: int = 0) -> Iterator[TrainingCrop]:
+        """Yield random crops without end, each epoch in an order of its own.
 
         Args:
-            start: How many samples to leave out; what comes after them does not depend on whether they were made.
+            start: Number of samples to skip; the others do not depend on it.
 
         Raises:
             GensegError: If images turn out unreadable, `SPARE` more of them than samples were made.
@@ -95,8 +95,8 @@ class Samples:
                 position += 1
             epoch, skip = epoch + 1, 0
 
-    def validation(self) -> Iterator[Sample]:
-        """The centre squares of the images that are held out."""
+    def validation(self) -> Iterator[TrainingCrop]:
+        """Yield the center squares of the validation images."""
         for row in self._rows(self._run.shards):
             if self._held_out(row.key):
                 yield self._sample(row, None)
@@ -119,7 +119,7 @@ class Samples:
         return int.from_bytes(digest[:8], "big") < self._val_fraction * 2**64
 
     def _picture(self, row: Row) -> Image.Image | None:
-        """The image; None if it or its labels cannot be read."""
+        """Return the image; None if it or its labels cannot be read."""
         try:
             if row.status == DAMAGED:
                 raise GensegError(f"{row.key}: {row.error}")
@@ -137,8 +137,8 @@ class Samples:
         self._read += 1
         return picture
 
-    def _sample(self, row: Row, draws: np.random.Generator | None) -> Sample:
-        """A random crop, flipped or not, or the centre square where there are no draws."""
+    def _sample(self, row: Row, draws: np.random.Generator | None) -> TrainingCrop:
+        """Return a random crop, flipped or not, or the center square if there are no draws."""
         height, width = row.size
         side, x, y, flip = min(height, width), 0.5, 0.5, False
         if draws is not None:
@@ -148,7 +148,7 @@ class Samples:
         box, size = (left, top, left + side, top + side), (self._side, self._side)
         if (picture := self._picture(row)) is None:
             square = np.zeros(size, dtype=np.uint8)
-            return Sample(np.dstack([square] * 3), square.astype(np.int64) - 1, square.astype(np.float32))
+            return TrainingCrop(np.dstack([square] * 3), square.astype(np.int64) - 1, square.astype(np.float32))
         pixels = np.asarray(picture.resize(size, Image.Resampling.BILINEAR, box))
         classes = np.asarray(Image.fromarray(row.class_labels).resize(size, Image.Resampling.NEAREST, box))
         confidence = np.asarray(Image.fromarray(row.confidence).resize(size, Image.Resampling.NEAREST, box))
@@ -156,15 +156,15 @@ class Samples:
         weights = np.where(known, confidence if self._weighted else np.float32(1), np.float32(0))
         if flip:
             pixels, classes, weights = pixels[:, ::-1], classes[:, ::-1], weights[:, ::-1]
-        return Sample(pixels, classes.astype(np.int64), weights)
+        return TrainingCrop(pixels, classes.astype(np.int64), weights)
 
 
 def shuffled(things: Iterable[T], draws: np.random.Generator, buffer: int) -> Iterator[T]:
-    """Things in an order that is random within a window: each is drawn from the ``buffer`` that are next."""
+    """Shuffle within a window: each item is drawn from the next ``buffer``."""
     things = iter(things)
-    held = list(islice(things, buffer))
+    window = list(islice(things, buffer))
     for thing in things:
-        place = draws.integers(len(held))
-        yield held[place]
-        held[place] = thing
-    yield from (held[i] for i in draws.permutation(len(held)))
+        place = draws.integers(len(window))
+        yield window[place]
+        window[place] = thing
+    yield from (window[i] for i in draws.permutation(len(window)))

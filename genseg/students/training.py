@@ -1,4 +1,4 @@
-"""Training a student on a run's masks, in steps that can be gone on with from where they were last saved."""
+"""Training a student on a run's masks, resumable from the last checkpoint."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from genseg.runs.run import Run
 from genseg.students.export import write_student
 from genseg.students.loss import agreement, upsampled, weighted_loss
 from genseg.students.models import new_student, processor_for
-from genseg.students.samples import Sample, Samples
+from genseg.students.samples import Samples, TrainingCrop
 from genseg.students.settings import StudentSettings
 from genseg.version import __version__
 
@@ -79,13 +79,13 @@ def train(
         measured = training.run(progress or (lambda *_: None))
     write_student(accelerator.unwrap_model(training.model), processor, out, settings.image_size)
     unreadable = {"images": samples.skipped.count, "why": samples.skipped.reason}
-    told = {"versions": _versions(), "run": run.store.url, "validation": measured, "unreadable": unreadable}
-    _write(out, record | told | {"done": True})
+    outcome = {"versions": _versions(), "run": run.store.url, "validation": measured, "unreadable": unreadable}
+    _write(out, record | outcome | {"done": True})
     shutil.rmtree(out / STATE, ignore_errors=True)
 
 
 class _Training:
-    """The loop, and what it saves."""
+    """The training loop and its checkpoints."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class _Training:
         self.model, self._optimizer, self._schedule = accelerator.prepare(model, optimizer, schedule)
 
     def run(self, progress: Progress) -> dict[str, float]:
-        """All steps that are left; the agreement with the masks of the images that are held out."""
+        """Run all remaining steps; return the agreement with the masks of the validation images."""
         begun = self._load()
         measured: dict[str, float] = {}
         batch_size = self._settings.batch_size
@@ -125,8 +125,8 @@ class _Training:
         curves.close()
         return measured or self._measure()
 
-    def _step(self, batch: list[Sample]) -> float:
-        """One batch; its loss."""
+    def _step(self, batch: list[TrainingCrop]) -> float:
+        """Train on one batch; return its loss."""
         pixels, classes, weights = self._tensors(batch)
         self.model.train()
         with self._accelerator.autocast():
@@ -140,7 +140,7 @@ class _Training:
         return float(loss.detach())
 
     def _measure(self) -> dict[str, float]:
-        """Agreement with the masks of the images that are held out."""
+        """Return the agreement with the masks of the validation images."""
         return agreement(self._predictions(), self._n_classes) if self._samples.n_validation else {}
 
     @torch.no_grad()
@@ -153,7 +153,7 @@ class _Training:
                 logits = self.model(pixel_values=pixels).logits
             yield upsampled(logits, classes).argmax(dim=1), torch.where(weights > 0, classes, -1)
 
-    def _tensors(self, batch: list[Sample]) -> tuple[Tensor, Tensor, Tensor]:
+    def _tensors(self, batch: list[TrainingCrop]) -> tuple[Tensor, Tensor, Tensor]:
         pixels = self._processor(
             [sample.pixels for sample in batch], do_resize=False, input_data_format="channels_last", return_tensors="pt"
         ).pixel_values
@@ -163,7 +163,7 @@ class _Training:
         return pixels.to(device), classes.to(device), weights.to(device)
 
     def _save(self, step: int) -> None:
-        """Save the state whole, then drop those before it."""
+        """Save a checkpoint as a whole, then remove those before it."""
         folder = self._out / STATE
         before = list(folder.glob("step-*"))
         fresh = folder / "unfinished"
@@ -174,7 +174,7 @@ class _Training:
             shutil.rmtree(old)
 
     def _load(self) -> int:
-        """Go back to the last state that was saved; its step, 0 where there is none."""
+        """Load the last checkpoint; return its step, 0 if there is none."""
         saved = sorted((self._out / STATE).glob("step-*"))
         if not saved:
             return 0
@@ -182,8 +182,8 @@ class _Training:
         return int(saved[-1].name.removeprefix("step-"))
 
 
-def ahead(samples: Iterator[Sample], batch_size: int, n_batches: int) -> Iterator[list[Sample]]:
-    """Batches of samples; the next is made while the last is worked with."""
+def ahead(samples: Iterator[TrainingCrop], batch_size: int, n_batches: int) -> Iterator[list[TrainingCrop]]:
+    """Yield batches of samples; the next is made while the last is in use."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="genseg-samples") as reader:
         following = reader.submit(lambda: list(islice(samples, batch_size)))
         for left in range(n_batches - 1, -1, -1):
@@ -194,7 +194,7 @@ def ahead(samples: Iterator[Sample], batch_size: int, n_batches: int) -> Iterato
 
 
 def _begun(out: Path, record: Mapping[str, Any], resume: bool) -> bool:
-    """Whether all is done already.
+    """Return whether the training has finished already.
 
     Raises:
         GensegError: If the folder holds something else, or is not to be gone on with.
@@ -202,14 +202,14 @@ def _begun(out: Path, record: Mapping[str, Any], resume: bool) -> bool:
     if not out.exists() or not any(out.iterdir()):
         return False
     if not resume:
-        raise GensegError(f"{out} is not empty; choose another folder, or go on with what it holds by --resume")
+        raise GensegError(f"{out} is not empty; choose another folder, or resume it by --resume")
     try:
-        found = json.loads((out / RECORD).read_text(encoding="utf-8"))
+        saved = json.loads((out / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise GensegError(f"{out} holds no training to go on with; choose another folder") from error
-    if other := [key for key in record if record[key] != found.get(key)]:
+        raise GensegError(f"{out} holds no training to resume; choose another folder") from error
+    if other := [key for key in record if record[key] != saved.get(key)]:
         raise GensegError(f"{out} holds a training with another {' and '.join(other)}; choose another folder")
-    return bool(found.get("done"))
+    return bool(saved.get("done"))
 
 
 def _accelerator(device: str | None, dtype: str) -> Accelerator:

@@ -43,7 +43,7 @@ def found(images, out):
 
 BACKENDS = ["tiny", "stable-diffusion", "sd14"]
 RULES = [name for name in PROTOCOLS if name != "open-vocabulary"]
-TRUE = ("miou", "accuracy", "boundary_f")
+GROUND_TRUTH_METRICS = ("miou", "accuracy", "boundary_f")
 
 
 # --- what is run ----------------------------------------------------------------------------------------------------
@@ -104,7 +104,7 @@ def test_each_image_and_backend_has_a_row_of_what_the_segmentation_says(found):
         truth = TRUTHS[int(row.image[-1])]
         scores = measure_image(seg.labels, [truth], 3).scalars
         oracle = [row.oracle_miou, row.oracle_accuracy, row.oracle_boundary_f]
-        assert oracle == pytest.approx([scores[key] for key in TRUE])
+        assert oracle == pytest.approx([scores[key] for key in GROUND_TRUTH_METRICS])
     errors = found.images.groupby("backend")["reconstruction_rmse"].max()
     assert errors["tiny"] < 1e-5 < 1e-3 < errors["sd14"]
 
@@ -160,12 +160,12 @@ def test_a_protocol_learns_from_all_images_of_a_backend_and_then_measures_each(f
             rule.close()
         records = [measured(one, [rule.classes(view)]) for one, view in zip(seen, views, strict=True)]
         rows = found.images[found.images["backend"] == backend]
-        for key in TRUE:
+        for key in GROUND_TRUTH_METRICS:
             assert rows[f"{name}_{key}"].tolist() == [record.metrics[key] for record in records]
         right, true, predicted = sum(record.pixels for record in records)
         ious = right / np.maximum(true + predicted - right, 1)
         pooled = {"miou": ious[true + predicted > 0].mean(), "accuracy": right.sum() / true.sum()}
-        for key in TRUE:
+        for key in GROUND_TRUTH_METRICS:
             mean = rows[f"{name}_{key}"].mean()
             expected = pooled.get(key, mean) if rule.pooled else mean
             assert found.figures(backend)[f"{name}_{key}"][0] == pytest.approx(expected)

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 import genseg
 from genseg import GensegError
 from genseg.cli import app
-from genseg.exports.file_names import LAYOUTS, Names
+from genseg.exports.file_names import LAYOUTS, FileNamer
 from genseg.exports.formats import EXPORTS
-from genseg.exports.json_arrays import Arrays
+from genseg.exports.json_arrays import JsonArrayWriter
 from genseg.files import whole_folder
 from genseg.runs.rows import Row, png_of
 from genseg.runs.run import MANIFEST, Run, Skipped
@@ -48,7 +48,7 @@ def test_every_format_writes_every_image_that_is_done(run, tmp_path):
 
 
 def test_names_are_safe_unique_and_keep_folders():
-    names = Names("folders")
+    names = FileNamer("folders")
     keys = ["a/b.jpg", "a/b.png", "A/B.jpg", "a/b-2", "../../etc/passwd", "/abs.olute/x.tif", "s3://bucket/ü (1).png"]
     keys += ["C:\\x\\..\\y.bmp", "", "..", "照片", ".hidden", "a" * 300, "a/b.jpg", "a.png/c"]
     found = [names.of(key) for key in keys]
@@ -59,7 +59,7 @@ def test_names_are_safe_unique_and_keep_folders():
 
 def test_no_key_is_too_long_to_be_a_file(tmp_path):
     for layout in LAYOUTS:
-        names = Names(layout)
+        names = FileNamer(layout)
         for key in ("/".join(["folder" * 30] * 60), "/".join(["folder" * 9] * 5)):
             path = tmp_path / f"{names.of(key)}_000000_{'x' * 40}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def test_no_key_is_too_long_to_be_a_file(tmp_path):
 
 
 def test_names_of_flat_layouts_have_their_folders_in_them():
-    flat, city = Names("flat"), Names("city")
+    flat, city = FileNamer("flat"), FileNamer("city")
     assert [flat.of(key) for key in ("a/b_c.jpg", "a_b/c.png", "x")] == ["a_b_c", "a_b_c-2", "x"]
     assert [city.of(key) for key in ("a_b/c/d_e.jpg", "a-b/c/d-e.jpg", "x_y")] == [
         "a-b-c/d-e",
@@ -216,12 +216,12 @@ def test_thresholds_ignore_pixels_and_small_segments(run, tmp_path):
 
 def test_arrays_of_json_are_joined_at_the_end(tmp_path):
     path = tmp_path / "a.json"
-    with Arrays(path, {"info": 1}, "few", "none") as arrays:
+    with JsonArrayWriter(path, {"info": 1}, "few", "none") as arrays:
         arrays.add("few", {"a": "ü"})
         arrays.add("few", {"b": 2})
         assert not path.exists()
     assert json.loads(path.read_text()) == {"info": 1, "few": [{"a": "ü"}, {"b": 2}], "none": []}
-    with pytest.raises(KeyboardInterrupt), Arrays(tmp_path / "b.json", {"info": 1}, "few"):
+    with pytest.raises(KeyboardInterrupt), JsonArrayWriter(tmp_path / "b.json", {"info": 1}, "few"):
         raise KeyboardInterrupt
     assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
 

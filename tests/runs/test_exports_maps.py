@@ -11,7 +11,7 @@ from PIL import Image
 import genseg
 from genseg import GensegError
 from genseg.evaluation.datasets import load_dataset
-from genseg.exports.label_values import numbers_of, voc_colours
+from genseg.exports.label_values import class_values, voc_colors
 from genseg.runs.rows import Row
 from genseg.runs.run import MANIFEST
 from genseg.runs.sources import Source
@@ -101,7 +101,7 @@ def test_voc_has_its_palette_its_ignore_its_objects_and_its_list(run, tmp_path):
 
 def test_the_colours_of_voc():
     """As published with the data: of background, the classes, and 255."""
-    colours = voc_colours()
+    colours = voc_colors()
     assert colours[:8].tolist() == [
         [0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128], [128, 0, 128], [0, 128, 128], [128, 128, 128]
     ]  # fmt: skip
@@ -119,8 +119,8 @@ def test_masks_without_classes_are_objects_of_voc(run, tmp_path):
 
 
 def test_more_classes_than_a_map_holds_are_refused(run, tmp_path):
-    assert numbers_of(["a", "b"], {"a": 7}, 2) == [1, 2]
-    assert numbers_of(["b", "a"], {"a": 7, "b": 9}, 2) == [9, 7]
+    assert class_values(["a", "b"], {"a": 7}, 2) == [1, 2]
+    assert class_values(["b", "a"], {"a": 7, "b": 9}, 2) == [9, 7]
     run.assign("many", [f"c{k}" for k in range(255)], lambda _: np.zeros(10, dtype=np.int32))
     for name in ("voc", "cityscapes"):
         with pytest.raises(GensegError, match="holds 254 classes, not 255"):

@@ -265,7 +265,7 @@ def test_the_command_names_by_examples(run, found, tmp_path):
     (root / "classes.txt").write_text("none\nleft\nright\n")
     done = command(tmp_path / "run", "--examples", root, "--limit", "2", "--device", "cpu")
     assert done.exit_code == 0, done.stderr
-    assert "genseg: no choice, as no example shows them: none" in done.stderr
+    assert "genseg: never assigned, as no example shows them: none" in done.stderr
     concepts = name_run_from_examples(run, load_dataset("folder", root), limit=2, device="cpu", name="again")
     assert names_in(run) == names_in(run, "again")
     assert np.array_equal(Concepts.load(run, "names").centres, concepts.centres, equal_nan=True)

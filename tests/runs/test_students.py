@@ -181,7 +181,7 @@ def test_a_folder_of_something_else_is_left_alone(run, tiny, trained, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(GensegError, match="is not empty; choose another folder"):
         genseg.distill(run, "colours", tmp_path, **QUICK)
-    with pytest.raises(GensegError, match="holds no training to go on with"):
+    with pytest.raises(GensegError, match="holds no training to resume"):
         genseg.distill(run, "colours", tmp_path, resume=True, **QUICK)
     settings = QUICK | {"steps": 60, "lr": 1e-2, "save_every": 30, "image_size": 64}
     with pytest.raises(GensegError, match="another image_size and batch_size"):

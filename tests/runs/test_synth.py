@@ -62,7 +62,7 @@ def test_a_killed_run_goes_on_to_the_same_rows(whole, backend, tmp_path):
     with pytest.raises(Killed):
         genseg.synth(tmp_path, 3, backend, progress=kill, **given)
     assert len(Run(str(tmp_path)).shards) == 1
-    with pytest.raises(GensegError, match="holds a run; go on with it by --resume"):
+    with pytest.raises(GensegError, match="holds a run; resume it by --resume"):
         genseg.synth(tmp_path, 3, backend, **given)
     with pytest.raises(GensegError, match="another recipe and seed"):
         genseg.synth(tmp_path, 3, backend, resume=True, **given | {"seed": 11, "n_clusters": 4})

@@ -104,6 +104,6 @@ def _by_examples(
         found = name_run_from_examples(run, examples, name=name, limit=limit, device=device, progress=bars.stage)
     show(run, name)
     if found.absent:
-        typer.echo(f"genseg: no choice, as no example shows them: {', '.join(found.absent)}", err=True)
+        typer.echo(f"genseg: never assigned, as no example shows them: {', '.join(found.absent)}", err=True)
     if report_damaged(run):
         raise typer.Exit(1)
