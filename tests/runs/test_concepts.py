@@ -243,7 +243,7 @@ def test_what_the_command_refuses_is_one_sentence(tmp_path, monkeypatch, argumen
 
 
 def test_a_missing_package_is_named_with_its_cure(tmp_path, monkeypatch):
-    monkeypatch.delitem(sys.modules, "genseg.runs.concepts")
+    monkeypatch.delitem(sys.modules, "genseg.runs.run")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     refused = command("concepts", tmp_path)
     assert refused.exit_code == 2
