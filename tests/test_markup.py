@@ -125,7 +125,7 @@ def test_an_evaluation_is_its_table():
         "settings": {"model": {"backend": "tiny"}, "resolution": "512", "recipe": {"n_clusters": 15}},
         "figures": {"modulation": {"oracle": {"miou": figure}}, "naive": {"oracle": {"miou": figure}}},
     }
-    evaluation = Evaluation(results, kept=None, dataset=None)
+    evaluation = Evaluation(results, store=None, dataset=None)
     row = ["oracle", "modulation", "0.483 [0.400, 0.500]"]
     assert cells(evaluation._repr_html_()) == [
         ["protocol", "method", "mIoU"],

@@ -21,7 +21,7 @@ from genseg.runs.report import Summary
 from genseg.runs.rows import FAILED, Row
 from genseg.runs.run import SHARDS
 from genseg.runs.store import Store
-from genseg.runs.tables import rows_of
+from genseg.runs.tables import SCHEMA, rows_of
 from genseg.runs.worker import Job, Worker
 
 FAST = {"n_clusters": 4, "draws": 1, "size": 64, "n_init": 1}
@@ -146,7 +146,7 @@ def test_an_image_that_kills_its_workers_is_given_up_and_the_others_are_not(phot
         with contextlib.suppress(Dead):
             Worker(Job(str(tmp_path), "tiny", {}, 0, ""), deadly)({"shard": np.array([0])})
     assert attempts == 5, "one without notes, three that note the image, and one without it"
-    rows = [row for batch in store.batches("shards/shard-0000000.parquet") for row in rows_of(batch)]
+    rows = [row for batch in store.batches("shards/shard-0000000.parquet", SCHEMA) for row in rows_of(batch)]
     assert [(row.key, row.status) for row in rows] == [
         ("0.png", "done"), ("1.png", "done"), ("2.png", FAILED), ("3.png", "done")
     ]  # fmt: skip
