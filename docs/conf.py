@@ -59,8 +59,9 @@ html_theme_options = {"top_of_page_buttons": []}
 
 
 def fill(_app: Sphinx, _page: str, source: list[str]) -> None:
-    """Put what is made from the code where a page says ``<!-- generated: NAME -->``."""
-    source[0] = re.sub(r"<!-- generated: ([\w-]+) -->", lambda found: generated.PARTS[found[1]](), source[0])
+    """Put what is made from the code where a page says ``<!-- generated: NAME ARGUMENTS -->``."""
+    mark = re.compile(r"<!-- generated: ([\w-]+)([\w -]*) -->")
+    source[0] = mark.sub(lambda match: generated.PARTS[match[1]](*match[2].split()), source[0])
 
 
 def shorten(*given: Any) -> tuple[str | None, str | None]:

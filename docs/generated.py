@@ -25,9 +25,10 @@ def commands(command: Any = None, name: str = "genseg", parent: Any = None) -> I
             yield from commands(child, f"{name} {part}", context)
 
 
-def command_line() -> str:
-    """A section for each command, and an entry for each of its arguments and options."""
-    return "\n".join(_section(*entry) for entry in commands())
+def command_line(*names: str) -> str:
+    """A section for each of these commands and theirs, or for the program, with an entry for each argument and option."""
+    wanted = [entry for entry in commands() if entry[0].split()[1:2] in ([[name] for name in names] or [[]])]
+    return "\n".join(_section(*entry) for entry in wanted)
 
 
 def _section(name: str, command: Any, context: Any) -> str:
@@ -85,5 +86,5 @@ def _value(value: Any) -> str:
     return f"`{OmegaConf.to_yaml([value]).strip().removeprefix('- ')}`"
 
 
-PARTS: dict[str, Callable[[], str]] = {"command-line": command_line, "recipe-keys": recipe_keys}
-"""What a page may name."""
+PARTS: dict[str, Callable[..., str]] = {"command-line": command_line, "recipe-keys": recipe_keys}
+"""The parts that a page may name."""
