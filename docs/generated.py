@@ -26,7 +26,7 @@ def commands(command: Any = None, name: str = "genseg", parent: Any = None) -> I
 
 
 def command_line(*names: str) -> str:
-    """A section for each of these commands and theirs, or for the program, with an entry for each argument and option."""
+    """A section for each of these commands, or for the program, with an entry for each argument and option."""
     wanted = [entry for entry in commands() if entry[0].split()[1:2] in ([[name] for name in names] or [[]])]
     return "\n".join(_section(*entry) for entry in wanted)
 
