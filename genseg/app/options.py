@@ -12,8 +12,8 @@ from genseg.errors import GensegError
 from genseg.recipe import BOUNDS, CHOICES, Recipe
 
 ELSEWHERE = ("n_clusters", "keep_scores", "max_pixels", "connected")
-"""Keys that are no advanced option: K has its own control, the page and the server set the next two, and each of the
-thousands of parts that `connected` may find has a copy of its segment's difference map."""
+"""Keys that are no advanced option: K has its own control, the page and the server set the next two, and `connected`
+may find more parts than the page has labels, 256, and leaves out the difference maps that it shows."""
 
 MAX_IN_APP = {"n_clusters": 100, "size": 2048, "margin": 512, "draws": 1000, "n_init": 1000, "batch_size": 256}
 """Upper bounds below those of `BOUNDS`, so that one visitor cannot ask for all of the machine's memory and time."""
