@@ -98,19 +98,8 @@ def test_a_worker_that_is_killed_loses_and_repeats_nothing(photos, alone, tmp_pa
         run_dataset(photos, tmp_path / "run", recipe="fast", **FAST)
     for shard in run.shards[1:3]:
         (tmp_path / "run" / shard).unlink()
-    command = [
-        "run",
-        str(photos),
-        *KEYS,
-        "-o",
-        str(tmp_path / "run"),
-        "-r",
-        "fast",
-        "--resume",
-        "--json",
-        "--workers",
-        "1",
-    ]
+    options = ["-r", "fast", "--resume", "--json", "--workers", "1"]
+    command = ["run", str(photos), *KEYS, "-o", str(tmp_path / "run"), *options]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 1, "an image failed"
     assert "5.png" in result.stderr
