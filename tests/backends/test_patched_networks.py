@@ -93,6 +93,7 @@ def test_a_network_whose_first_weights_are_integers_computes_in_floating_point(p
     assert torch.corrcoef(torch.stack([found.flatten(), expected.flatten()]))[0, 1] > 0.99
 
 
+@pytest.mark.slow  # `test_options.py` compiles as well
 def test_the_wrapper_of_torch_compile_runs_the_passes_of_branches_alone(pixels):
     parts, graphs = sd_parts(), []
 
