@@ -51,6 +51,20 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def check_unpacked(size: int, packed: int) -> None:
+    """Refuse a file that would fill the memory.
+
+    Args:
+        size: Bytes that it says it unpacks to.
+        packed: Bytes of the file.
+
+    Raises:
+        ValueError: If it unpacks to more than `LARGE` and `EXPANSION` times its own size.
+    """
+    if size > max(LARGE, EXPANSION * packed):
+        raise ValueError(f"it unpacks to {in_bytes(size)}")
+
+
 def read_arrays(path: Path, layout: Layout) -> dict[str, Any]:
     """Read the arrays of an ``.npz`` file, checked against each other.
 
@@ -61,9 +75,7 @@ def read_arrays(path: Path, layout: Layout) -> dict[str, Any]:
     import numpy as np
 
     with zipfile.ZipFile(path) as archive:
-        unpacked = sum(member.file_size for member in archive.infolist())
-    if unpacked > max(LARGE, EXPANSION * path.stat().st_size):
-        raise ValueError(f"it unpacks to {in_bytes(unpacked)}")
+        check_unpacked(sum(member.file_size for member in archive.infolist()), path.stat().st_size)
     arrays: dict[str, Any] = {}
     lengths = {"3": 3}
     with np.load(path, allow_pickle=False) as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from genseg.errors import GensegError
-from genseg.files import write_whole
+from genseg.files import check_unpacked, write_whole
 from genseg.runs.validation import check_columns
 
 BATCH = 32  # rows of a shard in memory at once
@@ -121,7 +122,11 @@ class Store:
     def _opened(self, name: str) -> Iterator[pq.ParquetFile]:
         try:
             with self._fs.open(self.path(name)) as file:
-                yield pq.ParquetFile(file)
+                table = pq.ParquetFile(file)
+                groups = range(table.metadata.num_row_groups)
+                unpacked = sum(table.metadata.row_group(group).total_byte_size for group in groups)
+                check_unpacked(unpacked, file.seek(0, os.SEEK_END))
+                yield table
         except (OSError, ValueError, pa.ArrowException) as error:
             cause = str(error).splitlines()[0]
             raise GensegError(f"{self.path(name)} is damaged ({cause}); remove it and resume the run") from error

@@ -40,7 +40,7 @@ def change(file, column: str, value: object, row: int = 0) -> None:
         rows[row][column][0].update(value)
     else:
         rows[row][column] = value
-    pq.write_table(pa.Table.from_pylist(rows, table.schema), file)
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), file, compression="zstd")
 
 
 @pytest.mark.parametrize(
@@ -98,6 +98,17 @@ def test_a_damaged_shard_is_named_and_the_rest_is_used(folder, damage):
     images, why = exported(folder)
     assert images in (2, 3)
     assert "shard-00000.parquet is damaged" in why
+
+
+@pytest.mark.filterwarnings("ignore:.*is damaged")
+def test_a_shard_that_would_fill_the_memory_is_left_out(folder, monkeypatch):
+    change(folder / SHARD, "error", " " * 2**24)
+    assert exported(folder)[0] == 4
+    monkeypatch.setattr("genseg.files.LARGE", 2**20)
+    (folder.parent / "out").rename(folder.parent / "before")
+    images, why = exported(folder)
+    assert images == 2
+    assert "it unpacks to 16.8 MB" in why
 
 
 def test_classes_are_given_to_what_is_whole(folder):
