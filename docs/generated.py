@@ -11,7 +11,7 @@ import typer
 from omegaconf import OmegaConf
 
 from genseg.cli import app
-from genseg.recipe import CHOICES, Recipe, list_presets, load_recipe
+from genseg.recipe import BOUNDS, CHOICES, Recipe, list_presets, load_recipe
 from genseg.registry import load_backend
 
 
@@ -70,8 +70,10 @@ def recipe_keys() -> str:
     for field in fields(Recipe):
         key = field.name
         values = " or ".join(f"`{choice}`" for choice in CHOICES[key]) if key in CHOICES else _kind(str(field.type))
-        given = [_value(getattr(recipe, key)) for recipe in presets.values()]
-        rows.append([f"`{key}`", values, *given, _value(own[key]) if key in own else ""])
+        if key in BOUNDS:
+            values += ", {:,} to {:,}".format(*BOUNDS[key])
+        in_presets = [_value(getattr(recipe, key)) for recipe in presets.values()]
+        rows.append([f"`{key}`", values, *in_presets, _value(own[key]) if key in own else ""])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 

@@ -114,7 +114,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "num_inference_steps": (1, 1000),
     "t_m": (0, 999),
     "replay_steps": (1, 1000),
-    "strength": (0, 1e6),
+    "strength": (0, 1_000_000),
     "reach": (0, 8192),
     "blur": (0, 100),
     "min_area": (0, 1),
@@ -261,4 +261,4 @@ def _check_number(key: str, value: Any) -> None:
     (least, most), is_number = BOUNDS[key], isinstance(value, Real)
     if not (is_number and least <= value <= most):
         other = ", or 'auto'" if key == "n_clusters" else ""
-        raise GensegError(f"{key} must be a number from {least} to {most:.10g}{other}, not {reprlib.repr(value)}")
+        raise GensegError(f"{key} must be a number from {least} to {most}{other}, not {reprlib.repr(value)}")
