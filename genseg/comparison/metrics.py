@@ -101,7 +101,7 @@ def measure(
     for pair in combinations(backends, 2):
         summary += _averaged(*pair, keys, [both[key, *pair] for key in keys], seed)
     return Tables(
-        images=DataFrame([{"image": key, "backend": name} | figures for (key, name), figures in own.items()]),
+        images=DataFrame([{"image": key, "backend": name} | metrics for (key, name), metrics in own.items()]),
         pairs=DataFrame(
             [{"image": key, "first": first, "second": second} | row for (key, first, second), row in both.items()],
             columns=["image", "first", "second", *PAIRWISE],
@@ -138,10 +138,10 @@ def _against_truth(
     folder: Path,
     own: Mapping[tuple[str, str], dict[str, Any]],
 ) -> tuple[list[dict[str, Any]], list[Failure]]:
-    """Add figures against ground truth to those of each image and backend.
+    """Add metrics against ground truth to those of each image and backend.
 
     Returns:
-        Rows of `Comparison.summary`, and which backends have no figures under a protocol.
+        Rows of `Comparison.summary`, and the failures of backends under a protocol.
     """
 
     def add(key: str, pair: Pair, record: Record) -> None:
@@ -187,10 +187,10 @@ def _agreement(first: Any, second: Any) -> dict[str, float]:
 def _averaged(
     first: str, second: str, keys: Iterable[str], images: Sequence[Mapping[str, float]], seed: int
 ) -> list[dict[str, Any]]:
-    """Rows of `Comparison.summary`: means over images, of the figures of each."""
+    """Return rows of `Comparison.summary`: means over images."""
     means = Means(images[0])
-    for key, figures in zip(keys, images, strict=True):
-        means.add(figures, weights(key, seed))
+    for key, metrics in zip(keys, images, strict=True):
+        means.add(metrics, weights(key, seed))
     return [_summed(first, second, figure, means.values(figure)) for figure in means.names]
 
 

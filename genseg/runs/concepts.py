@@ -36,7 +36,7 @@ COLUMNS = ["key", *(f"masks.list.element.{name}" for name in ("label", "area", "
 
 @dataclass(frozen=True)
 class Concepts:
-    """Classes that are told apart by the nearest of their centres.
+    """Classes, each with a center in the space of embeddings.
 
     Attributes:
         name: Name of the set of classes in a run.

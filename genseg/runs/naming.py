@@ -43,16 +43,16 @@ def name_run(
         classes: Names, or one text such as ``"sky,building,tree"``; synonyms as ``"car|automobile"``.
         embedder: A name from `genseg.list_embedders`, or a loaded `Embedder`.
         name: Name of the set of classes. A set of the same name is replaced.
-        resume: Whether to go on with names of the same classes and embedder instead, after a kill or for images that
-            were added: shards that have theirs keep them, but images without names are tried again.
+        resume: Whether to resume with names of the same classes and embedder, after an interruption or for images that
+            were added: shards keep the names they have, and images without names are tried again.
         progress: Progress callback: ``("classes", done, total)`` in images.
 
     Returns:
         The images without names, which cannot be read any more; `ClassCounts.of(run, name)` counts the others.
 
     Raises:
-        GensegError: For classes that cannot be used, an unknown embedder or missing weights, or names to go on with
-            that are of other classes or of another embedder.
+        GensegError: For classes that cannot be used, an unknown embedder or missing weights, or if names of other
+            classes or of another embedder are to be resumed.
     """
     run = run if isinstance(run, Run) else Run(str(run))
     check_name(name)

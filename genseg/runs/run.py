@@ -28,11 +28,11 @@ CLASSES = pa.schema([("classes", pa.list_(pa.int32()))])
 
 @dataclass
 class Skipped:
-    """What was left out, as it cannot be read or used.
+    """Images, or whole shards, that were skipped because they cannot be read or used.
 
     Attributes:
-        count: Of images, or whole shards.
-        reason: What is wrong with the first; empty if there is none.
+        count: Their number.
+        reason: The problem of the first; empty if there is none.
     """
 
     count: int = 0
@@ -47,12 +47,12 @@ class Skipped:
 class Run:
     """The shards that ``genseg run`` or ``genseg synth`` has written, finished or not.
 
-    What is read is checked. A shard that is damaged is left out with a warning, and the others are read.
+    Files are checked as they are read. A damaged shard is skipped with a warning.
 
     Attributes:
         store: The folder.
         settings: The manifest: backend, recipe, seed, versions, input and how many images there are in all.
-        damaged: Shards, by file name, and rows, by key, that were damaged among those read so far, and why.
+        damaged: The problem of each damaged shard and row read so far, by file name or key.
 
     Args:
         path: A local folder or an fsspec URL.
@@ -94,10 +94,10 @@ class Run:
         """Read the images one after the other, sorted by shard; a few are in memory at a time.
 
         Args:
-            columns: Of `genseg.runs.tables.SCHEMA`, those to read; None for all. What is left out has its default.
-            classes: Name of the classes that each row is to have, as `assign` wrote them.
-            failed: Whether to give also those that failed or are damaged.
-            shards: Those to read, of `shards`; None for all.
+            columns: Columns of `genseg.runs.tables.SCHEMA` to read; None for all. The others have their defaults.
+            classes: Name of a set of classes to read with the rows; see `assign`.
+            failed: Whether to include rows that failed or are damaged.
+            shards: Names from `shards`; None for all.
 
         Raises:
             GensegError: If there are no such classes, or none of some shards.
@@ -186,14 +186,14 @@ class Run:
         resume: bool = False,
         **about: Any,
     ) -> None:
-        """Give every mask a class, shard by shard.
+        """Assign a class to every mask, shard by shard.
 
         Args:
-            classes: What the set of classes is called, such as ``"concepts-27"``; one of the name is replaced.
-            names: Of the classes 0..N-1.
+            classes: Name of the set of classes, such as ``"concepts-27"``; a set of the same name is replaced.
+            names: Names of the classes 0..N-1.
             choose: The class of each label of a row, -1 for none: int32, as long as the largest label asks for.
-            columns: That ``choose`` needs; None for all.
-            resume: Whether shards that have such classes keep them: ``choose`` then sees them as the row's `classes`.
+            columns: Columns that ``choose`` needs; None for all.
+            resume: Whether to keep the classes of earlier calls: ``choose`` then sees them as the row's `classes`.
             **about: Further facts for the record: how they were chosen.
         """
         if not resume:
@@ -208,7 +208,7 @@ class Run:
         self.store.write_json(_record(classes), {"names": list(names)} | about)
 
     def forget(self, classes: str) -> None:
-        """Remove all that is kept under a name of classes: first their record, so that none are left in part."""
+        """Remove a set of classes: first its record, so that an interruption leaves no part of it in use."""
         self.store.remove(_record(classes))
         for name in self.store.names(f"classes/{classes}/*"):
             self.store.remove(name)

@@ -197,7 +197,7 @@ def _begun(out: Path, record: Mapping[str, Any], resume: bool) -> bool:
     """Return whether the training has finished already.
 
     Raises:
-        GensegError: If the folder holds something else, or is not to be gone on with.
+        GensegError: If the folder holds something else, or ``resume`` is false.
     """
     if not out.exists() or not any(out.iterdir()):
         return False

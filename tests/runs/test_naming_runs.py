@@ -278,7 +278,7 @@ def test_the_command_names_by_examples(run, found, tmp_path):
         (("--classes", "a", "--examples", "few"), "give either --classes"),
         (("--examples", "few", "--embedder", "maskclip"), "--embedder compares masks and texts"),
         (("--classes", "a", "--limit", "3"), "--split and --limit choose examples"),
-        (("--examples", "few", "--resume"), "--resume goes on with names by texts"),
+        (("--examples", "few", "--resume"), "--resume resumes naming by texts"),
         (("--examples", "few"), "few is no folder"),
         (("--classes", "a,,b"), "a class has no name"),
         (("--classes", "a", "--embedder", "maskklip"), "unknown embedder 'maskklip': did you mean maskclip"),

@@ -46,8 +46,8 @@ def compare(
 ) -> None:
     """Compare models on the same images; write index.html, comparison.json, images.csv and pairs.csv.
 
-    Segmentations are kept in DIR/BACKEND/NAME.npz, and a later run goes on from there. What cannot be used is left
-    out and told; the exit code is then 1.
+    Segmentations are saved in DIR/BACKEND/NAME.npz, and a later run reuses them. Images and backends that cannot be
+    used are skipped and listed; the exit code is then 1.
     """
     images, options = split_inputs(inputs)
     names = [name.strip() for name in backends.split(",")]

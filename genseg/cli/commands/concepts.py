@@ -24,13 +24,13 @@ def concepts(
     run: RunFolder,
     k: Annotated[str, typer.Option("--k", "-k", metavar="K|auto", help="Number of concepts.")] = "27",
     name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="What to call the set of classes; concepts-K unless given.")
+        str | None, typer.Option(metavar="NAME", help="Name of the set of classes; concepts-K unless given.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same result.")] = 0,
 ) -> None:
-    """Find classes of a whole run: cluster the embeddings of all its masks, and give each mask its cluster.
+    """Find classes of a whole run: cluster the embeddings of all its masks, and assign each mask its cluster.
 
-    Writes RUN/classes/NAME, in place of one that is there. Memory does not grow with the run.
+    Writes RUN/classes/NAME, or replaces it. Memory does not grow with the run.
     """
     if k != "auto" and not k.isdecimal():
         raise GensegError(f"--k must be a number or auto, not {k}")
@@ -48,7 +48,7 @@ def concepts(
 
 
 def report_damaged(run: Run) -> bool:
-    """Say whether shards or images were left out as they are damaged."""
+    """Report damaged shards and images; return whether there are any."""
     for name, reason in islice(run.damaged.items(), 1):
         typer.echo(
             f"genseg: {len(run.damaged)} shards or images are damaged and left out; the first: {name}: {reason}",

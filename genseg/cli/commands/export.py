@@ -31,20 +31,21 @@ def export(
         str | None, typer.Option(metavar="NAME", help="A set of classes of the run; none for masks without classes.")
     ] = None,
     min_confidence: Annotated[
-        float, typer.Option(min=0, max=1, metavar="T", help="Ignore pixels that are less sure, from 0 to 1.")
+        float, typer.Option(min=0, max=1, metavar="T", help="Ignore pixels with less confidence, from 0 to 1.")
     ] = 0.0,
     min_area: Annotated[int, typer.Option(min=0, metavar="PIXELS", help="Ignore segments with fewer pixels.")] = 0,
     images: Annotated[
         str,
         typer.Option(
-            help="link, copy or none: what becomes of images.", autocompletion=complete.words("link", "copy", "none")
+            help="Whether to link, copy or leave out the images: link, copy or none.",
+            autocompletion=complete.words("link", "copy", "none"),
         ),
     ] = "link",
-    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="The first N images alone.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Export only the first N images.")] = None,
 ) -> None:
-    """Write a run's masks in a format that other tools read; DIR is there wholly or not at all.
+    """Write a run's masks in a format that other tools read; DIR is written as a whole or not at all.
 
-    Images that failed in the run are left out. Those that cannot be read any more are too; the exit code is then 1.
+    Images that failed in the run are left out. Images that can no longer be read are skipped; the exit code is then 1.
     """
     from rich.progress import Progress
 

@@ -24,10 +24,10 @@ def name(
         str | None, typer.Option(metavar="CLASSES", help="Name masks by these texts, such as 'sky,building,tree'.")
     ] = None,
     examples: Annotated[
-        Path | None, typer.Option(metavar="ROOT", help="Name masks by a few labelled images, which lie here.")
+        Path | None, typer.Option(metavar="ROOT", help="Name masks by the labeled images in this folder.")
     ] = None,
     dataset: Annotated[
-        str, typer.Option(metavar="DATASET", help="What the examples are; see 'genseg datasets'.")
+        str, typer.Option(metavar="DATASET", help="Dataset of the examples; see 'genseg datasets'.")
     ] = "folder",
     split: opt.Split = None,
     limit: opt.Limit = None,
@@ -42,17 +42,17 @@ def name(
     embedder_model: Annotated[
         str | None, typer.Option(metavar="MODEL", help="A local checkpoint or hub id in place of the embedder's.")
     ] = None,
-    called: Annotated[str, typer.Option("--name", metavar="NAME", help="What to call the set of classes.")] = "names",
+    called: Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the set of classes.")] = "names",
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with names by the same texts, such as after a kill.")
+        bool, typer.Option("--resume", help="Resume naming by the same texts, such as after an interruption.")
     ] = False,
     device: opt.Device = None,
     offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
 ) -> None:
     """Name the masks of a run, by texts or by a few labelled images.
 
-    Writes RUN/classes/NAME, in place of one that is there unless --resume says to go on with it. Masks of an image
-    that cannot be read any more get no name; the exit code is then 1.
+    Writes RUN/classes/NAME, or replaces it unless --resume is given. Masks of images that can no longer be read get no
+    name; the exit code is then 1.
     """
     if (classes is None) == (examples is None):
         raise GensegError(
@@ -61,7 +61,7 @@ def name(
     if classes is None and (embedder or embedder_model):
         raise GensegError("--embedder compares masks and texts; give --classes in place of --examples")
     if classes is None and resume:
-        raise GensegError("--resume goes on with names by texts; leave it out with --examples, which takes little")
+        raise GensegError("--resume resumes naming by texts; leave it out with --examples, which is quick")
     if examples is None and (split or limit):
         raise GensegError("--split and --limit choose examples; give --examples in place of --classes")
     with needing("ray", "runs need"):

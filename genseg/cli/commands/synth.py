@@ -29,7 +29,7 @@ def synth(
     device: opt.Device = None,
     dtype: opt.Dtype = None,
     shard_size: Annotated[int, typer.Option(min=1, metavar="N", help="Images to a shard.")] = 64,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that DIR holds.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in DIR.")] = False,
     offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
 ) -> None:
     """Let a model make images with their masks, without inversion, as a run: shards of Parquet."""
