@@ -12,7 +12,7 @@ from genseg.errors import ImageError
 from genseg.images import orientation
 from genseg.images.files import image_errors
 from genseg.runs.rows import Row
-from genseg.runs.sources import Source, locate
+from genseg.runs.sources import ImageSource, locate
 
 IMAGES = ("link", "copy", "none")
 FORMATS = {".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP"}  # of what is taken as it is
@@ -90,7 +90,7 @@ def verified(row: Row, images: str) -> Row:
     return replace(row, image=content)
 
 
-def local_file(source: Source) -> Path | None:
+def local_file(source: ImageSource) -> Path | None:
     """Return the local file of an image; None for a part of a file, or one elsewhere."""
     if source.offset is not None:
         return None

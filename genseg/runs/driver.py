@@ -1,4 +1,4 @@
-"""A run: plan, workers, shards, report (Ray Data is the engine, on a laptop and on a cluster)."""
+"""The driver of a run: plan, workers, shards, report, with Ray Data on a laptop or a cluster."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from genseg.runs.plan import make_plan
 from genseg.runs.report import write_report
 from genseg.runs.run import Run
 from genseg.runs.store import Store
-from genseg.runs.worker import Job, Worker, resolved, shards_left
+from genseg.runs.worker import Worker, WorkerSettings, resolve_recipe, shards_left
 
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 MOST_BLOCKS = 10_000  # of Ray Data; a block has one shard, or several of a very large run
@@ -51,10 +51,10 @@ def run_dataset(
     progress: Progress | bool | None = None,
     **overrides: Any,
 ) -> Run:
-    """Segment a data set, into shards of Parquet.
+    """Segment a dataset into shards of Parquet.
 
-    Each shard's images are fixed beforehand by a plan, and its file is there wholly or not at all; so a run that was
-    killed goes on with ``resume``, no image lost and none twice. Images that fail become rows with an error.
+    A plan fixes each shard's images beforehand, and a shard's file is written whole or not at all. So ``resume``
+    completes a run that was killed, and each image is segmented once. Images that fail become rows with an error.
 
     Args:
         given: A folder, a pattern or a file, local or by fsspec URL: images, WebDataset tars, Parquet files with a
@@ -64,19 +64,19 @@ def run_dataset(
         recipe: As for `genseg.Segmenter`.
         seed: Fixes every random draw.
         model: A local checkpoint or hub id in place of the backend's own, which all workers can read.
-        device: A torch device; None for one GPU a worker where the cluster has some, else the CPU.
+        device: A torch device; None for one GPU per worker where the cluster has some, else the CPU.
         dtype: As for `genseg.Segmenter`.
         load: Further options of the backend.
         options: Recipe keys as ``key=value``.
-        workers: How many; None for one a GPU, or as many as the CPUs allow.
+        workers: Number of workers; None for one per GPU, or as many as the CPUs allow.
         cpus_per_worker: CPUs that a worker reserves, and on the CPU its number of threads.
-        shard_size: Images to a shard: what a killed worker loses at most.
-        keep_images: Whether rows carry the encoded image.
-        pixel_confidence: Whether rows carry the map of confidence, and not only its mean over masks.
-        resume: Whether to go on with a run that ``out`` may hold.
+        shard_size: Images per shard: the most that a killed worker loses.
+        keep_images: Whether rows include the encoded image.
+        pixel_confidence: Whether rows include the map of confidence, and not only its mean over masks.
+        resume: Whether to resume the run in ``out``, if there is one.
         max_errors: Stop once more images than this have failed; None for never.
-        address: Of a Ray cluster, such as ``"auto"``; None for one of its own on this machine.
-        progress: True for a bar, or what is called as ``progress(stage, done, total)``.
+        address: Address of a Ray cluster, such as ``"auto"``; None to start one on this machine.
+        progress: True for a progress bar, or a progress callback ``(stage, done, total)``.
         **overrides: Recipe keys.
 
     Returns:
@@ -89,15 +89,15 @@ def run_dataset(
     for name, value in {"shard_size": shard_size, "cpus_per_worker": cpus_per_worker, "workers": workers}.items():
         if value is not None and value < 1:
             raise GensegError(f"{name} must be at least 1, not {value}")
-    tell = Bar() if progress is True else progress or (lambda *_: None)
-    asked = read_recipe(recipe) if isinstance(recipe, str | Path) else recipe
-    load_recipe(asked or "paper", calibration={"n_clusters": "auto"}, options=options, **overrides)
+    on_progress = Bar() if progress is True else progress or (lambda *_: None)
+    values = read_recipe(recipe) if isinstance(recipe, str | Path) else recipe
+    load_recipe(values or "paper", calibration={"n_clusters": "auto"}, options=options, **overrides)
     load = {key: value for key, value in (load or {}).items() if value is not None}
     card, store = BACKENDS.info(backend).card, Store(str(out))
     if store.inside(str(given)):
         raise GensegError(f"{out} lies in {given}, whose files are the input; choose a folder outside of it")
     manifest = load_manifest(store, resume)
-    job = Job(
+    worker_settings = WorkerSettings(
         out=store.path("").rstrip("/") if store.local else str(out),
         backend=backend,
         recipe={},
@@ -114,8 +114,9 @@ def run_dataset(
     with _ray(address) as ray:
         on_gpu, most = _accelerators(ray, device, cpus_per_worker)
         needs = {"num_cpus": cpus_per_worker, "num_gpus": int(on_gpu)}
-        tell("load", 0, 1)
-        found, problem = ray.get(ray.remote(**needs)(resolved).remote(job, asked, options, overrides))
+        on_progress("load", 0, 1)
+        task = ray.remote(**needs)(resolve_recipe)
+        resolved, problem = ray.get(task.remote(worker_settings, values, options, overrides))
         if problem:
             raise GensegError(problem)
         settings: dict[str, Any] = {
@@ -125,27 +126,29 @@ def run_dataset(
             "dtype": dtype,
             "load": load,
             "weights": weights_of("backend", backend, card, model, load),
-            "recipe": found,
+            "recipe": resolved,
             "seed": seed,
             "keep_images": keep_images,
             "pixel_confidence": pixel_confidence,
         }
         if manifest is None:
-            tell("plan", 0, 1)
+            on_progress("plan", 0, 1)
             images, shards = make_plan(store, str(given), shard_size)
             manifest = write_manifest(store, settings, images=images, shards=shards, shard_size=shard_size)
         check_resumable(store, manifest, settings)
         left = list(shards_left(store, manifest["shards"]))
-        job = replace(job, recipe=found, recipe_hash=manifest["recipe_hash"])
-        with closing(_done(ray, job, left, min(workers or most, len(left)), needs)) as told:
-            follow(told, manifest, len(left), max_errors, tell)
+        worker_settings = replace(worker_settings, recipe=resolved, recipe_hash=manifest["recipe_hash"])
+        with closing(_segment(ray, worker_settings, left, min(workers or most, len(left)), needs)) as results:
+            follow(results, manifest, len(left), max_errors, on_progress)
     run = Run(str(out))
     write_report(run)
     return run
 
 
-def _done(ray: Any, job: Job, left: Sequence[int], workers: int, needs: Mapping[str, int]) -> Generator[dict[str, Any]]:
-    """What came of each shard, as soon as it is there. Only numbers pass through Ray and the driver."""
+def _segment(
+    ray: Any, settings: WorkerSettings, left: Sequence[int], workers: int, needs: Mapping[str, int]
+) -> Generator[dict[str, Any]]:
+    """Segment shards; yield the result of each as it is finished. Only numbers pass through Ray and the driver."""
     if not left:
         return
     context = ray.data.DataContext.get_current()
@@ -154,42 +157,44 @@ def _done(ray: Any, job: Job, left: Sequence[int], workers: int, needs: Mapping[
     context.execution_no_progress_timeout_s = -1  # a shard takes as long as it takes
     pool = ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1)
     shards = ray.data.from_items([{"shard": k} for k in left], override_num_blocks=min(len(left), MOST_BLOCKS))
-    yield from shards.map_batches(Worker, fn_constructor_args=(job,), batch_size=1, compute=pool, **needs).iter_rows()
+    yield from shards.map_batches(
+        Worker, fn_constructor_args=(settings,), batch_size=1, compute=pool, **needs
+    ).iter_rows()
 
 
 def follow(
-    told: Iterator[Mapping[str, Any]],
+    results: Iterator[Mapping[str, Any]],
     manifest: Mapping[str, Any],
     left: int,
     max_errors: int | None,
-    tell: Callable[[str, int, int], None],
+    on_progress: Progress,
 ) -> None:
-    """Count what is done, and stop the run where it makes no sense to go on."""
+    """Report progress of a run, and stop it if no further shard can succeed or too many images have failed."""
     failed, total = 0, manifest["images"]
     done = max(total - left * manifest["shard_size"], 0)
-    tell("images", done, total)
-    for shard in told:
+    on_progress("images", done, total)
+    for shard in results:
         if shard["problem"]:
             raise GensegError(shard["problem"])
         done, failed = done + shard["images"], failed + shard["failed"]
-        tell("images", min(done, total), total)
+        on_progress("images", min(done, total), total)
         if max_errors is not None and failed > max_errors:
             raise GensegError(
                 f"{failed} images failed, more than the {max_errors} allowed; see their rows, and raise --max-errors "
-                "to go on with --resume"
+                "to continue with --resume"
             )
 
 
 @contextmanager
 def _ray(address: str | None) -> Iterator[Any]:
-    """Ray: the caller's, a cluster's, or one of our own for as long as the run takes."""
+    """Connect to the caller's Ray or to a cluster, or start Ray for as long as the run takes."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     with needing("ray", "runs need"):
         import ray
         import ray.data
-    theirs = ray.is_initialized()
-    if not theirs:
+    is_running = ray.is_initialized()
+    if not is_running:
         where = address or os.environ.get("RAY_ADDRESS") or "local"
         on_termination = signal.getsignal(signal.SIGTERM)
         try:
@@ -208,7 +213,7 @@ def _ray(address: str | None) -> Iterator[Any]:
     try:
         yield ray
     finally:
-        if not theirs:
+        if not is_running:
             ray.shutdown()
 
 
@@ -216,7 +221,7 @@ def start(**options: Any) -> None:
     """Start Ray on this machine, reachable from this machine alone.
 
     Args:
-        **options: Of ``ray.init``.
+        **options: Further arguments of ``ray.init``.
     """
     import ray
     from ray._private import ray_constants
@@ -232,24 +237,24 @@ def start(**options: Any) -> None:
 
 @contextmanager
 def _no_stderr() -> Iterator[None]:
-    """Without what Ray's native part says of its log level, to the file descriptor itself, as it starts."""
-    kept = os.dup(2)
+    """Silence file descriptor 2, to which Ray's native part writes its log level as it starts."""
+    duplicate = os.dup(2)
     try:
         with open(os.devnull, "wb") as nothing:  # noqa: PTH123
             os.dup2(nothing.fileno(), 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(duplicate, 2)
+        os.close(duplicate)
 
 
 def _accelerators(ray: Any, device: str | None, cpus_per_worker: int) -> tuple[bool, int]:
-    """Whether workers have a GPU each, and how many there can be."""
-    there = ray.cluster_resources()
-    gpus = int(there.get("GPU", 0))
+    """Whether each worker has a GPU, and the largest number of workers."""
+    resources = ray.cluster_resources()
+    gpus = int(resources.get("GPU", 0))
     if gpus and not (device or "cuda").startswith("cpu"):
         return True, gpus
-    cpus = int(there.get("CPU", 0))
+    cpus = int(resources.get("CPU", 0))
     if cpus < cpus_per_worker:
-        raise GensegError(f"a worker wants {cpus_per_worker} CPUs of {cpus}; choose a smaller --cpus-per-worker")
+        raise GensegError(f"a worker needs {cpus_per_worker} of {cpus} CPUs; choose a smaller --cpus-per-worker")
     return False, cpus // cpus_per_worker

@@ -1,4 +1,4 @@
-"""What a run will cost, from a few of its images."""
+"""The cost of a run, estimated from a few of its images."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ from genseg.files import in_bytes
 from genseg.progress import minutes
 from genseg.recipe import RecipeLike
 from genseg.runs.plan import items_in, make_plan
-from genseg.runs.rows import FAILED
+from genseg.runs.rows import FAILED, Row
 from genseg.runs.store import Store, parquet
 from genseg.runs.tables import table_of
-from genseg.runs.worker import Job, Worker, segmenter_of
+from genseg.runs.worker import Worker, WorkerSettings, load_segmenter
 
 SAMPLE, PART = 4, 10  # images, evenly spaced, and at most one of so many; the first warms the model up
+TRIED = 16  # images, at most, where some of these cannot be segmented
 SHARD = 64
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """What a run will cost if all images are like the sample.
+class RunCost:
+    """Cost of a run, if all images are like the sample.
 
     Attributes:
-        images: How many there are.
-        sample: How many were segmented to know.
-        workers: That share the work.
-        seconds_per_image: Of one worker.
-        seconds: Of the run, its start included.
+        images: Number of images.
+        sample: Number of images that were tried for the estimate.
+        workers: Number of workers that share the work.
+        seconds_per_image: Seconds that one worker takes for an image.
+        seconds: Seconds of the run, including its start.
         evaluations: Model evaluations of the run.
-        bytes: Of its shards.
+        bytes: Size of the shards.
     """
 
     images: int
@@ -47,11 +48,11 @@ class Estimate:
     bytes: int
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures, for JSON."""
+        """Return the attributes by name, for JSON."""
         return asdict(self)
 
     def in_words(self) -> str:
-        """The figures, a line each."""
+        """Format the estimate, one line each."""
         return (
             f"images: {self.images:,}\n"
             f"time: {minutes(self.seconds)} with {self.workers} workers, {self.seconds_per_image:.2f} s an image each\n"
@@ -76,39 +77,44 @@ def estimate_run(
     device: str | None = None,
     dtype: str | None = None,
     load: dict[str, Any] | None = None,
-) -> Estimate:
+) -> RunCost:
     """Count the images of a run, segment a few of them in this process, and scale up; without Ray.
 
-    Args and errors are those of `genseg.run_dataset`. Workers that share memory bandwidth are slower than one alone,
-    so the time is rather too short.
+    Arguments and errors are those of `genseg.run_dataset`. Workers that share memory bandwidth are slower than one
+    alone, so the time is a lower bound.
 
     Raises:
         GensegError: If the input, the backend or the recipe cannot be used, or no image of the sample.
     """
     import torch
 
-    begun = time.perf_counter()
+    start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="genseg-dry-run-") as folder:
         store = Store(folder)
         images, _ = make_plan(store, str(given), SHARD)
         sample = min(SAMPLE, max(images // PART, 1))
-        chosen = [i * images // sample for i in range(sample)]
-        items = [items_in(store, at // SHARD)[at % SHARD] for at in chosen]
-    job = Job(
+        spaced = (i * images // count for count in (sample, min(TRIED, images)) for i in range(count))
+        candidates = [items_in(store, at // SHARD)[at % SHARD] for at in dict.fromkeys(spaced)]
+    settings = WorkerSettings(
         ".", backend, {}, seed, "", model, device, dtype, load or {}, cpus_per_worker, keep_images, pixel_confidence
     )
-    segmenter = segmenter_of(job, recipe, options)
-    starting = time.perf_counter() - begun
-    rows = list(Worker(job, segmenter).rows(items))
-    done = [row for row in rows if row.status != FAILED]
+    segmenter = load_segmenter(settings, recipe, options)
+    starting = time.perf_counter() - start
+    rows: list[Row] = []
+    done: list[Row] = []
+    for row in Worker(settings, segmenter).rows(candidates):
+        rows.append(row)
+        done += [row] if row.status != FAILED else []
+        if len(done) == sample:
+            break
     if not done:
-        raise GensegError(f"none of {len(rows)} images of {given} could be segmented: {rows[0].error}")
+        raise GensegError(f"none of {len(rows)} images of {given} can be segmented: {rows[0].error}")
     measured = done[1:] or done  # the first one warms the model up
     each = sum(sum(row.cost.seconds.values()) for row in measured) / len(measured)
     on_gpu = torch.cuda.is_available() and not (device or "cuda").startswith("cpu")
     most = torch.cuda.device_count() if on_gpu else max((os.cpu_count() or 1) // cpus_per_worker, 1)
     number = min(workers or most, images)
-    return Estimate(
+    return RunCost(
         images=images,
         sample=len(rows),
         workers=number,

@@ -1,4 +1,4 @@
-"""The plan of a run: which images there are, and which shard each belongs to.
+"""The plan of a run: the list of its images, and the shard that each belongs to.
 
 It is made once, before anything is segmented, and decides everything: a shard's file is written from the plan's images
 and no others, under a name that the plan gives. So whatever is killed, an image is in one shard, once.
@@ -10,7 +10,7 @@ import tarfile
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import fsspec
 import pyarrow as pa
@@ -20,7 +20,7 @@ from genseg.errors import GensegError
 from genseg.files import as_utf8
 from genseg.images.files import SUFFIXES
 from genseg.images.listing import ANY, ImageFilter
-from genseg.runs.sources import NAMES, Source, image_column, uri_of
+from genseg.runs.sources import NAMES, ImageSource, image_column, uri_of
 from genseg.runs.store import Store
 
 PART = 1000  # shards to a file of the plan
@@ -28,25 +28,30 @@ READ = (*SUFFIXES, ".parquet", ".tar")
 
 T = TypeVar("T")
 
-Item = tuple[str, Source]
-"""An image's key and where it lies."""
+
+class PlannedImage(NamedTuple):
+    """An image of a run: its key, and where it is."""
+
+    key: str
+    source: ImageSource
+
 
 _ITEM = pa.struct([("key", pa.string()), ("uri", pa.string()), ("offset", pa.int64()), ("length", pa.int64())])
 _SCHEMA = pa.schema([("items", pa.list_(_ITEM))])
 
 
-def items_of(given: str) -> Iterator[Item]:
-    """The images that an input stands for, one after the other, in an order that depends on their names alone.
+def items_of(given: str) -> Iterator[PlannedImage]:
+    """List the images of an input, in an order that depends on their names only.
+
+    Files that are no images are left out with a warning, unless the input names one by itself.
 
     Args:
         given: A folder, a pattern or a file, local or by fsspec URL (``s3://``, ``gs://``, ``hf://``): images,
             WebDataset tars and Parquet files with a column of encoded images.
 
-    Files that are no images are left out with a warning, unless the input names one by itself.
-
     Yields:
-        Key and place. The key is the path below the folder, or below the pattern's fixed part; images in a tar or a
-        Parquet file have their name there, or their row, after the file's.
+        Key and place of each image. The key is the path below the folder, or below the pattern's fixed part; for images
+        in a tar or a Parquet file, their name there, or their row, follows the file's.
 
     Raises:
         GensegError: If the input cannot be read, or stands for nothing.
@@ -59,7 +64,7 @@ def items_of(given: str) -> Iterator[Item]:
             reading = file
             for name, source in _images_in(fs, file, key):
                 is_empty = False
-                yield as_utf8(name), source
+                yield PlannedImage(as_utf8(name), source)
     except FileNotFoundError as error:
         raise GensegError(f"{reading} does not exist; check the path") from error
     except (OSError, ImportError, ValueError, pa.ArrowException, tarfile.TarError) as error:
@@ -87,10 +92,10 @@ def make_plan(store: Store, given: str, shard_size: int) -> tuple[int, int]:
     return images, shards
 
 
-def items_in(store: Store, shard: int) -> list[Item]:
+def items_in(store: Store, shard: int) -> list[PlannedImage]:
     """The images of one shard."""
     record: Any = store.row_group(_part(shard // PART), shard % PART).column("items")[0].as_py()
-    return [(item["key"], Source(item["uri"], item["offset"], item["length"])) for item in record]
+    return [PlannedImage(item["key"], ImageSource(item["uri"], item["offset"], item["length"])) for item in record]
 
 
 def shard_name(shard: int) -> str:
@@ -144,31 +149,31 @@ def _hidden(path: str) -> bool:
     return any(part.startswith(".") for part in path.split("/"))
 
 
-def _images_in(fs: Any, file: str, key: str) -> Iterator[Item]:
+def _images_in(fs: Any, file: str, key: str) -> Iterator[tuple[str, ImageSource]]:
     uri, kind = uri_of(fs, file), PurePosixPath(file).suffix.lower()
     if kind == ".tar":
         with fs.open(file) as opened, tarfile.open(fileobj=opened, mode="r:") as tar:
             for member in tar:
                 if member.isfile() and member.name.lower().endswith(SUFFIXES):
-                    yield f"{key}/{member.name}", Source(uri, member.offset_data, member.size)
+                    yield f"{key}/{member.name}", ImageSource(uri, member.offset_data, member.size)
     elif kind == ".parquet":
         with fs.open(file) as opened:
             table = pq.ParquetFile(opened)
             image_column(table.schema_arrow, uri)
             yield from _rows(table, key, uri)
     else:
-        yield key, Source(uri)
+        yield key, ImageSource(uri)
 
 
-def _rows(table: pq.ParquetFile, key: str, uri: str) -> Iterator[Item]:
+def _rows(table: pq.ParquetFile, key: str, uri: str) -> Iterator[tuple[str, ImageSource]]:
     column = next((name for name in NAMES if name in table.schema_arrow.names), None)
     if column is None:
-        yield from ((f"{key}/{row}", Source(uri, row)) for row in range(table.metadata.num_rows))
+        yield from ((f"{key}/{row}", ImageSource(uri, row)) for row in range(table.metadata.num_rows))
         return
     row, seen = 0, set()
     for batch in table.iter_batches(columns=[column]):
         for name in batch.column(0).to_pylist():
             unique = str(name) if name is not None and name not in seen else f"{name}#{row}"
             seen.add(name)
-            yield f"{key}/{unique}", Source(uri, row)
+            yield f"{key}/{unique}", ImageSource(uri, row)
             row += 1

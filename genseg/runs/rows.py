@@ -17,7 +17,7 @@ from genseg.errors import ImageError
 from genseg.images import load_image
 from genseg.images.files import open_image
 from genseg.recipe import Recipe
-from genseg.runs.sources import Source
+from genseg.runs.sources import ImageSource
 from genseg.segmentation import Segmentation
 
 DONE, FAILED = "done", "failed"
@@ -64,7 +64,7 @@ class Row:
     """
 
     key: str
-    source: Source
+    source: ImageSource
     status: str = DONE
     error: str = ""
     size: tuple[int, int] = (0, 0)
@@ -81,7 +81,7 @@ class Row:
         cls,
         segmentation: Segmentation,
         key: str,
-        source: Source,
+        source: ImageSource,
         recipe_hash: str,
         *,
         image: bytes | None = None,

@@ -1,4 +1,4 @@
-"""Where an image of a run lies: a file, a part of a tar, or a row of a Parquet file; local or in a bucket."""
+"""Places of images: a file, a part of a tar, or a row of a Parquet file; local or in a bucket."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 
 from genseg.errors import GensegError
 
-COLUMNS = ("image", "jpg", "jpeg", "png", "webp", "bytes", "content")  # that hold images, the first there is
-NAMES = ("key", "__key__", "id", "image_id", "file_name", "path")  # that name them
+COLUMNS = ("image", "jpg", "jpeg", "png", "webp", "bytes", "content")  # of images, of which the first is read
+NAMES = ("key", "__key__", "id", "image_id", "file_name", "path")  # of their names
 
 
 @dataclass(frozen=True)
-class Source:
-    """An image's place.
+class ImageSource:
+    """The place of an image.
 
     Attributes:
         uri: Path or fsspec URL of a file.
@@ -34,7 +34,7 @@ class Source:
     length: int | None = None
 
     def read(self) -> bytes:
-        """The image as an encoded file.
+        """Read the image as an encoded file.
 
         Raises:
             GensegError: If it cannot be read.
@@ -74,7 +74,7 @@ def locate(uri: str) -> tuple[Any, str]:
 
 
 def image_column(schema: pa.Schema, uri: str) -> str:
-    """The column of a Parquet file that holds images as encoded files.
+    """Find the column of a Parquet file that holds images as encoded files.
 
     Raises:
         GensegError: If it has none of `COLUMNS`.
@@ -92,8 +92,8 @@ def _is_binary(kind: pa.DataType) -> bool:
 def _from_row(uri: str, row: int) -> bytes:
     metadata, column = _parquet(uri)
     group = 0
-    while row >= (here := metadata.row_group(group).num_rows):
-        row -= here
+    while row >= (length := metadata.row_group(group).num_rows):
+        row -= length
         group += 1
     value: Any = _images(uri, group, column)[row].as_py()
     content = value.get("bytes") if isinstance(value, dict) else value  # Hugging Face's Image feature is a struct

@@ -18,7 +18,7 @@ from genseg.runs.plan import shard_name
 from genseg.runs.report import write_report
 from genseg.runs.rows import Row, png_of
 from genseg.runs.run import SHARDS, Run
-from genseg.runs.sources import Source
+from genseg.runs.sources import ImageSource
 from genseg.runs.store import Store
 from genseg.runs.tables import table_of
 from genseg.segmenter import Segmenter
@@ -115,7 +115,9 @@ def synth(
                 segmentation = segmenter.generate(texts[number % len(texts)], number)
                 key, image = f"seed-{number:08}", png_of(segmentation.image)
                 rows.append(
-                    Row.of(segmentation, key, Source(""), recipe_hash, image=image, pixel_confidence=pixel_confidence)
+                    Row.of(
+                        segmentation, key, ImageSource(""), recipe_hash, image=image, pixel_confidence=pixel_confidence
+                    )
                 )
                 on_progress("images", number - seed + 1, n)
             store.write_table(name, table_of(rows))

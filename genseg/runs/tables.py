@@ -14,7 +14,7 @@ import pyarrow as pa
 from genseg.cost import Cost
 from genseg.recipe import Recipe
 from genseg.runs.rows import DAMAGED, DONE, FAILED, Mask, Row
-from genseg.runs.sources import Source
+from genseg.runs.sources import ImageSource
 from genseg.runs.validation import fault
 
 SCHEMA = pa.schema(
@@ -123,7 +123,7 @@ def _vectors(column: pa.ListArray) -> list[npt.NDArray[np.float32]]:
 def _row(record: Mapping[str, Any], masks: tuple[Mask, ...] = ()) -> Row:
     return Row(
         key=record.get("key") or "",
-        source=Source(record.get("uri") or "", record.get("offset"), record.get("length")),
+        source=ImageSource(record.get("uri") or "", record.get("offset"), record.get("length")),
         status=record.get("status", DONE),
         error=record.get("error") or "",
         size=(record.get("height") or 0, record.get("width") or 0),

@@ -12,7 +12,7 @@ from PIL import Image
 import genseg
 from genseg.runs.rows import FAILED, Row, png_of
 from genseg.runs.run import MANIFEST, Run
-from genseg.runs.sources import Source
+from genseg.runs.sources import ImageSource
 from genseg.runs.store import Store
 from genseg.runs.tables import table_of
 
@@ -52,14 +52,16 @@ def made(folder: Path) -> Run:
     (files / "c.tar").write_bytes(b"before" + part + b"after")
     inside = io.BytesIO()
     pictures[4].save(inside, format="WEBP", lossless=True)
-    sources = [Source(str(files / name)) for name in ("a.jpg", "b.png", "B.turned.jpg")]
-    sources += [Source(str(files / "c.tar"), 6, len(part)), Source("s3://gone/inside")]
+    sources = [ImageSource(str(files / name)) for name in ("a.jpg", "b.png", "B.turned.jpg")]
+    sources += [ImageSource(str(files / "c.tar"), 6, len(part)), ImageSource("s3://gone/inside")]
     rows = [
         Row.of(each, key, source, "hash", image=inside.getvalue() if key == "inside" else None)
         for each, key, source in zip(found, KEYS, sources, strict=True)
     ]
     store = Store(str(folder / "run"))
-    store.write_table("shards/shard-00000.parquet", table_of([*rows[:2], Row("x", Source("x"), FAILED, "no image")]))
+    store.write_table(
+        "shards/shard-00000.parquet", table_of([*rows[:2], Row("x", ImageSource("x"), FAILED, "no image")])
+    )
     store.write_table("shards/shard-00001.parquet", table_of(rows[2:]))
     store.write_json(MANIFEST, {"backend": "tiny"})
     run = Run(str(folder / "run"))

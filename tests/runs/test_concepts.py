@@ -16,7 +16,7 @@ from genseg.runs.class_sets import ClassCounts
 from genseg.runs.embeddings import rows_in_chunks
 from genseg.runs.rows import FAILED, Mask, Row
 from genseg.runs.run import MANIFEST, Run
-from genseg.runs.sources import Source
+from genseg.runs.sources import ImageSource
 from genseg.runs.store import Store
 from genseg.runs.tables import table_of
 
@@ -29,7 +29,7 @@ def image(key: str, embeddings, first_label: int = 0) -> Row:
         Mask(first_label + k, 10 + k, 0.5, "", np.asarray(e, dtype=np.float32)) for k, e in enumerate(embeddings)
     )
     size = (1, sum(mask.area for mask in masks))
-    return Row(key, Source(f"{key}.png"), size=size, masks=masks, labels_png=b"")
+    return Row(key, ImageSource(f"{key}.png"), size=size, masks=masks, labels_png=b"")
 
 
 def written(folder, rows, per_shard: int) -> Run:
@@ -55,7 +55,7 @@ def given(run: Run, classes: str) -> np.ndarray:
 
 def test_planted_groups_come_back_over_several_shards(tmp_path):
     rows, groups = planted(4, 40)
-    rows.insert(7, Row("bad", Source("bad.png"), FAILED, "no image"))
+    rows.insert(7, Row("bad", ImageSource("bad.png"), FAILED, "no image"))
     run = written(tmp_path / "run", rows, 9)
     concepts = find_concepts(run, 4)
     assert concepts.name == "concepts-4"
@@ -152,7 +152,7 @@ def test_what_cannot_be_clustered_is_one_sentence(tmp_path):
     with pytest.raises(GensegError, match="classes mine have no centres"):
         Concepts.load(run, "mine")
     rows[2].masks[0].embedding[1] = np.nan
-    rows.insert(1, Row("bad", Source("bad.png"), FAILED, "no image"))
+    rows.insert(1, Row("bad", ImageSource("bad.png"), FAILED, "no image"))
     broken = written(tmp_path / "broken", rows, 10)
     find_concepts(broken, 3)
     assert list(broken.damaged) == ["0002"]

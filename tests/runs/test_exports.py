@@ -22,7 +22,7 @@ from genseg.exports.json_arrays import JsonArrayWriter
 from genseg.files import whole_folder
 from genseg.runs.rows import Row, png_of
 from genseg.runs.run import MANIFEST, Run, Skipped
-from genseg.runs.sources import Source
+from genseg.runs.sources import ImageSource
 from genseg.runs.store import Store
 from genseg.runs.tables import table_of
 
@@ -155,7 +155,7 @@ with genseg.files.whole_folder(pathlib.Path({str(tmp_path / "out")!r})) as folde
 def test_no_key_is_a_formula_of_a_spreadsheet(tmp_path):
     segments = segmented("coffee")
     image = png_of(segments.image)
-    rows = [Row.of(segments, key, Source("x"), "", image=image) for key in ("=1+1.png", "a,b.png")]
+    rows = [Row.of(segments, key, ImageSource("x"), "", image=image) for key in ("=1+1.png", "a,b.png")]
     store = Store(str(tmp_path / "run"))
     store.write_table("shards/shard-0.parquet", table_of(rows))
     store.write_json(MANIFEST, {})

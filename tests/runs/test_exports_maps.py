@@ -14,7 +14,7 @@ from genseg.evaluation.datasets import load_dataset
 from genseg.exports.label_values import class_values, voc_colors
 from genseg.runs.rows import Row
 from genseg.runs.run import MANIFEST
-from genseg.runs.sources import Source
+from genseg.runs.sources import ImageSource
 from genseg.runs.store import Store
 from genseg.runs.tables import table_of
 
@@ -132,7 +132,7 @@ def test_more_segments_than_voc_numbers_are_refused(tmp_path):
     labels = (np.arange(found.labels.size, dtype=np.int32) % 300).reshape(found.labels.shape)
     many = replace(found, labels=labels, embeddings=np.zeros((300, 2), np.float32), colors=np.zeros((300, 3), np.uint8))
     store = Store(str(tmp_path / "run"))
-    store.write_table("shards/shard-00000.parquet", table_of([Row.of(many, "a", Source("a.png"), "hash")]))
+    store.write_table("shards/shard-00000.parquet", table_of([Row.of(many, "a", ImageSource("a.png"), "hash")]))
     store.write_json(MANIFEST, {})
     with pytest.raises(GensegError, match="voc numbers 254 segments an image, and a has 300"):
         genseg.export_run(tmp_path / "run", "voc", tmp_path / "out", images="none")

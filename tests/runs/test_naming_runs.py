@@ -16,7 +16,7 @@ from genseg.evaluation.datasets import from_rows, load_dataset
 from genseg.runs.class_sets import ClassCounts
 from genseg.runs.rows import Row
 from genseg.runs.run import MANIFEST, Run
-from genseg.runs.sources import Source
+from genseg.runs.sources import ImageSource
 from genseg.runs.store import Store
 from genseg.runs.tables import table_of
 
@@ -41,7 +41,7 @@ def run(found, segmenter, tmp_path) -> Run:
     for number, each in enumerate(found):
         file = tmp_path / f"{number}.png"
         Image.fromarray(each.image).save(file)
-        rows.append(Row.of(each, str(number), Source(str(file)), "hash"))
+        rows.append(Row.of(each, str(number), ImageSource(str(file)), "hash"))
     store = Store(str(tmp_path / "run"))
     store.write_table("shards/shard-00000.parquet", table_of(rows[:2]))
     store.write_table("shards/shard-00001.parquet", table_of(rows[2:]))

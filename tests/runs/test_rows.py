@@ -10,7 +10,7 @@ import genseg
 from genseg import GensegError
 from genseg.runs.rows import DONE, FAILED, LEVELS, Row, png_of
 from genseg.runs.run import MANIFEST, Run
-from genseg.runs.sources import Source
+from genseg.runs.sources import ImageSource
 from genseg.runs.store import Store
 from genseg.runs.tables import rows_of, table_of
 
@@ -26,7 +26,7 @@ def back(row: Row) -> Row:
 
 
 def test_a_row_comes_back_as_it_was(found):
-    row = Row.of(found, "a", Source("a.png"), "hash", image=b"file")
+    row = Row.of(found, "a", ImageSource("a.png"), "hash", image=b"file")
     read = back(row)
     assert read == replace(row, masks=read.masks)
     for mask, own in zip(read.masks, row.masks, strict=True):
@@ -39,7 +39,7 @@ def test_a_row_comes_back_as_it_was(found):
 
 
 def test_masks_are_coco_run_lengths_of_the_labels(found):
-    row = Row.of(found, "a", Source("a.png"), "hash")
+    row = Row.of(found, "a", ImageSource("a.png"), "hash")
     assert [mask.label for mask in row.masks] == np.unique(found.labels).tolist()
     for mask in row.masks:
         decoded = coco_masks.decode({"size": list(row.size), "counts": mask.rle.encode()}).astype(bool)
@@ -49,7 +49,7 @@ def test_masks_are_coco_run_lengths_of_the_labels(found):
 
 
 def test_without_a_map_a_pixel_has_its_masks_confidence(found):
-    row = back(Row.of(found, "a", Source("a.png"), "hash", pixel_confidence=False))
+    row = back(Row.of(found, "a", ImageSource("a.png"), "hash", pixel_confidence=False))
     assert row.confidence_png is None
     assert np.allclose(row.confidence, found.mask_confidence[found.labels])
 
@@ -57,11 +57,11 @@ def test_without_a_map_a_pixel_has_its_masks_confidence(found):
 def test_more_labels_than_a_byte_holds_are_kept(found):
     labels = (np.arange(found.labels.size, dtype=np.int32) % 300).reshape(found.labels.shape)
     many = replace(found, labels=labels, embeddings=np.zeros((300, 2), np.float32), colors=np.zeros((300, 3), np.uint8))
-    assert np.array_equal(back(Row.of(many, "a", Source("a.png"), "hash")).labels, labels)
+    assert np.array_equal(back(Row.of(many, "a", ImageSource("a.png"), "hash")).labels, labels)
 
 
 def test_a_failure_is_a_row_without_masks():
-    row = Row("b", Source("b.png"), FAILED, "no image", recipe_hash="hash")
+    row = Row("b", ImageSource("b.png"), FAILED, "no image", recipe_hash="hash")
     assert back(row) == row
 
 
@@ -74,8 +74,8 @@ def written(tmp_path, *shards: list[Row]) -> Run:
 
 
 def test_rows_are_read_shard_by_shard(found, tmp_path):
-    rows = [Row.of(found, key, Source(f"{key}.png"), "hash") for key in "abc"]
-    run = written(tmp_path, rows[:2], [Row("x", Source("x.png"), FAILED, "no image"), rows[2]])
+    rows = [Row.of(found, key, ImageSource(f"{key}.png"), "hash") for key in "abc"]
+    run = written(tmp_path, rows[:2], [Row("x", ImageSource("x.png"), FAILED, "no image"), rows[2]])
     assert len(run) == 4
     assert [row.key for row in run.rows()] == ["a", "b", "c"]
     assert [row.key for row in run.rows(["key"], failed=True)] == ["a", "b", "x", "c"]
@@ -84,8 +84,8 @@ def test_rows_are_read_shard_by_shard(found, tmp_path):
 
 
 def test_classes_are_those_that_were_assigned(found, tmp_path):
-    rows = [Row.of(found, key, Source(f"{key}.png"), "hash") for key in "ab"]
-    run = written(tmp_path, [Row("x", Source("x.png"), FAILED, "no image"), rows[0]], [rows[1]])
+    rows = [Row.of(found, key, ImageSource(f"{key}.png"), "hash") for key in "ab"]
+    run = written(tmp_path, [Row("x", ImageSource("x.png"), FAILED, "no image"), rows[0]], [rows[1]])
     of = np.arange(4, dtype=np.int32) - 1
     run.assign("mine", ["sky", "tree", "car"], lambda row: of if row.key == "a" else of[::-1].copy(), how="by hand")
     assert run.class_sets == ["mine"]
@@ -98,7 +98,7 @@ def test_classes_are_those_that_were_assigned(found, tmp_path):
 
 
 def test_classes_that_were_given_to_a_part_alone_are_none(found, tmp_path):
-    rows = [Row.of(found, key, Source(f"{key}.png"), "hash") for key in "ab"]
+    rows = [Row.of(found, key, ImageSource(f"{key}.png"), "hash") for key in "ab"]
     run = written(tmp_path, [rows[0]])
     of = np.zeros(4, dtype=np.int32)
     run.assign("mine", ["sky"], lambda _: of)
@@ -124,8 +124,8 @@ def test_a_folder_without_a_run_is_a_sentence(tmp_path):
 def test_pictures_are_read_from_where_they_lie(tmp_path, photo):
     content = png_of(np.asarray(photo))
     (tmp_path / "a.png").write_bytes(b"before" + content + b"after")
-    row = Row("a", Source(str(tmp_path / "a.png"), offset=6, length=len(content)))
+    row = Row("a", ImageSource(str(tmp_path / "a.png"), offset=6, length=len(content)))
     assert np.array_equal(np.asarray(row.picture()), np.asarray(photo))
-    assert Row("a", Source("nowhere.png"), image=content).picture().size == row.picture().size
+    assert Row("a", ImageSource("nowhere.png"), image=content).picture().size == row.picture().size
     with pytest.raises(GensegError, match="does not exist"):
-        Row("a", Source(str(tmp_path / "b.png"))).picture()
+        Row("a", ImageSource(str(tmp_path / "b.png"))).picture()

@@ -22,7 +22,7 @@ from genseg.runs.rows import FAILED, Row
 from genseg.runs.run import SHARDS
 from genseg.runs.store import Store
 from genseg.runs.tables import SCHEMA, rows_of
-from genseg.runs.worker import Job, Worker
+from genseg.runs.worker import Worker, WorkerSettings
 
 FAST = {"n_clusters": 4, "draws": 1, "size": 64, "n_init": 1}
 KEYS = [f"{key}={value}" for key, value in FAST.items()]
@@ -60,7 +60,7 @@ def alone(photos) -> dict[str, tuple]:
     from genseg.runs.plan import items_of
 
     segmenter = genseg.Segmenter("tiny", "fast", **FAST)
-    job = Job("", "tiny", {}, 0, "", threads=1)
+    job = WorkerSettings("", "tiny", {}, 0, "", threads=1)
     return {row.key: told(row) for row in Worker(job, segmenter).rows(list(items_of(str(photos))))}
 
 
@@ -133,7 +133,7 @@ def test_an_image_that_kills_its_workers_is_given_up_and_the_others_are_not(phot
     while not store.names(SHARDS):
         attempts += 1
         with contextlib.suppress(Dead):
-            Worker(Job(str(tmp_path), "tiny", {}, 0, ""), deadly)({"shard": np.array([0])})
+            Worker(WorkerSettings(str(tmp_path), "tiny", {}, 0, ""), deadly)({"shard": np.array([0])})
     assert attempts == 5, "one without notes, three that note the image, and one without it"
     rows = [row for batch in store.batches("shards/shard-0000000.parquet", SCHEMA) for row in rows_of(batch)]
     assert [(row.key, row.status) for row in rows] == [
@@ -176,7 +176,7 @@ def test_images_and_confidence_are_kept_if_asked_for(photos):
     from genseg.runs.plan import items_of
 
     segmenter = genseg.Segmenter("tiny", "fast", **FAST)
-    job = Job("", "tiny", {}, 0, "", keep_images=True, pixel_confidence=False)
+    job = WorkerSettings("", "tiny", {}, 0, "", keep_images=True, pixel_confidence=False)
     items = list(items_of(str(photos)))[4:6]
     row, failed = Worker(job, segmenter).rows(items)
     assert row.image == (photos / "4.png").read_bytes()
@@ -212,13 +212,13 @@ def test_mistakes_are_told_before_ray_starts(photos, tmp_path, arguments, proble
 
 def test_a_summary_counts_what_is_there(tmp_path):
     from genseg.runs.run import MANIFEST
-    from genseg.runs.sources import Source
+    from genseg.runs.sources import ImageSource
     from genseg.runs.store import Store
     from genseg.runs.tables import table_of
 
     store = Store(str(tmp_path))
     store.write_json(MANIFEST, {"images": 300})
     store.write_table("shards/shard-0000000.parquet", table_of(
-        [Row(str(k), Source("x"), FAILED, "no image") for k in range(150)]))  # fmt: skip
+        [Row(str(k), ImageSource("x"), FAILED, "no image") for k in range(150)]))  # fmt: skip
     summary = Summary.of(Run(str(tmp_path)))
     assert (summary.images, summary.failed, len(summary.failures)) == (150, 150, 100)

@@ -12,7 +12,7 @@ from two_colours import COLOURS, SIDE, row_of, run_of
 from genseg.errors import GensegError
 from genseg.runs.rows import LEVELS, Row, png_of
 from genseg.runs.run import MANIFEST, Run
-from genseg.runs.sources import Source
+from genseg.runs.sources import ImageSource
 from genseg.runs.store import Store
 from genseg.runs.tables import table_of
 from genseg.students.loss import weighted_loss
@@ -84,7 +84,7 @@ def test_what_comes_after_a_start_is_the_same(run):
 
 def gone(index: int) -> Row:
     """An image that cannot be read any more."""
-    return replace(row_of(index), image=None, source=Source("gone.png"))
+    return replace(row_of(index), image=None, source=ImageSource("gone.png"))
 
 
 def test_an_image_that_is_gone_changes_nothing_of_the_others(tmp_path):

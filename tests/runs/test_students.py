@@ -19,7 +19,7 @@ from genseg import GensegError
 from genseg.cli import app
 from genseg.cli.commands.distill import NAMES
 from genseg.runs.run import Run
-from genseg.runs.sources import Source
+from genseg.runs.sources import ImageSource
 from genseg.students.loss import agreement
 from genseg.students.models import STUDENTS, new_student
 
@@ -225,7 +225,7 @@ def test_the_command_trains_and_says_how_well(run, tiny, tmp_path):
 
 
 def test_the_command_tells_of_images_that_are_gone(tiny, tmp_path):
-    rows = [row_of(0), replace(row_of(1), image=None, source=Source("gone.png")), row_of(2)]
+    rows = [row_of(0), replace(row_of(1), image=None, source=ImageSource("gone.png")), row_of(2)]
     run = run_of(tmp_path / "run", rows)
     settings = ["--image-size", "32", "--batch-size", "3", "--steps", "1", "--val-fraction", "0", "--checkpoint", tiny]
     done = CliRunner().invoke(

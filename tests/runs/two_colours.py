@@ -4,7 +4,7 @@ import numpy as np
 
 from genseg.runs.rows import LEVELS, Mask, Row, _levels_png, png_of, rle_of
 from genseg.runs.run import MANIFEST, Run
-from genseg.runs.sources import Source
+from genseg.runs.sources import ImageSource
 from genseg.runs.store import Store
 from genseg.runs.tables import table_of
 
@@ -27,7 +27,7 @@ def row_of(index: int, confidence: np.ndarray | None = None) -> Row:
     levels = np.full(labels.shape, LEVELS, np.uint8) if confidence is None else confidence
     return Row(
         f"image-{index}",
-        Source(""),
+        ImageSource(""),
         size=labels.shape,
         masks=tuple(
             Mask(k, int((labels == k).sum()), 1.0, rle_of(labels == k), np.zeros(1, np.float32)) for k in range(2)
