@@ -1,4 +1,4 @@
-"""What the server answers, to whom and under which names; and what a browser must not do with the answers."""
+"""Checks of requests before Gradio sees them: addresses, routes, logins, lengths; and headers that bind the browser."""
 
 from __future__ import annotations
 

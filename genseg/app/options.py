@@ -24,7 +24,7 @@ PATTERNS = {
     "choice": (r"[\w-]+", ""),
     "text": (r"[A-Za-z][\w.-]*", "a name"),
 }
-"""What may be typed for each kind of option, and what it is called."""
+"""The pattern and the name of each kind of option's values."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import threading
@@ -64,6 +65,7 @@ class App:
         self.limits = limits or Limits()
         self.engine = Engine(self.limits.queue, self.limits.max_pixels, models, device, dtype)
         self.sessions = Sessions(self.engine)
+        self._decoding = asyncio.Semaphore(2)  # an image in decoding takes several times its own memory
         self._blocks: gradio.Blocks = build(self.sessions, self.limits.upload_mb)
 
     def launch(
@@ -135,7 +137,9 @@ class App:
             return PlainTextResponse("the page is too old; load it again", status_code=404)
         name = unquote(request.headers.get("x-name", "image"))
         try:
-            await run_in_threadpool(session.take, await request.body(), name)
+            content = await request.body()
+            async with self._decoding:
+                await run_in_threadpool(session.take, content, name)
         except ClientDisconnect:
             return Response(status_code=400)
         except GensegError as error:

@@ -17,11 +17,11 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 @report_errors()
 def app(
     host: Annotated[
-        str, typer.Option(help="The address to serve at; 0.0.0.0 for all of this machine's.")
+        str, typer.Option(help="Network address of the server; 0.0.0.0 for all addresses of this machine.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to serve at.")] = 7860,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the server.")] = 7860,
     share: Annotated[
-        bool, typer.Option("--share", help="Make a public address too, through Gradio's servers.")
+        bool, typer.Option("--share", help="Also make a public address, through Gradio's servers.")
     ] = False,
     auth: Annotated[
         str | None,
@@ -29,24 +29,22 @@ def app(
             metavar="USER[:PASSWORD]",
             envvar="GENSEG_APP_AUTH",
             show_envvar=True,
-            help="Ask visitors for these; the password is asked for here if it is left out.",
+            help="Ask visitors for a login. Without a password here, the terminal asks for it.",
         ),
     ] = None,
-    max_upload_mb: Annotated[float, typer.Option(min=0.001, metavar="MB", help="Largest image file taken.")] = 20,
-    max_pixels: Annotated[
-        int, typer.Option(min=256, max=100_000_000, help="Largest image taken, in pixels.")
-    ] = 20_000_000,
+    max_upload_mb: Annotated[float, typer.Option(min=0.001, max=10_000, metavar="MB", help="Largest image file.")] = 20,
+    max_pixels: Annotated[int, typer.Option(min=256, max=100_000_000, help="Largest image, in pixels.")] = 20_000_000,
     queue: Annotated[
-        int, typer.Option(min=0, max=100, metavar="N", help="Runs that may wait; one runs at a time.")
+        int, typer.Option(min=0, max=100, metavar="N", help="Upper bound of waiting runs; one runs at a time.")
     ] = 8,
     model: opt.Models = None,
     device: opt.Device = None,
     dtype: opt.Dtype = None,
     offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
 ) -> None:
-    """Show in the browser what a model sees in an image; served to this machine alone unless told otherwise.
+    """Segment images in the browser; by default, the page is reachable from this machine alone.
 
-    Stop with Ctrl+C. Images are kept in memory as long as their tab is open, and never written to disk.
+    Stop with Ctrl+C. Images are in memory while their tab is open, and never written to disk.
     """
     pair = None
     if auth is not None:
@@ -61,6 +59,6 @@ def app(
     served = App(Limits(max_upload_mb, max_pixels, queue), models=models, device=device, dtype=dtype)
     address = served.launch(host, port, share=share, auth=pair)
     if pair is None and (share or host not in LOCAL):
-        typer.echo("genseg: warning: anyone who reaches this address can use it; --auth asks for a password", err=True)
+        typer.echo("genseg: warning: anyone who reaches this address can use it; --auth asks for a login", err=True)
     typer.echo(f"genseg app: {address} (Ctrl+C stops it)")
     served.block()
