@@ -1,26 +1,32 @@
 """Train the bundled ``tiny`` model: an SD-shaped diffusion U-Net over space-to-depth pixels.
 
-    python examples/train_tiny.py --images FOLDER --minutes 60 --out runs/tiny
+    python examples/train_tiny.py --images FOLDER --teacher DINOV2 --samples 1000000 --out runs/tiny
 
-FOLDER holds one sub-folder of photos per group (any names); they are cut to centre squares. A run
-stops when its minutes are used up, writes a checkpoint every ``--checkpoint-minutes`` and goes on from
-it when started again with the same ``--out``. The learning rate follows the time used, so
-``--minutes`` is the length of the whole run, resumed parts included.
+FOLDER holds one sub-folder of photos per group (any names); they are cut to centre squares. With a
+teacher, a folder that ``transformers.Dinov2Model`` loads (examples/dinov2_from_onnx.py makes one), the
+network also learns to tell the parts of a photo apart as the teacher does (examples/alignment.py).
+
+A run is ``--samples`` long. In its last fifth the learning rate goes to zero, and the teacher has a fifth
+of its weight, so that the decoder learns to rely on its own features. It writes a checkpoint every
+``--checkpoint-minutes`` and when it is told to end (SIGTERM, Ctrl-C), and goes on from it, exactly, when
+started again with the same ``--out``.
 
 What it writes into ``--out``:
-    checkpoint.pt   weights, averaged weights, optimizer and clock, to resume from
-    log.jsonl       one line a report: step, samples, minutes, training and held-out loss
+    checkpoint.pt   weights, averaged weights and optimizer, to resume from
+    log.jsonl       one line a checkpoint: step, samples, minutes, training and held-out loss, cosines to the teacher
     model/          unet/, scheduler/ and prompt_embeds.safetensors (float16, averaged weights)
-    samples.png     unconditional samples of the averaged model
+    samples.png     unconditional samples of the averaged model, at the end
+    ../tokens-*/    the teacher's tokens of the photos, float16, for every run on the same photos
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
+import signal
 import time
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -28,12 +34,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from accelerate.utils import set_seed
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.training_utils import EMAModel
 from PIL import Image, ImageOps
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from alignment import NOISIEST, Heads, Teacher, alignment_loss
 
 SHARED_TOKENS = 8  # prompt tokens that every image has; one more names its group
 
@@ -62,11 +69,12 @@ def new_unet(image_size: int, patch: int, channels: tuple[int, ...], token_dim: 
 
 
 class TinyModel(nn.Module):
-    """The U-Net together with its learned prompt: shared tokens, and one token a group (the last: no group)."""
+    """The U-Net, its learned prompt (shared tokens, and one token a group; the last: no group) and alignment heads."""
 
-    def __init__(self, unet: UNet2DConditionModel, groups: int, null: Tensor | None = None):
+    def __init__(self, unet: UNet2DConditionModel, groups: int, null: Tensor | None = None, components: int = 0):
         super().__init__()
         self.unet = unet
+        self.heads = Heads(unet, components) if components else None
         if null is None:
             null = 0.5 * torch.randn(SHARED_TOKENS + 1, unet.config["cross_attention_dim"])
         self.shared = nn.Parameter(null[:SHARED_TOKENS].clone())
@@ -76,8 +84,10 @@ class TinyModel(nn.Module):
         """Prompt embeddings [N, tokens, dim] of group numbers [N]."""
         return torch.cat([self.shared.expand(len(group), -1, -1), self.group[group][:, None]], dim=1)
 
-    def forward(self, latents: Tensor, timesteps: Tensor, group: Tensor) -> Tensor:
-        return self.unet(latents, timesteps, self.prompt(group)).sample
+    def forward(self, latents: Tensor, timesteps: Tensor, group: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The prediction, and the projections of the heads."""
+        prediction = self.unet(latents, timesteps, self.prompt(group)).sample
+        return prediction, self.heads() if self.heads else {}
 
 
 def load_images(folder: Path, size: int) -> tuple[Tensor, Tensor, list[str]]:
@@ -96,19 +106,23 @@ def load_images(folder: Path, size: int) -> tuple[Tensor, Tensor, list[str]]:
     return images, torch.tensor([names.index(p.parent.name) for p in files]), names
 
 
-def augment(images: Tensor) -> Tensor:
-    """Random flips, and for half of the images a random crop of 70 to 100 % of each side, scaled back; [N, 3, H, W]."""
-    n, device = len(images), images.device
+def random_views(n: int, device: torch.device) -> Tensor:
+    """Random flips, and for half of the images a random crop of 40 to 100 % of each side; affine maps [n, 2, 3]."""
     crop = torch.rand(n, 1, device=device) < 0.5
-    scale = torch.where(crop, 0.7 + 0.3 * torch.rand(n, 1, device=device), 1.0)
+    scale = torch.where(crop, 0.4 + 0.6 * torch.rand(n, 1, device=device), 1.0)
     aspect = torch.where(crop, 0.2 * torch.rand(n, 1, device=device) - 0.1, 0.0).exp()
     side = torch.cat([scale * aspect, scale / aspect], dim=1).clamp(max=1.0)
     shift = (2 * torch.rand(n, 2, device=device) - 1) * (1 - side)
     flip = 1 - 2 * (torch.rand(n, device=device) < 0.5).float()
     theta = torch.zeros(n, 2, 3, device=device)
     theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = side[:, 0] * flip, side[:, 1], shift
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    return theta
+
+
+def resampled(maps: Tensor, views: Tensor, side: int) -> Tensor:
+    """Resample images or token grids [N, C, H, W] to their views: [N, C, side, side]."""
+    grid = F.affine_grid(views, [*maps.shape[:2], side, side], align_corners=False)
+    return F.grid_sample(maps, grid, padding_mode="reflection", align_corners=False)
 
 
 def noised(images: Tensor, timesteps: Tensor, scheduler: DDIMScheduler, patch: int, generator: torch.Generator | None):
@@ -126,7 +140,7 @@ def held_out_loss(model: nn.Module, images: Tensor, scheduler: DDIMScheduler, pa
     for part, level in zip(images.tensor_split(8), torch.arange(50, 850, 100), strict=True):
         timesteps = level.to(images.device).expand(len(part))
         latents, target = noised(part, timesteps, scheduler, patch, generator)
-        losses.append(F.mse_loss(model(latents, timesteps, torch.full_like(timesteps, none)).float(), target))
+        losses.append(F.mse_loss(model(latents, timesteps, torch.full_like(timesteps, none))[0].float(), target))
     return torch.stack(losses).mean().item()
 
 
@@ -139,7 +153,7 @@ def sample(
     size, channels = model.unet.config["sample_size"], model.unet.config["in_channels"]
     x = torch.randn(count, channels, size, size, device=device, generator=torch.Generator(device).manual_seed(0))
     for t in scheduler.timesteps:
-        v = model(x, t.to(device).expand(count), torch.full((count,), none, device=device)).float()
+        v = model(x, t.to(device).expand(count), torch.full((count,), none, device=device))[0].float()
         x = scheduler.step(v, t, x).prev_sample
     pixels = ((F.pixel_shuffle(x, patch).clamp(-1, 1) + 1) * 127.5).round().byte().cpu()
     rows = [torch.cat(list(row), dim=2) for row in pixels.split(8)]
@@ -168,7 +182,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("runs/tiny"))
-    parser.add_argument("--minutes", type=float, default=120.0)
+    parser.add_argument("--teacher", type=Path, help="a Dinov2Model folder whose patch tokens the features learn")
+    parser.add_argument("--samples", type=int, default=1_000_000)
     parser.add_argument("--checkpoint-minutes", type=float, default=5.0)
     parser.add_argument("--init", type=Path, help="start from this model/ folder in place of random weights")
     parser.add_argument("--image-size", type=int, default=128)
@@ -186,12 +201,14 @@ def main() -> None:
 
     accelerator = Accelerator(mixed_precision="bf16")
     device = accelerator.device
-    set_seed(args.seed)
+    torch.manual_seed(args.seed)
     torch.set_float32_matmul_precision("high")
     images, groups, names = load_images(args.images, args.image_size)
-    held = torch.arange(len(images)) % max(len(images) // 512, 2) == 0  # about 512 photos, spread over the groups
-    held_images = images[held][:512].to(device).float() / 127.5 - 1
-    images, groups = images[~held].to(device), groups[~held].to(device)
+    held = torch.arange(len(images)) % max(len(images) // 128, 2) == 0  # about 128 photos, spread over the groups
+    held_images = images[held].to(device).float() / 127.5 - 1
+    order = (~held).nonzero()[:, 0][torch.randperm(int((~held).sum()))]
+    images, groups = images[order].to(device), groups[order].to(device)
+    teacher = Teacher(args.teacher, images, args.out.parent) if args.teacher else None
 
     scheduler = DDIMScheduler(
         beta_start=0.00085,
@@ -203,14 +220,14 @@ def main() -> None:
         steps_offset=1,
     )
     if args.init is None:
-        model = TinyModel(new_unet(args.image_size, args.patch, tuple(args.channels), args.token_dim), len(names))
+        unet, null = new_unet(args.image_size, args.patch, tuple(args.channels), args.token_dim), None
     else:
         unet = UNet2DConditionModel.from_pretrained(
             args.init, subfolder="unet", torch_dtype=torch.float32, use_safetensors=True, trust_remote_code=False
         )
-        model = TinyModel(unet, len(names), load_file(args.init / "prompt_embeds.safetensors")["null"].float())
-    patch = round((model.unet.config["in_channels"] / 3) ** 0.5)
-    model = model.to(device, memory_format=torch.channels_last)
+        null = load_file(args.init / "prompt_embeds.safetensors")["null"].float()
+    model = TinyModel(unet, len(names), null, len(teacher.basis) if teacher else 0).to(device)
+    patch = round((unet.config["in_channels"] / 3) ** 0.5)
     ema = EMAModel(model.parameters(), decay=args.ema_decay, foreach=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
     model, optimizer = accelerator.prepare(model, optimizer)
@@ -218,60 +235,78 @@ def main() -> None:
     forward = torch.compile(model) if args.compile else model
 
     args.out.mkdir(parents=True, exist_ok=True)
-    checkpoint, step, used = args.out / "checkpoint.pt", 0, 0.0
+    checkpoint, step, samples, minutes = args.out / "checkpoint.pt", 0, 0, 0.0
     if checkpoint.exists():
         saved = torch.load(checkpoint, map_location=device, weights_only=True)
         bare.load_state_dict(saved["model"])
         ema.load_state_dict(saved["ema"])
         optimizer.load_state_dict(saved["optimizer"])
-        step, used = saved["step"], saved["minutes"]
-        set_seed(args.seed + step)
+        step, samples, minutes = saved["step"], saved["samples"], saved["minutes"]
     parameters = sum(p.numel() for p in bare.parameters())
     print(
         f"{parameters / 1e6:.1f}M parameters, {len(images)} photos in {len(names)} groups, {device}, from step {step}",
         flush=True,
     )
 
-    def report(loss: float) -> None:
+    def report(figures: dict[str, list[float]]) -> None:
         ema.store(bare.parameters())
         ema.copy_to(bare.parameters())
-        row = {"step": step, "samples": step * args.batch_size, "minutes": round(used, 2), "loss": round(loss, 5),
-               "held_out": round(held_out_loss(model, held_images, scheduler, patch, len(names)), 5)}  # fmt: skip
+        row = {"step": step, "samples": samples, "minutes": minutes,
+               **{name: sum(values) / len(values) for name, values in figures.items()},
+               "held_out": held_out_loss(model, held_images, scheduler, patch, len(names))}  # fmt: skip
+        row = {name: round(value, 5) for name, value in row.items()}
         export(bare, scheduler, names, args.out / "model")
         ema.restore(bare.parameters())
         replace(checkpoint, {"model": bare.state_dict(), "ema": ema.state_dict(), "optimizer": optimizer.state_dict(),
-                             "step": step, "minutes": used})  # fmt: skip
+                             "step": step, "samples": samples, "minutes": minutes})  # fmt: skip
         with (args.out / "log.jsonl").open("a") as log:
             log.write(json.dumps(row) + "\n")
         print(row, flush=True)
 
-    before, started, reported, losses = used, time.monotonic(), used, []
-    while used < args.minutes:
-        progress = used / args.minutes
-        rate = args.learning_rate * min(1.0, (step + 1) / args.warmup_steps) * 0.5 * (1 + math.cos(math.pi * progress))
+    ending: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: ending.append(number))
+    clock = time.monotonic()
+    figures: dict[str, list[float]] = defaultdict(list)
+    while samples < args.samples:
+        torch.manual_seed(args.seed + step)  # a resumed run draws what an uninterrupted one would
+        last = min(1.0, 5 * (1 - samples / args.samples))  # from 1 to 0 in the last fifth
         for parameter_group in optimizer.param_groups:
-            parameter_group["lr"] = rate
-        rows = torch.randint(len(images), (args.batch_size,), device=device)
-        group = torch.where(torch.rand(args.batch_size, device=device) < args.no_group, len(names), groups[rows])
-        timesteps = (
-            1000 * torch.rand(args.batch_size, device=device) ** 1.5
-        ).long()  # more of the low noise that segmentation uses
-        latents, target = noised(augment(images[rows].float() / 127.5 - 1), timesteps, scheduler, patch, None)
-        loss = F.mse_loss(
-            forward(latents.contiguous(memory_format=torch.channels_last), timesteps, group).float(), target
-        )
+            parameter_group["lr"] = args.learning_rate * min(last, (step + 1) / args.warmup_steps)
+        large = step % 4 == 3  # every fourth batch shows photos at 1.5 times the size, half as many
+        side, n = (args.image_size * 3 // 2, args.batch_size // 2) if large else (args.image_size, args.batch_size)
+        rows = torch.randint(teacher.pool(samples) if teacher else len(images), (n,), device=device)
+        group = torch.where(torch.rand(n, device=device) < args.no_group, len(names), groups[rows])
+        timesteps = (1000 * torch.rand(n, device=device) ** 1.5).long()  # more of the low noise that segmentation uses
+        views = random_views(n, device)
+        photos = resampled(images[rows].float() / 127.5 - 1, views, side)
+        latents, target = noised(photos, timesteps, scheduler, patch, None)
+        prediction, projections = forward(latents, timesteps, group)
+        loss = F.mse_loss(prediction.float(), target)
+        figures["loss"].append(loss.item())
+        clear = timesteps < NOISIEST
+        if teacher and clear.any():
+            tokens = resampled(teacher(rows[clear]), views[clear], side // 8)
+            for name, projected in projections.items():
+                aligned, cosine = alignment_loss(projected[clear], tokens)
+                loss = loss + (1.0 if last == 1 else 0.2) * aligned
+                figures[f"cosine_{name}"].append(cosine.item())
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         ema.step(bare.parameters())
-        step += 1
-        losses.append(loss.item())
-        used = before + (time.monotonic() - started) / 60
-        if used - reported >= args.checkpoint_minutes or used >= args.minutes:
-            report(sum(losses) / len(losses))
-            reported, losses = used, []
+        step, samples = step + 1, samples + n
+        elapsed = (time.monotonic() - clock) / 60
+        if elapsed >= args.checkpoint_minutes or samples >= args.samples or ending:
+            minutes += elapsed
+            report(figures)
+            clock, figures = time.monotonic(), defaultdict(list)
+            if ending:
+                return
 
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     ema.copy_to(bare.parameters())
     with accelerator.autocast():
         sample(bare, scheduler, patch, len(names), 32, device).save(args.out / "samples.png")

@@ -1,4 +1,4 @@
-"""The training script, for a few seconds: it learns, resumes, and writes what the backend loads."""
+"""The training script, for a few steps: it learns, resumes exactly, and writes what the backend loads."""
 
 import json
 import subprocess
@@ -7,46 +7,141 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 import genseg
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "train_tiny.py"
-TWICE = """
-import runpy, sys
+EXAMPLES = Path(__file__).parents[1] / "examples"
+THREE_RUNS = """
+import os, signal, sys, threading, time
+from pathlib import Path
 
-script, *options = sys.argv[1:]
-for minutes in ("0.02", "0.05"):
-    sys.argv = [script, *options, "--minutes", minutes]
-    runpy.run_path(script, run_name="__main__")
+import torch
+import train_tiny
+from transformers import Dinov2Config, Dinov2Model
+
+folder, *options = sys.argv[1:]
+
+
+def train(out, *more):
+    sys.argv = ["train_tiny.py", *options, "--out", f"{folder}/{out}", *more]
+    train_tiny.main()
+
+
+def terminate(log):
+    while not log.exists() or log.read_text().count("\\n") < 2:
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+torch.manual_seed(0)
+config = Dinov2Config(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=56, patch_size=14)
+Dinov2Model(config).save_pretrained(f"{folder}/teacher")
+teacher = ["--teacher", f"{folder}/teacher"]
+train("alone")
+train("unbroken", *teacher)
+threading.Thread(target=terminate, args=[Path(folder, "resumed", "log.jsonl")]).start()
+train("resumed", *teacher, "--checkpoint-minutes", "0")
+train("resumed", *teacher)
 """
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
-    """A run of two parts on 24 plain photos in two groups."""
+def runs(tmp_path_factory) -> Path:
+    """Runs on 24 plain photos in two groups: alone, with a teacher, and the same again in two parts."""
     folder = tmp_path_factory.mktemp("training")
     rng = np.random.default_rng(0)
     for index in range(24):
         path = folder / "images" / f"group{index % 2}" / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.full((64, 64, 3), rng.integers(256, size=3), dtype=np.uint8)).save(path)
-    options = ["--image-size", "32", "--patch", "4", "--channels", "16", "32", "16", "--token-dim", "16"]
-    options += ["--batch-size", "4", "--warmup-steps", "1"]
-    command = [sys.executable, "-c", TWICE, SCRIPT, "--images", folder / "images", "--out", folder / "out"]
-    subprocess.run([*map(str, command), *options], check=True, capture_output=True, timeout=240)
-    return folder / "out"
+        halves = rng.integers(256, size=(2, 1, 1, 3), dtype=np.uint8)
+        Image.fromarray(np.concatenate([np.tile(half, (64, 32, 1)) for half in halves], axis=1)).save(path)
+    options = ["--images", folder / "images", "--image-size", "32", "--patch", "4", "--channels", "16", "32", "16"]
+    options += ["--token-dim", "16", "--batch-size", "4", "--warmup-steps", "1", "--samples", "84"]
+    command = [sys.executable, "-c", THREE_RUNS, folder, *options]
+    subprocess.run([*map(str, command)], check=True, capture_output=True, timeout=600, cwd=EXAMPLES)
+    return folder
 
 
-def test_a_second_run_goes_on_from_the_first(run: Path):
-    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    assert len(rows) == 2
-    assert rows[1]["step"] > rows[0]["step"] > 0
-    assert rows[1]["held_out"] < rows[0]["held_out"]
+def log_of(run: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
 
-def test_what_it_writes_is_a_backend(run: Path):
-    backend = genseg.load_backend("tiny", model=str(run / "model"), device="cpu")
+def test_a_run_that_was_terminated_goes_on_as_if_it_had_not_been(runs: Path):
+    rows = log_of(runs / "resumed")
+    assert rows[-1]["samples"] == 84
+    assert len(rows) > 2
+    assert {"cosine_middle", "cosine_up"} < rows[-1].keys()
+    resumed, unbroken = (
+        torch.load(runs / name / "checkpoint.pt", weights_only=True) for name in ("resumed", "unbroken")
+    )
+    torch.testing.assert_close(resumed["model"], unbroken["model"], rtol=1e-4, atol=1e-5)
+
+
+def test_alignment_heads_are_not_part_of_the_model(runs: Path):
+    assert "heads.up.weight" in torch.load(runs / "unbroken" / "checkpoint.pt", weights_only=True)["model"]
+    exported = [
+        load_file(runs / name / "model/unet/diffusion_pytorch_model.safetensors") for name in ("unbroken", "alone")
+    ]
+    assert exported[0].keys() == exported[1].keys()
+
+
+@pytest.fixture
+def _examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+
+
+@pytest.mark.usefixtures("_examples")
+def test_tokens_are_resampled_as_their_photo_is():
+    from train_tiny import random_views, resampled
+
+    places = torch.stack(torch.meshgrid(*2 * [(torch.arange(32) + 0.5) / 32], indexing="ij"))
+    photos = places.expand(8, -1, -1, -1)
+    tokens = torch.nn.functional.avg_pool2d(photos, 8)
+    views = random_views(8, torch.device("cpu"))
+    assert len(views.unique(dim=0)) > 2
+    expected = torch.nn.functional.avg_pool2d(resampled(photos, views, 64), 8)
+    torch.testing.assert_close(
+        resampled(tokens, views, 8)[..., 2:-2, 2:-2], expected[..., 2:-2, 2:-2], rtol=0, atol=0.02
+    )
+
+
+@pytest.mark.usefixtures("_examples")
+def test_cells_that_differ_as_the_teachers_do_cost_nothing():
+    from alignment import MEAN_REMOVED, alignment_loss
+
+    tokens = torch.randn(2, 8, 4, 4, generator=torch.Generator().manual_seed(0)) + 3
+    same = 5 * (tokens - MEAN_REMOVED * tokens.mean((2, 3), keepdim=True))
+    loss, cosine = alignment_loss(same, tokens)
+    assert (loss.item(), cosine.item()) == pytest.approx((0, 1), abs=1e-5)
+    assert alignment_loss(same.flip(3), tokens)[0] > 0.1
+
+
+@pytest.mark.usefixtures("_examples")
+def test_tokens_are_the_teachers_and_are_computed_once(runs: Path):
+    from alignment import Teacher
+
+    photos = torch.randint(256, (20, 3, 56, 56), generator=torch.Generator().manual_seed(0)).byte()
+    teacher = Teacher(runs / "teacher", photos, runs / "cache")
+    rows = torch.tensor([3, 7, 3])
+    tokens = teacher(rows)
+    expected = teacher._encode(rows).mT.unflatten(2, (4, 4))
+    torch.testing.assert_close(_distances(tokens), _distances(expected), rtol=0.01, atol=0.01)
+    resumed = Teacher(runs / "teacher", photos, runs / "cache")
+    resumed.network = None
+    torch.testing.assert_close(resumed(rows), tokens)
+
+
+def _distances(tokens: torch.Tensor) -> torch.Tensor:
+    cells = tokens.flatten(2).mT
+    return torch.cdist(cells, cells)
+
+
+@pytest.mark.parametrize("name", ["alone", "resumed"])
+def test_what_it_writes_is_a_backend(runs: Path, name: str):
+    backend = genseg.load_backend("tiny", model=str(runs / name / "model"), device="cpu")
     assert backend.image_size == 32
     tap = next(iter(backend.taps))
     point = next(iter(backend.points))
@@ -61,4 +156,4 @@ def test_what_it_writes_is_a_backend(run: Path):
         replay_steps=1,
     )
     assert seg.labels.shape == (32, 32)
-    assert (run / "samples.png").exists()
+    assert (runs / name / "samples.png").exists()
