@@ -25,7 +25,7 @@ SIZE = (48, 72)
 
 @pytest.fixture(scope="module")
 def segmenter(tiny):
-    return genseg.Segmenter(tiny, **QUICK, seed=1)
+    return genseg.Segmenter(tiny, "fast", **QUICK, seed=1)  # which neither refines nor merges
 
 
 @pytest.fixture(scope="module")
