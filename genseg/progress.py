@@ -1,4 +1,4 @@
-"""How far an image is and how long it will still take: in numbers, in words, and as a bar."""
+"""Progress and time left of an image: in numbers, in words, and as a bar."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ UNITS |= dict.fromkeys(("sample", "centres", "examples", "classes"), "images")  
 TRUST = 0.1  # what the image before says of the speed weighs as much as this part of the stage measured now
 
 
-class Estimate:
-    """Seconds left, from what `told` was told and when.
+class TimeLeft:
+    """Estimates the seconds left from reports of progress and their times.
 
-    The course of each stage of an image, how long it took to get how far, is the measure for the image after it, and
-    the pace of the running stage corrects it. On the first image only the running stage's own pace is known. It is
-    taken over the later half of what is done, so that warming up does not count for long, nor does a first timestep
-    that is cheaper than those after it; until then the first makes the time look too long and the second too short.
+    The times of each stage of the last image predict those of the next, corrected by the pace of the running stage.
+    For the first image only the pace of the running stage is known. It is measured over the later half of what is done,
+    so that warming up, or a first timestep that is cheaper than the others, does not distort it for long.
 
     Args:
-        clock: Gives seconds.
+        clock: Returns seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -41,8 +40,8 @@ class Estimate:
         self._finished: float | None = None
         self._between = 0.0  # seconds from one image to the next, in which files are read and written
 
-    def told(self, stage: str, done: int, total: int) -> None:
-        """Take note that ``done`` parts of ``total`` are done of a stage."""
+    def report(self, stage: str, done: int, total: int) -> None:
+        """Record that ``done`` of ``total`` parts of a stage are done."""
         with self._lock:
             now = self._clock()
             if stage == FIRST and done == 0:
@@ -55,13 +54,13 @@ class Estimate:
                 self._before, self._now, self._finished = self._now, {}, now
 
     def stage_left(self) -> float | None:
-        """Seconds left of the running stage; None where nothing is known yet."""
+        """Return the seconds left of the running stage; None while they are unknown."""
         with self._lock:
             course = self._now.get(self._stage)
             return None if course is None else course.left(self._clock(), self._before.get(self._stage))
 
     def left(self, further: int = 0) -> float | None:
-        """Seconds left of the running image and as many further ones; None before one has been finished."""
+        """Return the seconds left of the running image and ``further`` ones; None before an image is finished."""
         with self._lock:
             if not self._before or self._finished is None:
                 return None
@@ -76,7 +75,7 @@ class Estimate:
 
 
 class _Course:
-    """How long one stage took to get how far."""
+    """Times at which the parts of one stage were done."""
 
     def __init__(self, begun: float, total: int) -> None:
         self.begun, self.total = begun, total
@@ -91,7 +90,7 @@ class _Course:
             self.seconds = now - self.begun  # the last part may be told before a GPU has finished it
 
     def time_at(self, part: float) -> float:
-        """When a part was done, the times between those told interpolated."""
+        """Return when a part was done, interpolated between the reports."""
         after = min(bisect_left(self.parts, part), len(self.parts) - 1)
         if after == 0 or self.parts[after] <= part:
             return self.times[after]
@@ -99,7 +98,7 @@ class _Course:
         return start + (end - start) * (part - low) / (high - low)
 
     def left(self, now: float, before: _Course | None) -> float | None:
-        """Seconds left at ``now``, by the same stage of the image before and by its own pace."""
+        """Return the seconds left at ``now``, from the same stage of the last image and from its own pace."""
         part, waited = self.parts[-1], now - self.begun - self.times[-1]
         if before is not None:
             scale = self.total / before.total
@@ -116,7 +115,7 @@ class _Course:
         return max(pace * (1 - part) - waited, 0.0)
 
     def _slowness(self, before: _Course, scale: float) -> float:
-        """How many times as long this stage takes as it did before, from its first step on."""
+        """Return the ratio of this stage's time to that of the last image, from its first step on."""
         if len(self.parts) == 1:
             return 1.0
         trusted = TRUST * before.seconds * scale + 1e-9
@@ -125,19 +124,19 @@ class _Course:
 
 
 def counted(stage: str, done: int, total: int) -> str:
-    """What is done of a stage, such as ``7/25 masks``; empty for a stage of one step."""
+    """Format the progress of a stage, such as ``7/25 masks``; empty for a stage of one step."""
     return f"{done}/{total} {UNITS.get(stage, '')}".rstrip() if total > 1 else ""
 
 
 def minutes(seconds: float) -> str:
-    """Seconds as ``0:07``, ``12:30`` or ``1:02:03``."""
+    """Format seconds as ``0:07``, ``12:30`` or ``1:02:03``."""
     whole = round(seconds)
     hours = f"{whole // 3600}:{whole // 60 % 60:02d}" if whole >= 3600 else f"{whole // 60}"
     return f"{hours}:{whole % 60:02d}"
 
 
-def left_in_words(estimate: Estimate) -> str:
-    """The time left of the running image or, as long as that is unknown, of its stage; empty if that is, too."""
+def left_in_words(estimate: TimeLeft) -> str:
+    """Format the time left of the running image or, while that is unknown, of its stage; empty if both are."""
     if (seconds := estimate.left()) is not None:
         return f"{minutes(seconds)} left"
     if (seconds := estimate.stage_left()) is not None:
@@ -146,17 +145,17 @@ def left_in_words(estimate: Estimate) -> str:
 
 
 class Bar:
-    """A tqdm bar for each image, in terminals and notebooks: stage, count and time left. Called as a `Progress` is."""
+    """A tqdm bar for each image, in terminals and notebooks: stage, count and time left. It is a progress callback."""
 
     def __init__(self) -> None:
-        self._estimate = Estimate()
+        self._estimate = TimeLeft()
         self._bar: Any = None
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Show how far a stage is; the bar goes when the image is finished."""
+        """Show the progress of a stage; the bar disappears when the image is finished."""
         from tqdm.auto import tqdm  # tells notebooks from terminals when it is imported
 
-        self._estimate.told(stage, done, total)
+        self._estimate.report(stage, done, total)
         if self._bar is None:
             self._bar = tqdm(total=1.0, bar_format="{percentage:3.0f}%|{bar}| {desc}", leave=False)
         self._bar.n = done / total  # for a notebook's bar takes no other total

@@ -15,7 +15,7 @@ import genseg
 from genseg import GensegError, Segmenter
 from genseg.cli import app
 from genseg.cli.progress import Bars
-from genseg.progress import Estimate, counted, left_in_words, minutes
+from genseg.progress import TimeLeft, counted, left_in_words, minutes
 
 QUICK = {"n_init": 1, "n_clusters": 4, "size": 64, "batch_size": 2}
 
@@ -33,17 +33,17 @@ class Images:
 
     def __init__(self) -> None:
         self.now = 100.0
-        self.estimate = Estimate(lambda: self.now)
+        self.estimate = TimeLeft(lambda: self.now)
 
     def stage(self, name: str, parts: list[float]) -> Iterator[int]:
         """Tell of a stage whose parts take so many seconds; yields how many are done."""
-        self.estimate.told(name, 0, len(parts))
+        self.estimate.report(name, 0, len(parts))
         for done, seconds in enumerate(parts, start=1):
             self.now += seconds
-            self.estimate.told(name, done, len(parts))
+            self.estimate.report(name, done, len(parts))
             yield done
         if len(parts) > 1:  # the meter has told of the last part, the stage tells that it has ended
-            self.estimate.told(name, len(parts), len(parts))
+            self.estimate.report(name, len(parts), len(parts))
 
     def steps(self, masks: list[float]) -> Iterator[tuple[float, float]]:
         """Run through an image; yields, after each mask, which part is done and the seconds truly left."""
@@ -84,7 +84,7 @@ def test_on_the_second_image_the_whole_is_known_at_half_of_modulation(images, be
 
 def test_on_the_second_image_the_whole_is_known_from_the_beginning(images):
     images.image(LINEAR)
-    images.estimate.told("encode", 0, 1)
+    images.estimate.report("encode", 0, 1)
     assert images.estimate.left() == pytest.approx(LINEAR_IMAGE)
     assert left_in_words(images.estimate) == "0:15 left"
 
@@ -142,7 +142,7 @@ def test_an_image_that_failed_is_no_measure(images):
     images.image(LINEAR)
     next(images.steps(WARMING))  # fails after its first mask
     images.now += 50
-    images.estimate.told("encode", 0, 1)
+    images.estimate.report("encode", 0, 1)
     assert images.estimate.left(1) == pytest.approx(2 * LINEAR_IMAGE)
 
 

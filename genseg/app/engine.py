@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from genseg.app.request import SegmentRequest
 from genseg.errors import GensegError
-from genseg.progress import Estimate
+from genseg.progress import TimeLeft
 from genseg.recipe import load_recipe
 
 if TYPE_CHECKING:
@@ -50,11 +50,11 @@ class Engine:
         self._queue: list[object] = []  # the running one first
         self._queue_moved = threading.Condition()
         self._loaded: tuple[SegmentRequest, Backend] | None = None
-        self._estimates: dict[str, Estimate] = {}
+        self._estimates: dict[str, TimeLeft] = {}
 
-    def estimate(self, request: SegmentRequest) -> Estimate:
+    def estimate(self, request: SegmentRequest) -> TimeLeft:
         """The estimator of the time left for requests of this backend."""
-        return self._estimates.setdefault(request.backend, Estimate())
+        return self._estimates.setdefault(request.backend, TimeLeft())
 
     def complete(self, request: SegmentRequest) -> SegmentRequest:
         """The request with the model, device and dtype of this engine."""
@@ -79,7 +79,7 @@ class Engine:
         request, estimate = self.complete(request), self.estimate(request)
 
         def report(stage: str, done: int, total: int) -> None:
-            estimate.told(stage, done, total)
+            estimate.report(stage, done, total)
             on_progress(stage, done, total)
 
         with self._queue_slot(on_progress):

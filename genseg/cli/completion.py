@@ -16,10 +16,10 @@ def plugins(kind: str) -> Callable[[str], list[str]]:
     def complete(incomplete: str) -> list[str]:
         from genseg.plugins import Plugins
 
-        found = Plugins(kind)
+        plugins = Plugins(kind)
         with warnings.catch_warnings(action="ignore"):
-            found.discover()
-        return _beginning(found.names(), incomplete)
+            plugins.discover()
+        return _beginning(plugins.names(), incomplete)
 
     return complete
 

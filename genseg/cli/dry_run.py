@@ -85,7 +85,7 @@ class Passes:
         return self._marks[-1][0]
 
     def seconds(self, first: float = 0, last: float | None = None) -> float:
-        """Time from the end of the ``first`` evaluation to that of the ``last``, which is all unless given."""
+        """Time from the end of the ``first`` evaluation to that of the ``last``, by default the last of all."""
         end = self._marks[-1][1] if last is None else self._time(last)
         return end - self._time(first)
 
@@ -129,9 +129,9 @@ def estimate_cost(
     with stage("read"):
         picture, pixels, _ = read(image, recipe, backend.image_size, backend.size_multiple)
     size, margin = (pixels.shape[2], pixels.shape[3]), recipe.margin
-    steps, kept = backend.steps(recipe), replace(recipe, replay_steps=min(backend.steps(recipe), STEPS))
+    steps, shortened = backend.steps(recipe), replace(recipe, replay_steps=min(backend.steps(recipe), STEPS))
     with stage("encode") as encoding:
-        state = encode(backend, pixels, kept, segmenter.seed)
+        state = encode(backend, pixels, shortened, segmenter.seed)
     # Only where there is noise does the number of draws say how often the features are read.
     draws = min(recipe.draws, max(recipe.draws // DRAWS, 2)) if backend.capabilities.noise_axis else recipe.draws
     first = -(-draws // 2)  # a batch that warms the model up
@@ -147,8 +147,8 @@ def estimate_cost(
     largest = branches.sum(dim=(1, 2)).argsort(descending=True)  # of which one at least changes pixels
     few = branches[largest[: max(2, min(MASKS, len(branches) * steps // PART))]]
     with stage("modulate") as modulation:
-        estimates = perturbed(backend, state, few, kept)
-    seconds["modulate"], modulations = _all_steps(modulation, len(few), len(branches), backend, recipe, kept)
+        estimates = perturbed(backend, state, few, shortened)
+    seconds["modulate"], modulations = _all_steps(modulation, len(few), len(branches), backend, recipe, shortened)
     whole = (size[0] + 2 * margin, size[1] + 2 * margin)
     two_sided = recipe.difference == "two-sided"
     pair = estimates.reshape(2, -1, *estimates.shape[1:])[:, :2].flatten(0, 1) if two_sided else estimates[:3]
@@ -177,20 +177,20 @@ def estimate_cost(
     reads = recipe.draws if reading.evaluations == draws else reading.evaluations
     measured = (
         f"{draws} of {recipe.draws} noise draws, {restarts} of {recipe.n_init} restarts of k-means, "
-        f"{backend.steps(kept)} of {steps} steps and {len(few)} of {len(branches)} masks"
+        f"{backend.steps(shortened)} of {steps} steps and {len(few)} of {len(branches)} masks"
     )
     return CostEstimate(encoding.evaluations + reads + modulations, seconds, size_of_files, measured)
 
 
 def _all_steps(
-    passes: Passes, few: int, masks: int, backend: Backend, recipe: Recipe, kept: Recipe
+    passes: Passes, few: int, masks: int, backend: Backend, recipe: Recipe, shortened: Recipe
 ) -> tuple[float, int]:
     """Seconds and evaluations that `perturbed` takes for all masks and steps, by its passes for a few of them.
 
     The first step is quicker than those after it, for it begins at the modulation point; in each the unmodified sample
     goes first, by itself.
     """
-    steps, run = backend.steps(recipe), backend.steps(kept)
+    steps, run = backend.steps(recipe), backend.steps(shortened)
     elements, of = (2 * n if recipe.difference == "two-sided" else 1 + n for n in (few, masks))
     each = passes.evaluations / run
     alone = 1 if each == 1 + elements else 0

@@ -99,19 +99,19 @@ OWN_OPTIONS = {key: f"--{key}" for key in ("model", "revision", "device", "dtype
 """What a backend is loaded by that is no `--load`, and what to give instead."""
 
 
-def names_in(given: str) -> list[str]:
+def names_in(option: str) -> list[str]:
     """The names of a comma-separated list, each once."""
-    return list(dict.fromkeys(name.strip() for name in given.split(",") if name.strip()))
+    return list(dict.fromkeys(name.strip() for name in option.split(",") if name.strip()))
 
 
-def pairs_in(option: str, given: Iterable[str]) -> dict[str, str]:
+def pairs_in(option: str, values: Iterable[str]) -> dict[str, str]:
     """The names and models of an option that reads NAME=MODEL.
 
     Raises:
         GensegError: If one is of another form.
     """
     pairs = {}
-    for each in given:
+    for each in values:
         name, equals, model = each.partition("=")
         if not (name and equals and model):
             raise GensegError(f"{option} {each} is not NAME=MODEL, such as sd15=checkpoints/mine")
@@ -127,27 +127,27 @@ def methods_in(baselines: str) -> list[str]:
     return list(dict.fromkeys(["modulation", *names.get(baselines, names_in(baselines))]))
 
 
-def protocols_in(given: str, *, has_classes: bool = True, named: bool = False) -> list[str]:
+def protocols_in(option: str, *, has_classes: bool = True, named: bool = False) -> list[str]:
     """The protocols of ``--protocol``; for ``all`` those that there can be.
 
     Args:
-        given: The option.
+        option: The option.
         has_classes: Whether truths are maps of classes, and not annotators' regions.
         named: Whether masks are given classes by name.
     """
     from genseg.evaluation.protocols import PROTOCOLS
 
-    if given != "all":
-        return names_in(given)
+    if option != "all":
+        return names_in(option)
     return [p for p in PROTOCOLS if (has_classes or p == "oracle") and (named or p != "open-vocabulary")]
 
 
 def load_options(load: Sequence[str], revision: str | None = None) -> dict[str, Any]:
-    """What the backend's factory is given besides model, device and dtype."""
+    """Options for the backend's factory, besides model, device and dtype."""
     from omegaconf import OmegaConf
 
     problem = "is not KEY=VALUE with a single YAML value, such as offload=true"
-    given: dict[str, Any] = {"revision": revision}
+    options: dict[str, Any] = {"revision": revision}
     for option in load:
         key, equals, _ = option.partition("=")
         if key in OWN_OPTIONS:
@@ -159,11 +159,11 @@ def load_options(load: Sequence[str], revision: str | None = None) -> dict[str, 
         assert isinstance(values, dict)
         if not equals or not isinstance(values.get(key, ()), str | int | float | None):
             raise GensegError(f"--load {option} {problem}")
-        given[key] = values[key]
-    return given
+        options[key] = values[key]
+    return options
 
 
 def go_offline(wanted: bool) -> None:
-    """Let nothing be asked of the hub, by the variable that its client goes by; before that is imported."""
+    """Keep the hub's client offline, by the variable that it reads when it is imported."""
     if wanted:
         os.environ["HF_HUB_OFFLINE"] = "1"

@@ -1,4 +1,4 @@
-"""The progress that the command line shows: plain lines and, on a terminal, bars."""
+"""Progress on the command line: plain lines and, on a terminal, bars."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
-from genseg.progress import FIRST, Estimate, counted, left_in_words, minutes
+from genseg.progress import FIRST, TimeLeft, counted, left_in_words, minutes
 
 ENDS = ("done", "kept", "failed")  # the stages that an image of many ends with
 
 
 class _Left(ProgressColumn):
-    """The time left, counting down between what is told."""
+    """The time left, counting down between two reports."""
 
     def render(self, task: Task) -> Text:
         return Text(task.fields["left"]())
@@ -35,7 +35,7 @@ class Bars(Progress):
         console = Console(markup=False, emoji=False, highlight=False)
         super().__init__(*columns, _Left(), console=console, transient=True, disable=quiet or not sys.stdout.isatty())
         self._quiet = quiet
-        self._estimate, self._total, self._finished, self._further = Estimate(), images, 0, images
+        self._estimate, self._total, self._finished, self._further = TimeLeft(), images, 0, images
         self._images = self.add_task(
             "images", total=images, count=f"0/{images}", left=self._all_left, visible=images > 1
         )
@@ -53,13 +53,13 @@ class Bars(Progress):
             self.console.print(line, soft_wrap=True)
 
     def next_image(self, line: str) -> None:
-        """Print what came of an image, and count it."""
+        """Print the result of an image, and count it."""
         self.say(line)
         self._finished += 1
         self._further = self._total - self._finished
         self.update(self._images, completed=self._finished, count=f"{self._finished}/{self._total}")
 
-    def told(self, what: str, stage: str, done: int, total: int) -> None:
+    def on_progress(self, what: str, stage: str, done: int, total: int) -> None:
         """Show a stage of an image, or print how the image ended, and count it."""
         if stage in ENDS:
             self.next_image(f"{what}: {stage}")
@@ -67,8 +67,8 @@ class Bars(Progress):
             self.stage(stage, done, total)
 
     def stage(self, name: str, done: int, total: int) -> None:
-        """Show how far a stage is; one of a single step pulses, for nothing says how far it is."""
-        self._estimate.told(name, done, total)
+        """Show the progress of a stage; the bar of a single step pulses, since its progress is unknown."""
+        self._estimate.report(name, done, total)
         if name == FIRST:
             self._further = self._total - self._finished - 1
         if name != self._name:
@@ -96,8 +96,8 @@ class RunBar(Progress):
         self._quiet, self._begun, self._before = quiet, time.monotonic(), 0
         self._bar = self.add_task("start", total=None, count="")
 
-    def told(self, stage: str, done: int, total: int) -> None:
-        """Show how far a stage is; that of the images with its pace since it began."""
+    def on_progress(self, stage: str, done: int, total: int) -> None:
+        """Show the progress of a stage; for images, with their pace since it began."""
         if stage != "images":
             self.update(self._bar, description=stage)
             return

@@ -1,4 +1,4 @@
-"""What ``genseg segment`` tells of images: plain lines, a picture in the terminal, or JSON for machines."""
+"""Output of ``genseg segment``: plain lines, a picture in the terminal, or JSON for programs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ WITHOUT: dict[str, Any] = dict.fromkeys(
 
 
 class Report:
-    """What came of each image, told as soon as it is known; failures are told again at the end, on stderr.
+    """Reports the result of each image as soon as it is known; failures are repeated at the end, on stderr.
 
     Args:
         bars: Where lines go.
@@ -63,17 +63,17 @@ class Report:
         self._bars.next_image(f"{image}: failed")
         self._record(image, "failed", error=problem)
 
-    def done(self, image: Path, found: Segmentation) -> None:
+    def done(self, image: Path, segmentation: Segmentation) -> None:
         """An image whose files are written."""
         self._here += 1
-        self._costs.append(found.cost)
+        self._costs.append(segmentation.cost)
         if self._images == 1 and can_show(self._bars.console) and not self._json:
-            self._bars.console.print(pictured(found, self._bars.console.width))
-        self._bars.next_image(f"{image}: {found.n_segments} segments, {_seconds([found.cost]):.1f} s")
-        if found.names is not None:
-            self._bars.say(f"  {in_words(found)}")
+            self._bars.console.print(pictured(segmentation, self._bars.console.width))
+        self._bars.next_image(f"{image}: {segmentation.n_segments} segments, {_seconds([segmentation.cost]):.1f} s")
+        if segmentation.names is not None:
+            self._bars.say(f"  {in_words(segmentation)}")
         if self._json:
-            self._record(str(image), "done", files=self._files(image), **_facts(found))
+            self._record(str(image), "done", files=self._files(image), **_facts(segmentation))
 
     def end(self) -> None:
         """Tell the cost, where the files are, and what is known of failures once more.
@@ -101,21 +101,21 @@ class Report:
             typer.echo(json.dumps(what | WITHOUT | facts))
 
 
-def _facts(found: Segmentation) -> dict[str, Any]:
+def _facts(segmentation: Segmentation) -> dict[str, Any]:
     import numpy as np
 
-    height, width = found.labels.shape
+    height, width = segmentation.labels.shape
     return {
         "width": width,
         "height": height,
-        "segments": found.n_segments,
-        "sizes": np.bincount(found.labels.ravel(), minlength=len(found.colors)).tolist(),
-        "names": found.names,
-        "seconds": round(_seconds([found.cost]), 3),
-        "evaluations": found.cost.evaluations,
-        "backend": found.backend,
-        "seed": found.seed,
-        "recipe": asdict(found.recipe),
+        "segments": segmentation.n_segments,
+        "sizes": np.bincount(segmentation.labels.ravel(), minlength=len(segmentation.colors)).tolist(),
+        "names": segmentation.names,
+        "seconds": round(_seconds([segmentation.cost]), 3),
+        "evaluations": segmentation.cost.evaluations,
+        "backend": segmentation.backend,
+        "seed": segmentation.seed,
+        "recipe": asdict(segmentation.recipe),
     }
 
 
@@ -125,20 +125,20 @@ def can_show(console: Console) -> bool:
     return colours and console.file.isatty() and console.encoding.startswith("utf") and console.width >= 2 * BESIDE
 
 
-def pictured(found: Segmentation, width: int) -> Table:
+def pictured(segmentation: Segmentation, width: int) -> Table:
     """The overlay in half characters, and beside it the segments, the largest first."""
     import numpy as np
     from rich_pixels import Pixels
 
-    picture = replace(found, names=None).overlay()  # captions would be too small to read
+    picture = replace(segmentation, names=None).overlay()  # captions would be too small to read
     picture.thumbnail((min(PICTURE[0], width - BESIDE), PICTURE[1]))
-    labels, sizes = np.unique(found.labels, return_counts=True)
+    labels, sizes = np.unique(segmentation.labels, return_counts=True)
     shown = np.argsort(-sizes, kind="stable")[: max(picture.height // 2 - 1, 1)]
     beside = Text()
     for label, size in zip(labels[shown].tolist(), sizes[shown].tolist(), strict=True):
-        color = "#{:02x}{:02x}{:02x}".format(*found.colors[label].tolist())
-        name = found.names[label] if found.names else label
-        beside.append("██", style=color).append(f" {size / found.labels.size:4.0%}  {name}\n")
+        color = "#{:02x}{:02x}{:02x}".format(*segmentation.colors[label].tolist())
+        name = segmentation.names[label] if segmentation.names else label
+        beside.append("██", style=color).append(f" {size / segmentation.labels.size:4.0%}  {name}\n")
     if len(shown) < len(labels):
         beside.append(f"and {len(labels) - len(shown)} more")
     table = Table.grid(padding=(0, 2))

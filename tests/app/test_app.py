@@ -89,8 +89,8 @@ def test_progress_has_words_a_part_and_the_time_left(engine, photo):
     session = Session(engine)
     session.take(png(photo), "photo.png")
     list(session.segment([REQUEST]))  # the measure of the next
-    engine.estimate(REQUEST).told("encode", 0, 1)
-    engine.estimate(REQUEST).told("modulate", 1, 4)
+    engine.estimate(REQUEST).report("encode", 0, 1)
+    engine.estimate(REQUEST).report("modulate", 1, 4)
     session._running, session._progress = REQUEST, ("modulate", 1, 4)
     status = session._status()
     assert status.words.startswith("perturbing clusters 1/4 masks, 0:0")

@@ -41,7 +41,7 @@ def ablate(
 ) -> None:
     """Score a data set at each value of recipe keys, one at a time; write ablation.json, ablation.md, ablation.png.
 
-    Masks are kept in DIR, and a later run goes on from there.
+    Masks are saved in DIR, from which a later run resumes.
     """
     check_writable(out)
     if not sweep:
@@ -56,13 +56,13 @@ def ablate(
     from genseg.evaluation.evaluate import Plan
     from genseg.registry import load_backend
 
-    count = sum(len(parse_sweep(given)[1]) for given in sweep)
-    chosen, given = opt.methods_in(baselines), load_options(load or [])
+    count = sum(len(parse_sweep(option)[1]) for option in sweep)
+    chosen, further = opt.methods_in(baselines), load_options(load or [])
     rules = opt.protocols_in(protocol, has_classes=data.n_classes is not None)
     plan = Plan(data, chosen, rules, resolution, limit, refine, min_pixels, seed)
-    loaded = load_backend(backend, model=model, device=device, dtype=dtype, **given)
+    loaded = load_backend(backend, model=model, device=device, dtype=dtype, **further)
     with Bars(count * len(plan.keys)) as bars:
-        found = run(
+        ablation = run(
             data,
             out,
             sweep,
@@ -78,11 +78,11 @@ def ablate(
             seed=seed,
             model=model,
             dtype=dtype,
-            load=given,
-            progress=bars.told,
+            load=further,
+            progress=bars.on_progress,
         )
-        found.save(out)
-    typer.echo(found.table())
+        ablation.save(out)
+    typer.echo(ablation.table())
     typer.echo(f"results in {out}: ablation.json, ablation.md, ablation.png")
-    if any(row["failures"] for row in found.rows):
+    if any(row["failures"] for row in ablation.rows):
         raise typer.Exit(1)

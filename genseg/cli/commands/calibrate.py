@@ -74,7 +74,7 @@ def calibrate(
     check_protocol(protocol, truths)
     loaded = load_backend(backend, model=model, device=device, dtype=dtype)
     with _Bar() as bar:
-        found = search(
+        calibration = search(
             loaded,
             chosen,
             truths=truths,
@@ -86,13 +86,15 @@ def calibrate(
             out=out / f"{backend}.jsonl",
             model=model,
             dtype=dtype,
-            progress=bar.told,
+            progress=bar.on_progress,
         )
     console = Console(markup=False, emoji=False, highlight=False)
-    console.print(_table(found))
-    console.print(f"{found.criterion}: {found.best.score:.3f}, {found.trials[0].score:.3f} to begin with")
-    recipe = found.save(out / f"{backend}.yaml")
-    figure = found.plot()
+    console.print(_table(calibration))
+    console.print(
+        f"{calibration.criterion}: {calibration.best.score:.3f}, {calibration.trials[0].score:.3f} to begin with"
+    )
+    recipe = calibration.save(out / f"{backend}.yaml")
+    figure = calibration.plot()
     write_whole(out / f"{backend}.png", lambda file: figure.savefig(file, format="png"))
     console.print(f"genseg segment IMAGE -b {backend} -r {recipe}", soft_wrap=True)
 
@@ -105,7 +107,7 @@ class _Bar(Progress):
         super().__init__(*columns, transient=True, disable=not sys.stdout.isatty())
         self._all = self.add_task("load", total=None)
 
-    def told(self, setting: str, done: int, total: int) -> None:
+    def on_progress(self, setting: str, done: int, total: int) -> None:
         """Show what is tried and how far the search is."""
         self.update(self._all, description=setting, completed=done, total=total)
 
@@ -148,15 +150,15 @@ def _truth(folder: Path, image: Path) -> Any:
     return [read(file) for file in regions]
 
 
-def _table(found: Calibration) -> Table:
+def _table(calibration: Calibration) -> Table:
     """The best trial of each value of each factor; the chosen value is marked."""
     from genseg.calibration.trials import FACTORS
 
-    table = Table("factor", "value", "score", *found.best.terms, "", box=None, pad_edge=False)
+    table = Table("factor", "value", "score", *calibration.best.terms, "", box=None, pad_edge=False)
     for factor in FACTORS:
-        for value in found.values(factor):
-            trial = found.best_with(factor, value)
-            terms = [f"{trial.terms[name]:.3f}" if trial.terms else "" for name in found.best.terms]
-            note = "chosen" if value == found.best.setting[factor] else trial.reason
+        for value in calibration.values(factor):
+            trial = calibration.best_with(factor, value)
+            terms = [f"{trial.terms[name]:.3f}" if trial.terms else "" for name in calibration.best.terms]
+            note = "chosen" if value == calibration.best.setting[factor] else trial.reason
             table.add_row(factor, str(value), f"{trial.score:.3f}", *terms, note)
     return table

@@ -54,8 +54,8 @@ def compare(
     check_writable(out)
     with Bars(len(images) * len(names)) as bars:
 
-        def told(backend: str, image: str, stage: str, done: int, total: int) -> None:
-            bars.told(f"{backend}, {image}", stage, done, total)
+        def on_progress(backend: str, image: str, stage: str, done: int, total: int) -> None:
+            bars.on_progress(f"{backend}, {image}", stage, done, total)
 
         import genseg
 
@@ -71,7 +71,7 @@ def compare(
             dtype=dtype,
             models=opt.pairs_in("--model", model or []),
             options=options,
-            progress=told,
+            progress=on_progress,
             n_clusters=clusters,
         )
         comparison.to_html(out / "index.html")

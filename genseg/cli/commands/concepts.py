@@ -41,8 +41,8 @@ def concepts(
 
         from genseg.runs.concepts import find_concepts
     with Bars(1) as bars:
-        found = find_concepts(opened, k if k == "auto" else int(k), name=name, seed=seed, progress=bars.stage)
-    show(opened, found.name)
+        result = find_concepts(opened, k if k == "auto" else int(k), name=name, seed=seed, progress=bars.stage)
+    show(opened, result.name)
     if report_damaged(opened):
         raise typer.Exit(1)
 

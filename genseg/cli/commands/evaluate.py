@@ -68,7 +68,7 @@ def evaluate(
         raise GensegError("an encoder has no modulation; name a baseline, such as --baselines naive")
     plan = Plan(data, chosen, rules, resolution, limit, refine, min_pixels, seed, embedder is not None)
     with Bars(len(plan.keys)) as bars:
-        found = run(
+        evaluation = run(
             data,
             out,
             backend=backend,
@@ -88,28 +88,28 @@ def evaluate(
             dtype=dtype,
             load=load_options(load or []),
             options=options or [],
-            progress=bars.told,
+            progress=bars.on_progress,
             n_clusters=clusters,
         )
-        found.save(out)
+        evaluation.save(out)
         bars.say(f"results in {out}: results.json, table.md, table.tex, plot.png, gallery.png")
-    show(found)
-    for entry in found.results["unmeasured"]:
+    show(evaluation)
+    for entry in evaluation.results["unmeasured"]:
         typer.echo(f"genseg: {entry['method']}, {entry['protocol']}: {entry['why']}", err=True)
-    for failure in found.results["failures"]:
+    for failure in evaluation.results["failures"]:
         typer.echo(f"genseg: {failure['image']}: {failure['problem']}", err=True)
-    if found.results["failures"]:
+    if evaluation.results["failures"]:
         raise typer.Exit(1)
 
 
-def show(found: Evaluation) -> None:
+def show(evaluation: Evaluation) -> None:
     """Print the table."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    rows = found.rows()
-    table = Table(*rows[0], title=found.caption())
+    rows = evaluation.rows()
+    table = Table(*rows[0], title=evaluation.caption())
     for row in rows:
         table.add_row(*(Text(cell) for cell in row.values()))
     console = Console()

@@ -54,7 +54,7 @@ def export(
         with needing("export", "exporting needs"):
             from genseg.exports.export import export_run
 
-            found = export_run(
+            exported = export_run(
                 run,
                 format,
                 out,
@@ -65,9 +65,10 @@ def export(
                 limit=limit,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
-    typer.echo(f"{found.images} images in {out}")
-    if found.skipped.count:
+    typer.echo(f"{exported.images} images in {out}")
+    if exported.skipped.count:
         typer.echo(
-            f"genseg: {found.skipped.count} images or shards are left out; the first: {found.skipped.reason}", err=True
+            f"genseg: {exported.skipped.count} images or shards are left out; the first: {exported.skipped.reason}",
+            err=True,
         )
         raise typer.Exit(1)

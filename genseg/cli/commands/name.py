@@ -81,11 +81,11 @@ def _by_text(
     from genseg.registry import load_embedder
     from genseg.runs.naming import name_run
 
-    asked = classes_of(classes)  # refuse those that cannot be used before a model is loaded
+    names = classes_of(classes)  # refuse those that cannot be used before a model is loaded
     with Bars(1) as bars:
         bars.stage("load", 0, 1)
         loaded = load_embedder(embedder, model=model, device=device)
-        unnamed = name_run(run, asked, loaded, name=name, resume=resume, progress=bars.stage)
+        unnamed = name_run(run, names, loaded, name=name, resume=resume, progress=bars.stage)
     show(run, name)
     if unnamed.count:
         typer.echo(f"genseg: {unnamed.count} images have no names; the first: {unnamed.reason}", err=True)
@@ -101,9 +101,9 @@ def _by_examples(
 
     examples = load_dataset(dataset, root, split)
     with Bars(1) as bars:
-        found = name_run_from_examples(run, examples, name=name, limit=limit, device=device, progress=bars.stage)
+        naming = name_run_from_examples(run, examples, name=name, limit=limit, device=device, progress=bars.stage)
     show(run, name)
-    if found.absent:
-        typer.echo(f"genseg: never assigned, as no example shows them: {', '.join(found.absent)}", err=True)
+    if naming.absent:
+        typer.echo(f"genseg: never assigned, as no example shows them: {', '.join(naming.absent)}", err=True)
     if report_damaged(run):
         raise typer.Exit(1)

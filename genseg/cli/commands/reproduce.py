@@ -73,9 +73,9 @@ def reproduce(
     with Bars(sum(reproducer.jobs.values())) as bars:
         for why in dict.fromkeys(reproducer.why.values()):
             bars.say(f"not run: {why}")
-        found = reproducer.run(out, bars.told)
-        found.save(out)
-    typer.echo(f"\n{found.markdown()}")
+        reproduction = reproducer.run(out, bars.on_progress)
+        reproduction.save(out)
+    typer.echo(f"\n{reproduction.markdown()}")
     typer.echo(f"results in {out}: reproduction.json, reproduction.md, reproduction.tex, and a folder an evaluation")
-    if any(row["failed"] or row["failures"] for row in found.rows):
+    if any(row["failed"] or row["failures"] for row in reproduction.rows):
         raise typer.Exit(1)

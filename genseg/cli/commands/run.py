@@ -94,8 +94,8 @@ def run(
         "load": load_options(load or []),
     }
     if dry_run:
-        found = estimate_run(given, backend, recipe, **shared)
-        typer.echo(json.dumps(found.as_dict()) if as_json else found.in_words())
+        cost = estimate_run(given, backend, recipe, **shared)
+        typer.echo(json.dumps(cost.as_dict()) if as_json else cost.in_words())
         return
     # Ray says on standard output that a worker died, where nothing but JSON may be.
     with redirect_stdout(sys.stderr) if as_json else nullcontext(), RunBar(quiet=as_json) as bar:
@@ -109,7 +109,7 @@ def run(
             resume=resume,
             max_errors=max_errors,
             address=address,
-            progress=bar.told,
+            progress=bar.on_progress,
         )
     summary = Summary.of(done)
     if as_json:

@@ -162,7 +162,7 @@ def _unreadable(image: Path, recipe: Recipe) -> str:
 def naming(
     names: str | None, embedder: str | None, model: str | None, device: str | None, dtype: str | None
 ) -> Callable[[Segmentation], Segmentation] | None:
-    """What gives segments names as ``--names`` and ``--embedder`` ask for; None where no names are asked for.
+    """Return a function that names segments by ``--names`` and ``--embedder``; None without ``--names``.
 
     Raises:
         GensegError: If an embedder is given without names, or cannot be loaded, or a class has no name.
