@@ -79,7 +79,9 @@ class Capabilities:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What is known of a backend's model before it is loaded. A factory has it as its attribute ``card``.
+    """Facts about a backend's model before it is loaded. A factory has them as its attribute ``card``.
+
+    A factory may also have a function ``has_weights()``: whether the weights of ``model`` are on this machine.
 
     Attributes:
         family: What kind of model it is, such as ``"SD3"``.

@@ -29,8 +29,8 @@ class PluginInfo:
         provider: The distribution and entry point that registered it.
         description: First line of the factory's docstring; empty if it cannot be imported here.
         usable: Whether the factory's module imports here.
-        problem: Why not, in one sentence; empty if usable.
-        card: What is known of its model before it is loaded; None where the factory does not tell.
+        problem: Why not, or what is missing until the first use, in one sentence; empty if nothing is.
+        card: Facts about its model before it is loaded; None if the factory has none.
     """
 
     name: str
@@ -152,11 +152,13 @@ class Plugins:
 
     def _info(self, name: str, provider: str, factory: str) -> PluginInfo:
         try:
-            found = self._imported(name, factory)
+            function = self._imported(name, factory)
         except GensegError as error:
             return PluginInfo(name, factory, provider, "", False, str(error))
-        description = (inspect.getdoc(found) or "").split("\n")[0]
-        return PluginInfo(name, factory, provider, description, True, "", getattr(found, "card", None))
+        description = (inspect.getdoc(function) or "").split("\n")[0]
+        has_weights = getattr(function, "has_weights", lambda: True)
+        problem = "" if has_weights() else "its weights are not on this machine; they are downloaded at the first use"
+        return PluginInfo(name, factory, provider, description, True, problem, getattr(function, "card", None))
 
     def _imported(self, name: str, factory: str) -> Any:
         module, _, attribute = factory.partition(":")

@@ -79,3 +79,18 @@ def _ddpm(folder):
     from families import write_checkpoint
 
     return write_checkpoint(folder / "ddpm", "ddpm")
+
+
+def test_a_backend_whose_weights_are_elsewhere_is_listed_as_usable_after_a_download(tmp_path, monkeypatch):
+    from families import write_checkpoint
+    from models import write_hub_cache
+
+    from genseg_backends.families.pixel import ddpm
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    before = {info.name: info.problem for info in genseg.list_backends()}
+    assert before["tiny"] == ""
+    assert "downloaded at the first use" in before["ddpm"]
+    assert "after a download" in run("list").output
+    write_hub_cache(tmp_path / "hub", ddpm.card.model, write_checkpoint(tmp_path / "ddpm", "ddpm"), ddpm.card.revision)
+    assert {info.name: info.problem for info in genseg.list_backends()}["ddpm"] == ""

@@ -126,3 +126,9 @@ def test_the_folder_is_tried_before_anything_is_done(folder, tmp_path):
     result = run(folder / "a.png", "-b", "tiny", "-o", tmp_path / "file")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "choose another --out" in result.stderr
+
+
+def test_backends_may_be_named_one_by_one(photo_folder, tmp_path):
+    result = run(photo_folder / "b.png", "-b", "tinny", "-b", "tiny", "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "unknown backend 'tinny': did you mean tiny" in result.output

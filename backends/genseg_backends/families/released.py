@@ -8,6 +8,7 @@ from typing import Any, TypedDict, Unpack
 
 from genseg.interface import ModelCard
 from genseg_backends.engine.latent import LatentBackend
+from genseg_backends.loading.hub import is_downloaded
 from genseg_backends.loading.revisions import REVISIONS
 
 
@@ -63,3 +64,8 @@ class Released:
         if model is None and "revision" not in options:
             options["revision"] = self.card.revision
         return self.kind.from_pretrained(model or self.card.model, self.name, device, dtype, **self._given, **options)
+
+    def has_weights(self) -> bool:
+        """Whether the checkpoint is on this machine, judged by its denoiser."""
+        parts = (self.kind.part, "") if self.kind.vae_class == "" else (self.kind.part,)
+        return any(is_downloaded(self.card.model, part, self.card.revision) for part in parts)

@@ -16,7 +16,7 @@ from genseg.recipe import Recipe
 from genseg.sites import as_map, offset, prefix_recorded, prefix_replayed, read
 from genseg_backends.engine.attention import SharedQueriesAndKeys
 from genseg_backends.loading.checkpoints import load_part
-from genseg_backends.loading.hub import extra, the_hub
+from genseg_backends.loading.hub import extra, is_downloaded, the_hub
 from genseg_backends.loading.placement import device_of, dtype_of
 from genseg_backends.loading.revisions import REVISIONS
 
@@ -161,3 +161,4 @@ CARD = ModelCard(
     "masked autoencoder", "Apache-2.0", "facebook/vit-mae-large", REVISIONS["facebook/vit-mae-large"], 329_541_888
 )
 vitmae.card = CARD  # type: ignore[attr-defined]
+vitmae.has_weights = lambda: is_downloaded(CARD.model, "", CARD.revision)  # type: ignore[attr-defined]

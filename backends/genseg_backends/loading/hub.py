@@ -138,6 +138,12 @@ def variant_of(model: str, subfolder: str, revision: str | None = None, *, ask: 
     return min(variants, key=lambda variant: (variant != "fp16", variant))
 
 
+def is_downloaded(model: str, subfolder: str, revision: str | None = None) -> bool:
+    """Whether the weights of a part of a model on the hub have been downloaded."""
+    config = huggingface_hub.try_to_load_from_cache(model, str(Path(subfolder, "config.json")), revision=revision)
+    return isinstance(config, str) and any(WEIGHTS.fullmatch(path.name) for path in Path(config).parent.iterdir())
+
+
 def first_line(error: Exception) -> str:
     """An exception in one line."""
     text = str(error).strip()

@@ -20,6 +20,7 @@ from genseg.errors import GensegError
 
 if TYPE_CHECKING:
     from genseg.interface import Backend
+    from genseg.plugins import PluginInfo
 
 app = typer.Typer(help="List, show and check backends, or begin a new one.", invoke_without_command=True)
 
@@ -46,8 +47,7 @@ def list_(as_json: Json = False) -> None:
         return
     table = Table("name", "family", "description", "provider", "usable", box=None, pad_edge=False)
     for info in infos:
-        usable = "yes" if info.usable else f"no: {info.problem}"
-        table.add_row(info.name, info.card.family if info.card else "", info.description, info.provider, usable)
+        table.add_row(info.name, info.card.family if info.card else "", info.description, info.provider, _usable(info))
     _console().print(table)
 
 
@@ -61,7 +61,7 @@ def show(name: opt.BackendName, model: Model = None, as_json: Json = False) -> N
     facts: dict[str, Any] = {"name": name, "description": info.description, "provider": info.provider}
     if info.card is not None:
         facts |= asdict(info.card)
-    facts["usable"] = "yes" if info.usable else f"no: {info.problem}"
+    facts["usable"] = _usable(info)
     backend = None
     if info.usable:
         facts["options"] = ", ".join(sorted(BACKENDS.plugins.options(name) or ())) or "none"
@@ -87,6 +87,13 @@ def show(name: opt.BackendName, model: Model = None, as_json: Json = False) -> N
                 site["kind"], star, site["module"], site["side"], str(site["channels"]), grid, str(site["stride"])
             )
         _console().print(table)
+
+
+def _usable(info: PluginInfo) -> str:
+    """Whether a backend can be used here, and what it needs."""
+    if not info.usable:
+        return f"no: {info.problem}"
+    return "after a download" if info.problem else "yes"
 
 
 def _sites(backend: Backend) -> list[dict[str, Any]]:

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 def compare(
     inputs: opt.Inputs,
     backends: Annotated[
-        str,
+        list[str],
         typer.Option(
             "--backends",
             "-b",
             metavar="A,B,...",
-            help="See 'genseg backends'.",
+            help="See 'genseg backends'; repeatable.",
             autocompletion=complete.several(complete.plugins("backend")),
         ),
     ],
@@ -50,7 +50,7 @@ def compare(
     used are skipped and listed; the exit code is then 1.
     """
     images, options = split_inputs(inputs)
-    names = [name.strip() for name in backends.split(",")]
+    names = [name.strip() for each in backends for name in each.split(",")]
     check_writable(out)
     with Bars(len(images) * len(names)) as bars:
 
