@@ -18,9 +18,10 @@ import genseg
 from genseg.cluster import cluster, masks_of
 from genseg.display.palette import palette
 from genseg.interface import Encoder
-from genseg.modulate import labels_at, refined
+from genseg.modulate import labels_at
 from genseg.pipeline import read
 from genseg.recipe import Recipe
+from genseg.refine import refined
 from genseg.registry import ENCODERS
 from genseg.segmentation import Segmentation
 

@@ -11,9 +11,9 @@ from .interface import Embedder as Embedder
 from .interface import FeatureTap as FeatureTap
 from .interface import ModelCard as ModelCard
 from .interface import ModulationPoint as ModulationPoint
-from .modulate import difference_maps as difference_maps
 from .naming import Names as Names
 from .naming import name_masks as name_masks
+from .pipeline import difference_maps as difference_maps
 from .plugins import PluginInfo as PluginInfo
 from .recipe import Recipe as Recipe
 from .recipe import load_recipe as load_recipe

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,9 +16,9 @@ from genseg.recipe import Recipe
 if TYPE_CHECKING:
     from sklearn.cluster import KMeans
 
-AUTO_CLUSTERS = 25  # which n_clusters="auto" merges
+AUTO_CLUSTERS = 25  # number of k-means clusters that n_clusters="auto" merges
 
-NEGLIGIBLE = 0.025  # share of the features' variance that a merger may add to that within clusters
+NEGLIGIBLE = 0.025  # a merger may raise the variance within clusters by this share of the features' variance
 
 
 def cluster(features: Tensor, recipe: Recipe) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
@@ -47,13 +46,13 @@ def cluster(features: Tensor, recipe: Recipe) -> tuple[npt.NDArray[np.int32], np
             "choose a smaller n_clusters"
         )
     fitted = kmeans(points, n_clusters, recipe.n_init, recipe.kmeans_seed)
-    grouping, centers = fitted.labels_, fitted.cluster_centers_[:, :channels]
+    labels, centers = fitted.labels_, fitted.cluster_centers_[:, :channels]
     if auto:
-        total = float(points[:, :channels].var(axis=0).sum()) * len(points)
-        present, grouping = np.unique(grouping, return_inverse=True)  # equal features leave clusters empty
-        grouping = merged(grouping, centers[present], total)[grouping]
-        centers = np.stack([points[grouping == k, :channels].mean(axis=0) for k in range(grouping.max() + 1)])
-    return grouping.reshape(height, width).astype(np.int32), centers.astype(np.float32)
+        values = points[:, :channels]
+        present, labels = np.unique(labels, return_inverse=True)  # equal features leave clusters empty
+        labels = merged(labels, centers[present], float(values.var(axis=0).sum()) * len(values))[labels]
+        centers = np.stack([values[labels == k].mean(axis=0) for k in range(labels.max() + 1)])
+    return labels.reshape(height, width).astype(np.int32), centers.astype(np.float32)
 
 
 def with_positions(features: Tensor, weight: float) -> npt.NDArray[np.float32]:
@@ -83,22 +82,22 @@ def masks_of(grid_labels: npt.NDArray[np.int32], n_clusters: int) -> Tensor:
     return torch.nn.functional.one_hot(torch.from_numpy(grid_labels).long(), n_clusters).permute(2, 0, 1).float()
 
 
-def merged(grouping: npt.NDArray[np.integer], centers: npt.NDArray[np.float32], total: float) -> npt.NDArray[np.int32]:
-    """Merge clusters into a natural number of segments, two at least.
+def merged(labels: npt.NDArray[np.integer], centers: npt.NDArray[np.float32], total: float) -> npt.NDArray[np.int32]:
+    """Merge clusters into a natural number of segments.
 
-    The two whose merger adds least to the variance within clusters are merged (Ward's criterion), as long as that is
-    below `NEGLIGIBLE` of the features' total.
+    The two clusters whose merger adds least to the variance within clusters are merged (Ward's criterion), as long as
+    that is at most `NEGLIGIBLE` of the total and more than two are left.
 
     Args:
-        grouping: Integers [N] in 0..K-1: the cluster of each point.
+        labels: Integers [N] in 0..K-1: the cluster of each point.
         centers: float32 [K, C]: the mean feature of each cluster.
         total: Sum of the points' squared distances to their mean.
 
     Returns:
         int32 [K]: the segment of each cluster.
     """
-    segments, sizes = np.arange(len(centers)), np.bincount(grouping, minlength=len(centers)).astype(np.float64)
-    means = centers.astype(np.float64)
+    segments, means = np.arange(len(centers)), centers.astype(np.float64)
+    sizes = np.bincount(labels, minlength=len(centers)).astype(np.float64)
     while len(means) > 2:
         costs = np.square(means[:, None] - means).sum(axis=2) * sizes[:, None] * sizes / (sizes[:, None] + sizes)
         costs[np.tril_indices(len(means))] = np.inf
@@ -133,22 +132,11 @@ def merge_groups(
 
         tree = AgglomerativeClustering(n_groups, linkage="ward").fit(embeddings[present]).labels_
     _, first = np.unique(tree, return_index=True)
-    tree = np.argsort(np.argsort(first))[tree]
+    tree = first.argsort().argsort()[tree]  # the rank of each group's first label is its number
     distances = np.linalg.norm(embeddings[:, None] - embeddings[None, present], axis=2)
-    distances[present, np.arange(len(present))] = -1  # whatever others are equal to it
+    distances[present, np.arange(len(present))] = -1  # its own group, even if another label has equal embeddings
     groups: npt.NDArray[np.int32] = tree[distances.argmin(axis=1)].astype(np.int32)
     return groups
-
-
-def knee(candidates: Sequence[int], inertias: Sequence[float]) -> int:
-    """Find the knee of an inertia curve, as "kneedle" does (Satopää et al., 2011).
-
-    On log inertia against log K, it is the K whose point lies farthest below the chord between the first and the last.
-    """
-    x = np.log(candidates)
-    y = np.log(np.maximum(inertias, np.finfo(np.float32).tiny))
-    chord = y[0] + (y[-1] - y[0]) * (x - x[0]) / (x[-1] - x[0])
-    return candidates[int(np.argmax(chord - y))]
 
 
 def kmeans(points: npt.NDArray[np.float32], n_clusters: int, n_init: int, seed: int) -> KMeans:

@@ -1,9 +1,12 @@
-"""Perturb each low-resolution mask and measure which pixels change: difference maps (EmerDiff, section 3.3)."""
+"""From clusters to labels: offsets at each mask, difference maps and their argmax (EmerDiff, sections 3.3 and 3.4).
+
+The backend adds the offsets inside the model, by `genseg.sites.offset`.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import repeat
 from typing import Any
@@ -23,36 +26,6 @@ from genseg.recipe import Recipe
 ROUNDING = 1e-5  # numerical noise between identical elements of a batch, in pixels of [-1, 1]
 
 DECODE_BATCH = 8  # images decoded at once, of each sign of the offset
-
-DILATIONS = (16, 8, 4, 2, 1)  # pixels between the taps of the joint bilateral filter, one pass each
-
-PASSES = 2  # over all dilations
-
-COLOR, SPACE = 0.05, 1.5  # σ of its 5×5 kernel: in RGB, each channel in [0, 1], and in taps
-
-
-def difference_maps(backend: Backend, state: Any, masks: Tensor, recipe: Recipe) -> Tensor:
-    """Measure how much each pixel changes when each mask is perturbed.
-
-    d_k(x, y) = ‖I⁻(x, y) − I⁺(x, y)‖₂ over RGB, where I^± are regenerated with ±λ added at the mask's positions
-    of the modulation point, and blurred (section 3.4).
-
-    Args:
-        backend: The model.
-        state: The result of ``backend.encode``.
-        masks: float32 [K, h, w] in {0, 1} on the modulation point's grid.
-        recipe: Gives `point`, `strength`, `difference`, `decoder`, `reach` and `blur`.
-
-    Returns:
-        float32 [K, H, W] at the model's resolution, on the CPU.
-
-    Raises:
-        GensegError: If no mask changes any pixel, or the differences are not finite.
-    """
-    branches, attribute = pack_masks(masks, recipe.reach)
-    stride = pick("point", backend.points, recipe.point).stride
-    size = (masks.shape[1] * stride, masks.shape[2] * stride)
-    return attribute(differences(backend, perturbed(backend, state, branches, recipe), size, recipe))
 
 
 def masks_for(
@@ -88,8 +61,9 @@ def perturbed(backend: Backend, state: Any, masks: Tensor, recipe: Recipe) -> Te
         "two-sided"; [1 + K, ...], once without an offset and then with +λ, if it is "one-sided".
     """
     offsets = recipe.strength * masks.to(backend.device)
-    base = -offsets if recipe.difference == "two-sided" else torch.zeros_like(offsets[:1])
-    return backend.regenerate(state, pick("point", backend.points, recipe.point), torch.cat([base, offsets]), recipe)
+    other_side = -offsets if recipe.difference == "two-sided" else torch.zeros_like(offsets[:1])
+    point = pick("point", backend.points, recipe.point)
+    return backend.regenerate(state, point, torch.cat([other_side, offsets]), recipe)
 
 
 def differences(
@@ -159,66 +133,13 @@ def normalized(maps: Tensor, how: str) -> Tensor:
     return maps / maps.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp(min=torch.finfo(maps.dtype).tiny)
 
 
-def refined(maps: Tensor, pixels: Tensor, how: str) -> Tensor:
-    """Refine maps by the image's colours, so that their argmax follows its edges.
-
-    Args:
-        maps: float32 [K, h, w]: difference maps or soft masks; smaller ones are first scaled to the image, bilinearly.
-        pixels: float32 [1, 3, H, W] in [-1, 1].
-        how: The recipe's `refine`: "none" to leave the maps as they are, or "jbu", a joint bilateral filter.
-
-    Returns:
-        float32 [K, H, W], or the maps themselves for "none".
-    """
-    if how == "none":
-        return maps
-    maps = F.interpolate(maps[None], pixels.shape[2:], mode="bilinear", align_corners=False)[0]
-    image = (pixels[0].cpu() + 1) / 2
-    for dilation in PASSES * DILATIONS:
-        maps = bilateral(maps, image, dilation)
-    return maps
-
-
-def bilateral(maps: Tensor, image: Tensor, dilation: int) -> Tensor:
-    """Replace each pixel by the mean of 5×5 around it, weighted by distance in the plane and in the image's colours.
-
-    With falling dilations this is the edge-avoiding à-trous transform (Dammertz et al., 2010): a wide filter in a few
-    small ones.
-
-    Args:
-        maps: float32 [K, H, W].
-        image: float32 [3, H, W] in [0, 1].
-        dilation: Pixels between the kernel's taps.
-
-    Returns:
-        float32 [K, H, W].
-    """
-    total, weights = torch.zeros_like(maps), torch.zeros_like(maps[:1])
-    for (steps, colors), (_, values) in zip(_shifted(image, dilation), _shifted(maps, dilation), strict=True):
-        distance = (colors - image).square().sum(dim=0, keepdim=True)
-        weight = torch.exp(-distance / (2 * COLOR**2) - steps / (2 * SPACE**2))
-        total.addcmul_(values, weight)
-        weights += weight
-    return total / weights
-
-
-def _shifted(maps: Tensor, dilation: int) -> Iterator[tuple[int, Tensor]]:
-    """Maps [C, H, W] shifted to each tap of a 5×5 kernel, with its squared distance in taps; borders are repeated."""
-    height, width = maps.shape[1:]
-    padded = F.pad(maps[None], (2 * dilation,) * 4, mode="replicate")[0]
-    for row in range(5):
-        for column in range(5):
-            top, left = row * dilation, column * dilation
-            yield (row - 2) ** 2 + (column - 2) ** 2, padded[:, top : top + height, left : left + width]
-
-
 def labels_at(maps: Tensor, height: int, width: int) -> Tensor:
     """Scale maps [K, H', W'] bilinearly and take the argmax over k: int32 [height, width]."""
-    return labels_and_margins(maps, height, width)[0]
+    return labels_and_confidence(maps, height, width)[0]
 
 
-def labels_and_margins(maps: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Take the argmax of difference maps over k, with its margin over the second largest.
+def labels_and_confidence(maps: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Take the argmax of difference maps over k, with the confidence in it.
 
     Maps are scaled one at a time, so that memory does not grow with K.
 
@@ -228,7 +149,7 @@ def labels_and_margins(maps: Tensor, height: int, width: int) -> tuple[Tensor, T
         width: Width of the result, in pixels.
 
     Returns:
-        A pair: labels, int32 [height, width], and margins, float32 [height, width] in [0, 1]: (d₁ − d₂) / d₁ of the
+        A pair: labels, int32 [height, width], and confidence, float32 [height, width] in [0, 1]: (d₁ − d₂) / d₁ of the
         largest and the second largest of each pixel's d_k, 0 where none is above 0.
     """
     best, second = torch.full((2, height, width), -torch.inf)

@@ -1,7 +1,7 @@
 """The stages of the method as functions: read, encode, cluster, perturb, label (EmerDiff, figure 2).
 
-Each function runs one stage at the model's resolution; `genseg.Segmenter` calls them in order. The recipe names the tap
-that features are read from and the point where offsets are added.
+`genseg.Segmenter` calls them in order. The recipe names the tap that features are read from and the point where offsets
+are added; all but `find_labels` work at the model's resolution.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from genseg.cluster import cluster
 from genseg.cost import StageTimer
 from genseg.images import ImageLike, inner, load_image, mirrored, model_size, to_tensor
 from genseg.interface import Backend, pick
-from genseg.modulate import differences, labels_and_margins, masks_for, normalized, pack_masks, perturbed, refined
-from genseg.parts import cleaned
+from genseg.modulate import differences, labels_and_confidence, masks_for, normalized, pack_masks, perturbed
 from genseg.recipe import Recipe
+from genseg.refine import cleaned, refined
 
 
 class Reading(NamedTuple):
@@ -117,7 +117,8 @@ def find_clusters(
         recipe: The resolved recipe.
         timer: Times the stages and reports progress.
     """
-    timer, tap = timer or StageTimer(backend), pick("tap", backend.taps, recipe.tap)
+    timer = timer or StageTimer(backend)
+    tap = pick("tap", backend.taps, recipe.tap)
     with timer.stage("features", recipe.draws, evaluations=recipe.draws):
         features = inner(backend.features(state, tap, recipe), recipe.margin // tap.stride)
     with timer.stage("cluster"):
@@ -136,22 +137,49 @@ def find_differences(backend: Backend, clusters: Clusters, recipe: Recipe, timer
     Raises:
         GensegError: If no cluster changes any pixel, or the differences are not finite.
     """
-    timer, point = timer or StageTimer(backend), pick("point", backend.points, recipe.point)
     state, size, features, grid_labels, embeddings = clusters
+    point = pick("point", backend.points, recipe.point)
     masks = masks_for(point, grid_labels, len(embeddings), size, recipe.margin)
-    branches, attribute = pack_masks(masks, recipe.reach)
-    batch_elements = 2 * len(branches) if recipe.difference == "two-sided" else 1 + len(branches)
-    with timer.stage("modulate", len(branches), evaluations=(1 + batch_elements) * backend.steps(recipe)):
-        estimates = perturbed(backend, state, branches, recipe)
-    with timer.stage("decode", len(branches)) as progress:
-        whole = (size[0] + 2 * recipe.margin, size[1] + 2 * recipe.margin)
-        maps = attribute(differences(backend, estimates, whole, recipe, progress))
+    maps = difference_maps(backend, state, masks, recipe, timer)
     return Analysis(features, grid_labels, embeddings, inner(maps, recipe.margin))
 
 
-def label_maps(differences: Tensor, pixels: Tensor, recipe: Recipe) -> Tensor:
-    """Normalize and refine difference maps [K, H, W] of an image [1, 3, H, W] as the recipe says."""
-    return refined(normalized(differences, recipe.normalise), pixels, recipe.refine)
+def difference_maps(
+    backend: Backend, state: Any, masks: Tensor, recipe: Recipe, timer: StageTimer | None = None
+) -> Tensor:
+    """Measure how much each pixel changes when each mask is perturbed.
+
+    d_k(x, y) = ‖I⁻(x, y) − I⁺(x, y)‖₂ over RGB, where I^± are regenerated with ±λ added at the mask's positions
+    of the modulation point, and blurred (section 3.4).
+
+    Args:
+        backend: The model.
+        state: The result of ``backend.encode``.
+        masks: float32 [K, h, w] in {0, 1} on the modulation point's grid.
+        recipe: Gives `point`, `strength`, `difference`, `decoder`, `reach` and `blur`.
+        timer: Times the stages and reports progress.
+
+    Returns:
+        float32 [K, H, W] at the model's resolution, on the CPU.
+
+    Raises:
+        GensegError: If no mask changes any pixel, or the differences are not finite.
+    """
+    timer = timer or StageTimer(backend)
+    branches, to_masks = pack_masks(masks, recipe.reach)
+    batch_elements = 2 * len(branches) if recipe.difference == "two-sided" else 1 + len(branches)
+    # One more evaluation a step for the unmodified image, whose queries and keys the branches share.
+    with timer.stage("modulate", len(branches), evaluations=(1 + batch_elements) * backend.steps(recipe)):
+        estimates = perturbed(backend, state, branches, recipe)
+    stride = pick("point", backend.points, recipe.point).stride
+    size = (masks.shape[1] * stride, masks.shape[2] * stride)
+    with timer.stage("decode", len(branches)) as progress:
+        return to_masks(differences(backend, estimates, size, recipe, progress))
+
+
+def refined_maps(maps: Tensor, pixels: Tensor, recipe: Recipe) -> Tensor:
+    """Normalize difference maps [K, H, W] of an image [1, 3, H, W], and refine them, as the recipe says."""
+    return refined(normalized(maps, recipe.normalise), pixels, recipe.refine)
 
 
 def find_labels(
@@ -160,17 +188,16 @@ def find_labels(
     """Assign each pixel to the cluster whose perturbation changes it most (section 3.4), and merge small parts.
 
     Args:
-        maps: float32 [K, H', W'], the result of `label_maps`.
+        maps: float32 [K, H', W'], the result of `refined_maps`.
         size: (H, W) of the result.
         recipe: Gives `min_area`.
 
     Returns:
-        A pair: labels, int32 [H, W], and margins, float32 [H, W] in [0, 1], as `genseg.modulate.labels_and_margins`
-        has them; 0 where a small part was merged.
+        A pair: labels, int32 [H, W], and confidence, float32 [H, W] in [0, 1], as
+        `genseg.modulate.labels_and_confidence` has them; 0 where a small part was merged.
     """
-    best, ahead = labels_and_margins(maps, *size)
-    labels, margins = best.numpy(), ahead.numpy()
+    labels, confidence = (result.numpy() for result in labels_and_confidence(maps, *size))
     if not recipe.min_area:
-        return labels, margins
-    merged = cleaned(labels, math.ceil(recipe.min_area * labels.size))
-    return merged, np.where(merged == labels, margins, np.float32(0))
+        return labels, confidence
+    without_small_parts = cleaned(labels, math.ceil(recipe.min_area * labels.size))
+    return without_small_parts, np.where(without_small_parts == labels, confidence, np.float32(0))

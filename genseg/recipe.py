@@ -1,6 +1,6 @@
 """Recipes: every constant of the method, typed, layered and checked.
 
-A recipe is resolved in layers: a preset (``paper``, ``fast``) < the backend's calibration < the caller's
+A recipe is resolved in layers: a preset (``paper``, ``fast``, ``plus``) < the backend's calibration < the caller's
 overrides. The defaults of `Recipe` are the constants of the paper and its notebook.
 """
 

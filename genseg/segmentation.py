@@ -133,7 +133,7 @@ class Segmentation:
         Raises:
             GensegError: If there is no confidence.
         """
-        sums = np.bincount(self.labels.ravel(), self._margins().ravel(), minlength=len(self.colors))
+        sums = np.bincount(self.labels.ravel(), self._known_confidence().ravel(), minlength=len(self.colors))
         counts = np.bincount(self.labels.ravel(), minlength=len(self.colors))
         return (sums / np.maximum(counts, 1)).astype(np.float32)
 
@@ -143,9 +143,9 @@ class Segmentation:
         Raises:
             GensegError: If there is no confidence.
         """
-        return np.where(self._margins() < threshold, np.int32(-1), self.labels)
+        return np.where(self._known_confidence() < threshold, np.int32(-1), self.labels)
 
-    def _margins(self) -> npt.NDArray[np.float16]:
+    def _known_confidence(self) -> npt.NDArray[np.float16]:
         if self.confidence is None:
             raise GensegError("these segments were saved without confidence; segment the image again")
         return self.confidence

@@ -18,7 +18,6 @@ from genseg.display.palette import palette
 from genseg.errors import GensegError
 from genseg.images import ImageLike, inner, to_image
 from genseg.interface import Backend, pick
-from genseg.parts import components
 from genseg.pipeline import (
     Analysis,
     Clusters,
@@ -27,11 +26,12 @@ from genseg.pipeline import (
     find_clusters,
     find_differences,
     find_labels,
-    label_maps,
     read,
+    refined_maps,
 )
 from genseg.progress import Bar, Progress
 from genseg.recipe import RecipeLike, load_recipe
+from genseg.refine import components
 from genseg.registry import load_backend
 from genseg.segmentation import Segmentation
 
@@ -172,8 +172,8 @@ class Segmenter:
     def _labeled(self, analysis: Analysis, pixels: Tensor, picture: Image.Image, timer: StageTimer) -> Segmentation:
         """Give each pixel of the picture to the cluster whose perturbation changes it most (EmerDiff, section 3.4)."""
         with timer.stage("labels"):
-            maps = label_maps(analysis.differences, pixels, self.recipe)
-            labels, margins = find_labels(maps, (picture.height, picture.width), self.recipe)
+            maps = refined_maps(analysis.differences, pixels, self.recipe)
+            labels, confidence = find_labels(maps, (picture.height, picture.width), self.recipe)
         segmentation = Segmentation(
             labels=labels,
             grid_labels=analysis.grid_labels,
@@ -185,12 +185,12 @@ class Segmenter:
             recipe=self.recipe,
             backend=self.backend.name,
             seed=self.seed,
-            confidence=margins.astype(np.float16),
+            confidence=confidence.astype(np.float16),
         )
-        return connected(segmentation) if self.recipe.connected else segmentation
+        return split_parts(segmentation) if self.recipe.connected else segmentation
 
     def analyse(self, pixels: Tensor, timer: StageTimer | None = None) -> Analysis:
-        """Run the method at the model's resolution: all but reading the image and scaling the result.
+        """Run the method up to the difference maps, at the model's resolution.
 
         Args:
             pixels: float32 [1, 3, H, W] in [-1, 1]; H and W are multiples of the backend's `size_multiple`.
@@ -219,7 +219,7 @@ class Segmenter:
         return find_differences(self.backend, clusters, self.recipe, timer)
 
 
-def connected(segmentation: Segmentation) -> Segmentation:
+def split_parts(segmentation: Segmentation) -> Segmentation:
     """Make each connected part a segment, with the embedding of its segment and without difference maps."""
     parts = components(segmentation.labels)
     _, first = np.unique(parts, return_index=True)

@@ -4,7 +4,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from genseg import GensegError, difference_maps, load_recipe
-from genseg.modulate import ROUNDING, blurred, labels_and_margins, labels_at, normalized, refined
+from genseg.modulate import ROUNDING, blurred, labels_and_confidence, labels_at, normalized
+from genseg.refine import refined
 
 
 def test_blur_is_the_gaussian_of_three_by_three_pixels():
@@ -39,7 +40,7 @@ def test_margins_are_what_the_largest_map_is_ahead_of_the_second():
     maps = torch.rand(5, 8, 8)
     maps[:, 0, 0] = 0
     maps[:, 0, 1] = 0.7
-    labels, margins = labels_and_margins(maps, 8, 8)
+    labels, margins = labels_and_confidence(maps, 8, 8)
     first, second = maps.topk(2, dim=0).values
     assert torch.equal(labels, labels_at(maps, 8, 8))
     assert torch.allclose(margins, ((first - second) / first.clamp(min=1e-9)))

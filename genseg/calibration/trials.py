@@ -15,7 +15,7 @@ from genseg.errors import GensegError
 from genseg.files import write_whole
 from genseg.images import ImageLike
 from genseg.interface import Backend
-from genseg.pipeline import Clusters, encode, find_clusters, find_differences, label_maps, read
+from genseg.pipeline import Clusters, encode, find_clusters, find_differences, read, refined_maps
 from genseg.recipe import Recipe
 
 FACTORS = ("tap", "t_f", "point", "t_m", "strength")
@@ -85,7 +85,7 @@ class TrialRunner:
         if key not in self._clusters:
             self._clusters[key] = find_clusters(backend, state, (pixels.shape[2], pixels.shape[3]), recipe)
         analysis = find_differences(backend, self._clusters[key]._replace(state=state), recipe)
-        maps = label_maps(analysis.differences, pixels, recipe)
+        maps = refined_maps(analysis.differences, pixels, recipe)
         return SeedResult(analysis.grid_labels, analysis.embeddings, maps)
 
     def run(

@@ -24,7 +24,7 @@ from genseg.display.palette import palette
 from genseg.files import in_bytes
 from genseg.images import ImageLike, inner
 from genseg.modulate import differences, masks_for, pack_masks, perturbed
-from genseg.pipeline import encode, find_labels, label_maps, read
+from genseg.pipeline import encode, find_labels, read, refined_maps
 from genseg.progress import minutes
 from genseg.segmentation import Segmentation
 
@@ -155,7 +155,7 @@ def estimate_cost(
     with stage("decode", len(branches) / 2 if two_sided else (1 + len(branches)) / 3):
         maps = inner(differences(backend, pair, whole, recipe), margin)
     with stage("labels", len(embeddings) / len(maps)):
-        _, margins = find_labels(label_maps(maps, pixels, recipe), (picture.height, picture.width), recipe)
+        _, confidence = find_labels(refined_maps(maps, pixels, recipe), (picture.height, picture.width), recipe)
     stand_in = Image.fromarray(grid_labels).resize(picture.size, Image.Resampling.NEAREST)
     segmentation = Segmentation(
         labels=np.asarray(stand_in, dtype=np.int32),
@@ -168,7 +168,7 @@ def estimate_cost(
         recipe=recipe,
         backend=backend.name,
         seed=segmenter.seed,
-        confidence=margins.astype(np.float16),
+        confidence=confidence.astype(np.float16),
     )
     with tempfile.TemporaryDirectory(prefix="genseg-dry-run-") as folder:
         with stage("write"):

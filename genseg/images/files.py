@@ -1,4 +1,4 @@
-"""Reading image files: the one place that opens them, whatever is in them. Nothing here needs torch."""
+"""Open image files of users: the one place that decodes them. Nothing here needs torch."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ A mask takes the concept whose centre is nearest to its embedding.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from sklearn.cluster import MiniBatchKMeans
 
-from genseg.cluster import kmeans, knee
+from genseg.cluster import kmeans
 from genseg.errors import GensegError
 from genseg.evaluation.protocols.base import nearest
 from genseg.evaluation.reservoir import Reservoir
@@ -187,7 +187,18 @@ def _elbow(sample: Vectors, seed: int, on_progress: Progress) -> int:
     for done, k in enumerate(candidates):
         on_progress("elbow", done, len(candidates))
         inertias.append(kmeans(sample, k, 3, seed).inertia_)
-    return knee(candidates, inertias)
+    return _knee(candidates, inertias)
+
+
+def _knee(candidates: Sequence[int], inertias: Sequence[float]) -> int:
+    """Find the knee of an inertia curve, as "kneedle" does (Satopää et al., 2011).
+
+    On log inertia against log K, it is the K whose point lies farthest below the chord between the first and the last.
+    """
+    x = np.log(candidates)
+    y = np.log(np.maximum(inertias, np.finfo(np.float32).tiny))
+    chord = y[0] + (y[-1] - y[0]) * (x - x[0]) / (x[-1] - x[0])
+    return candidates[int(np.argmax(chord - y))]
 
 
 def _centres(name: str) -> str:

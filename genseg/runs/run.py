@@ -1,4 +1,4 @@
-"""A run on disk or in a bucket: shards of rows, read lazily, and the classes that their masks were given."""
+"""A run on disk or in a bucket, as `genseg.runs.driver` writes and resumes it: shards of rows, read lazily."""
 
 from __future__ import annotations
 

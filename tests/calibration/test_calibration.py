@@ -11,7 +11,7 @@ from genseg import GensegError, load_recipe
 from genseg.calibration.criterion import SeedResult, SupervisedCriterion, UnsupervisedCriterion, unsupervised_terms
 from genseg.calibration.search import candidates
 from genseg.calibration.trials import TrialRunner
-from genseg.pipeline import label_maps
+from genseg.pipeline import refined_maps
 
 QUICK = {"n_clusters": 3, "n_init": 1, "draws": 1, "replay_steps": 1, "size": 64, "margin": 0}
 STAY = {"tap": [], "t_f": [], "point": [], "t_m": []}
@@ -149,7 +149,7 @@ def test_what_is_found_is_what_the_segmenter_finds(tiny, photo):
         pixels = runner.pixels[0]
         expected = genseg.Segmenter(tiny, tried, seed=4).analyse(pixels)
         assert np.array_equal(found.grid_labels, expected.grid_labels)
-        assert torch.allclose(found.maps, label_maps(expected.differences, pixels, tried), atol=1e-6)
+        assert torch.allclose(found.maps, refined_maps(expected.differences, pixels, tried), atol=1e-6)
 
 
 def test_features_are_read_once_for_each_tap_image_and_seed(tiny, photo):

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genseg.evaluation.method import Masks, MethodInput
-from genseg.modulate import refined
 from genseg.pipeline import find_labels
+from genseg.refine import refined
 
 
 def masks_of_maps(method_input: MethodInput, maps: Tensor) -> Masks:
