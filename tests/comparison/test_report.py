@@ -109,7 +109,11 @@ def test_the_heading_says_what_was_run(page):
     assert "tiny · <b>&mine" in words
 
 
-def test_matrices_hold_the_means_in_both_directions(page, found):
+def test_matrices_hold_the_means_in_both_directions(found, tmp_path):
+    summary = found.summary.copy()
+    summary.loc[summary["figure"] == "first_explains_second", "mean"] = 0.125  # unlike the other direction
+    found = replace(found, summary=summary)
+    page = Page(found.to_html(tmp_path / "index.html").read_text(encoding="utf-8"))
     heat = [row for row in page.rows if len(row) == 3 and re.fullmatch(r"\d\.\d\d|-\d\.\d\d", row[1])]
     pair = {key: f"{value[0]:.2f}" for key, value in found.figures(*NAMES).items()}
     for i, keys in enumerate([("ari",) * 2, ("matched_miou",) * 2, ("boundary_f",) * 2]):
