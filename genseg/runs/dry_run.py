@@ -67,21 +67,15 @@ def estimate_run(
     backend: str = "tiny",
     recipe: RecipeLike | None = None,
     *,
-    seed: int = 0,
     options: Sequence[str] = (),
     workers: int | None = None,
     cpus_per_worker: int = 1,
-    keep_images: bool = False,
-    pixel_confidence: bool = True,
-    model: str | None = None,
-    device: str | None = None,
-    dtype: str | None = None,
-    load: dict[str, Any] | None = None,
+    **settings: Any,
 ) -> RunCost:
     """Count the images of a run, segment a few of them in this process, and scale up; without Ray.
 
-    Arguments and errors are those of `genseg.run_dataset`. Workers that share memory bandwidth are slower than one
-    alone, so the time is a lower bound.
+    Arguments and errors are those of `genseg.run_dataset`; ``settings`` are fields of `WorkerSettings`. Workers that
+    share memory bandwidth are slower than one alone, so the time is a lower bound.
 
     Raises:
         GensegError: If the input, the backend or the recipe cannot be used, or no image of the sample.
@@ -95,14 +89,12 @@ def estimate_run(
         sample = min(SAMPLE, max(images // PART, 1))
         spaced = (i * images // count for count in (sample, min(TRIED, images)) for i in range(count))
         candidates = [items_in(store, at // SHARD)[at % SHARD] for at in dict.fromkeys(spaced)]
-    settings = WorkerSettings(
-        ".", backend, {}, seed, "", model, device, dtype, load or {}, cpus_per_worker, keep_images, pixel_confidence
-    )
-    segmenter = load_segmenter(settings, recipe, options)
+    worker_settings = WorkerSettings(".", backend, threads=cpus_per_worker, **settings)
+    segmenter = load_segmenter(worker_settings, recipe, options)
     starting = time.perf_counter() - start
     rows: list[Row] = []
     done: list[Row] = []
-    for row in Worker(settings, segmenter).rows(candidates):
+    for row in Worker(worker_settings, segmenter).rows(candidates):
         rows.append(row)
         done += [row] if row.status != FAILED else []
         if len(done) == sample:
@@ -111,7 +103,7 @@ def estimate_run(
         raise GensegError(f"none of {len(rows)} images of {given} can be segmented: {rows[0].error}")
     measured = done[1:] or done  # the first one warms the model up
     each = sum(sum(row.cost.seconds.values()) for row in measured) / len(measured)
-    on_gpu = torch.cuda.is_available() and not (device or "cuda").startswith("cpu")
+    on_gpu = torch.cuda.is_available() and not (worker_settings.device or "cuda").startswith("cpu")
     most = torch.cuda.device_count() if on_gpu else max((os.cpu_count() or 1) // cpus_per_worker, 1)
     number = min(workers or most, images)
     return RunCost(

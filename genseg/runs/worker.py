@@ -52,9 +52,9 @@ class WorkerSettings:
 
     out: str
     backend: str
-    recipe: Mapping[str, Any]
-    seed: int
-    recipe_hash: str
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    recipe_hash: str = ""
     model: str | None = None
     device: str | None = None
     dtype: str | None = None
