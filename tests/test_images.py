@@ -80,6 +80,13 @@ def test_model_size_keeps_the_area_and_rounds_up(image, model):
     assert model_size(*image, 512, 64, "area") == model
 
 
+def test_one_narrow_image_does_not_fill_the_memory():
+    with pytest.raises(GensegError, match=r"1000000x16 pixels is too narrow.*crop it"):
+        model_size(1_000_000, 16, 512, 64, "area")
+    assert model_size(1_000_000, 16, 512, 64, "square") == (512, 512)
+    assert model_size(640, 64, 64, 64, "area") == (256, 64)
+
+
 def test_model_size_squeezes_into_a_square():
     assert model_size(640, 427, 100, 64, "square") == (128, 128)
 

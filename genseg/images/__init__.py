@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # a file that cannot be read is refused before torch is impor
 ImageLike: TypeAlias = "str | Path | bytes | Image.Image | npt.NDArray[Any] | Tensor"
 
 
+LARGEST_INPUT = 8  # times the area that the model's input should have
 DARK = 16  # of 256 levels; 16-bit data that stay below were not scaled to 16 bits
 ORIENTATION = 0x0112  # EXIF's tag
 TURNS = {
@@ -79,10 +80,17 @@ def model_size(width: int, height: int, area_side: int, multiple: int, resize: s
     ``"area"``: both sides scaled so that the area is about ``area_side``², cut off to whole pixels, then rounded
     **up** to multiples of ``multiple``, as the authors' notebook does. ``"square"``: ``area_side`` × ``area_side``,
     rounded up to multiples.
+
+    Raises:
+        ImageError: If the image is so narrow that the model's input would be many times as large as it should be.
     """
     scale = area_side / math.sqrt(width * height)
     sides = (width * scale, height * scale) if resize == "area" else (area_side, area_side)
     snapped = [max(math.ceil(int(side) / multiple), 1) * multiple for side in sides]
+    if snapped[0] * snapped[1] > LARGEST_INPUT * max(area_side, multiple) ** 2:
+        raise ImageError(
+            f"an image of {width}x{height} pixels is too narrow for the model; crop it, or use resize=square"
+        )
     return snapped[0], snapped[1]
 
 
