@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # names of plug-ins are completed in the shell, which does no
 
 @dataclass(frozen=True)
 class FeatureTap:
-    """Where features are read: what one module takes or puts out, seen as a map [channels, h, w].
+    """Location at which features are read: an input or output of one module as a map [channels, h, w].
 
     The module works on maps [N, C, h, w], or on tokens [N, L, C] of which h·w, in row order, are the image's.
 
@@ -32,8 +32,8 @@ class FeatureTap:
         channels: Number of feature channels C: the first C where the module has more.
         stride: Image pixels per grid cell, along each side.
         grid: (h, w) at the backend's own image size.
-        side: Whether the module's ``"output"`` is meant or its ``"input"``.
-        item: Which one, of a module that takes or puts out several tensors.
+        side: ``"output"`` or ``"input"`` of the module.
+        item: Index of the tensor, if the module has several inputs or outputs.
         first: Position of the image's first token: text or class tokens stand before it.
     """
 
@@ -52,15 +52,15 @@ class FeatureTap:
 
 @dataclass(frozen=True)
 class ModulationPoint(FeatureTap):
-    """Where an offset is added: to all channels of what one module takes or puts out, at the positions of a mask.
+    """Location at which an offset is added: to all channels of an input or output of one module, within a mask.
 
-    A spot where the network normalises over channels next is no point: layer norm takes a constant out again.
+    Do not place a point before a normalization over channels: it would cancel a constant offset.
     """
 
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a backend can do, as data.
+    """Capabilities of a backend, as data.
 
     Attributes:
         reconstructs: How well `Backend.regenerate` with a zero offset gives the image back.
@@ -167,7 +167,7 @@ class Backend(ABC):
     @property
     @abstractmethod
     def device(self) -> torch.device:
-        """Where the model's weights are."""
+        """Device of the model's weights."""
 
     @abstractmethod
     def encode(self, image: Tensor, recipe: Recipe, seed: int) -> Any:

@@ -1,4 +1,4 @@
-"""What installed plug-ins register, of any kind: finding, listing and loading it."""
+"""Registry of installed plug-ins of any kind: find, list and load what they register."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class PluginInfo:
 
 
 class Plugins:
-    """What a set of plug-ins registers of one kind.
+    """Everything of one kind that a set of plug-ins registers.
 
     Args:
         kind: In the singular, such as ``"backend"``; plug-ins register it through the hook ``register_backends``.
@@ -101,7 +101,7 @@ class Plugins:
         return self._info(name, *self._claim(name))
 
     def providers(self, name: str) -> list[str]:
-        """Who claims ``name``; nothing is imported to find out."""
+        """The plug-ins that register ``name``; nothing is imported."""
         return [provider for provider, _ in self._claims.get(name, [])]
 
     def factory(self, name: str) -> str:
@@ -113,7 +113,7 @@ class Plugins:
         return self._claim(name)[1]
 
     def options(self, name: str) -> set[str] | None:
-        """What a factory takes besides model, device and dtype; None where its signature does not tell."""
+        """Options of a factory besides model, device and dtype; None if its signature does not list them."""
         return _options(self._imported(name, self.factory(name)))
 
     def load(self, name: str, base: type[T], options: Mapping[str, Any], **common: str | None) -> T:
@@ -129,16 +129,16 @@ class Plugins:
             GensegError: For an unknown name or option, a missing package, or a factory that returns something else.
         """
         factory = self._imported(name, self.factory(name))
-        given = {key: value for key, value in options.items() if value is not None}
-        known = _options(factory) if given else set()
-        for key in given:
+        settings = {key: value for key, value in options.items() if value is not None}
+        known = _options(factory) if settings else set()
+        for key in settings:
             if known is not None and key not in known:
                 raise unknown(f"option of {self.kind} {name!r},", key, known)
-        made = factory(**common, **given)
-        if not isinstance(made, base):
-            found = type(made).__name__
-            raise GensegError(f"the factory of {self.kind} {name!r} returned a {found}, not a genseg {base.__name__}")
-        return made
+        model = factory(**common, **settings)
+        if not isinstance(model, base):
+            kind = type(model).__name__
+            raise GensegError(f"the factory of {self.kind} {name!r} returned a {kind}, not a genseg {base.__name__}")
+        return model
 
     def _claim(self, name: str) -> tuple[str, str]:
         """The provider and factory of a name."""

@@ -1,4 +1,4 @@
-"""Module sites: read, edit or replay what torch modules take and put out, inside a context manager.
+"""Module sites: read, edit or replay the inputs and outputs of torch modules, inside a context manager.
 
 `read`, `offset` and `as_map` are what backends need: they go by the taps and points that a backend declares.
 
@@ -41,7 +41,7 @@ def module_at(root: nn.Module, path: str) -> nn.Module:
 def edited(
     root: nn.Module, path: str, edit: Callable[[Tensor], Tensor], *, side: str = "output", item: int = 0
 ) -> Iterator[None]:
-    """Replace what the module at ``path`` puts out, or takes, by ``edit`` of it within the block.
+    """Replace the output or an input of the module at ``path`` by ``edit`` of it within the block.
 
     Args:
         root: The model.
@@ -84,9 +84,9 @@ class _Reached(Exception):  # noqa: N818
 def recorded(
     root: nn.Module, path: str, *, stop: bool = False, side: str = "output", item: int = 0
 ) -> Iterator[list[Tensor]]:
-    """Collect what the module at ``path`` puts out, or takes, within the block, in order of its runs; see `edited`.
+    """Collect the outputs or inputs of the module at ``path`` within the block, in order of its runs; see `edited`.
 
-    With ``stop`` the block ends at the module's first run: what the model would compute after it is not computed.
+    With ``stop`` the block ends at the module's first run: nothing after it is computed.
     """
     outputs: list[Tensor] = []
 
@@ -109,7 +109,7 @@ Prefix: TypeAlias = "dict[nn.Module, Any]"
 
 @contextmanager
 def prefix_recorded(root: nn.Module, path: str, *, side: str = "output") -> Iterator[Prefix]:
-    """Collect, in one pass within the block, what the modules up to the one at ``path`` put out.
+    """Collect, in one pass within the block, the outputs of the modules up to the one at ``path``.
 
     That one is included where its output is the site, and not where its input is. Modules whose output is not one row
     are left out, to run again: position embeddings, and what works on the tokens of all rows at once.
@@ -155,13 +155,13 @@ def prefix_replayed(prefix: Prefix, rows: int) -> Iterator[None]:
 @contextmanager
 def replaced(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
     """Within the block each of the modules runs the function given for it in place of its own ``forward``."""
-    kept: dict[nn.Module, Any] = {module: vars(module).get("forward") for module in forwards}
+    own: dict[nn.Module, Any] = {module: vars(module).get("forward") for module in forwards}
     try:
         for module, forward in forwards.items():
             module.forward = forward
         yield
     finally:
-        for module, forward in kept.items():
+        for module, forward in own.items():
             if forward is None:
                 vars(module).pop("forward", None)
             else:
@@ -184,7 +184,7 @@ def _replayed(output: Any, rows: int, *_: Any, **__: Any) -> Any:
 
 
 def _one_row(output: Any) -> bool:
-    """Whether all there is are tensors of one row."""
+    """Return whether an output consists of tensors of one row."""
     return all(map(_one_row, output)) if isinstance(output, tuple) else isinstance(output, Tensor) and len(output) == 1
 
 
@@ -197,7 +197,7 @@ def _rows(output: Any, rows: int) -> Any:
 
 @contextmanager
 def read(root: nn.Module, tap: FeatureTap) -> Iterator[list[Tensor]]:
-    """Collect what a tap reads within the block, which ends at the tap: see `as_map` for what to do with it."""
+    """Collect a tap's tensors within the block, which ends at the tap; `as_map` makes maps of them."""
     with recorded(root, tap.module, stop=True, side=tap.side, item=tap.item) as tensors:
         yield tensors
 
@@ -230,7 +230,7 @@ def offset(root: nn.Module, point: ModulationPoint, offsets: Tensor, unit: str =
 
 
 def as_map(tensor: Tensor, site: FeatureTap, grid: tuple[int, int]) -> Tensor:
-    """What a module takes or puts out as map [N, C, h, w], whether it works on maps or on tokens.
+    """A module's input or output as map [N, C, h, w], whether it works on maps or on tokens.
 
     Raises:
         GensegError: If it is not on the grid, or lacks channels: the backend declares the site wrongly.

@@ -19,7 +19,7 @@ from genseg_backends.loading.placement import device_of, dtype_of
 
 
 class Pixels(NamedTuple):
-    """Mean and standard deviation, by channel in [0, 1], that a model's input is standardised by."""
+    """Mean and standard deviation, by channel in [0, 1], that standardize a model's input."""
 
     mean: Sequence[float]
     deviation: Sequence[float]
@@ -36,15 +36,15 @@ class VisionEncoder(Encoder):
     Args:
         network: Gives ``last_hidden_state`` [1, tokens, C], of which the last h·w are the patches', in row order.
         name: The name under which results are reported.
-        pixels: What its input is standardised by.
+        pixels: Standardization of its input.
         card: What is known of the model.
-        **asked: What the network's ``forward`` takes besides pixels.
+        **inputs: Arguments of the network's ``forward`` besides pixels.
     """
 
-    def __init__(self, network: Any, name: str, pixels: Pixels, card: ModelCard | None = None, **asked: Any) -> None:
+    def __init__(self, network: Any, name: str, pixels: Pixels, card: ModelCard | None = None, **inputs: Any) -> None:
         self.network, self.name, self.card = network.eval(), name, card
         self.image_size, self.size_multiple = network.config.image_size, network.config.patch_size
-        self._pixels, self._asked = pixels, asked
+        self._pixels, self._inputs = pixels, inputs
 
     @torch.inference_mode()
     def features(self, image: Tensor) -> Tensor:
@@ -56,19 +56,19 @@ class VisionEncoder(Encoder):
         return tokens_to_map(tokens[:, -height * width :], (height, width))[0].float()
 
     def _tokens(self, pixels: Tensor, patches: int) -> Tensor:  # noqa: ARG002
-        return self.network(pixels, **self._asked).last_hidden_state
+        return self.network(pixels, **self._inputs).last_hidden_state
 
 
 class MAEEncoder(VisionEncoder):
     """The encoder of a masked autoencoder, with no patch masked and none moved."""
 
-    def __init__(self, network: Any, *args: Any, **asked: Any) -> None:
-        super().__init__(network, *args, **asked)
+    def __init__(self, network: Any, *args: Any, **inputs: Any) -> None:
+        super().__init__(network, *args, **inputs)
         network.config.mask_ratio = 0.0
 
     def _tokens(self, pixels: Tensor, patches: int) -> Tensor:
         order = torch.arange(patches, device=pixels.device, dtype=torch.float32)[None]
-        return self.network(pixels, noise=order, **self._asked).last_hidden_state
+        return self.network(pixels, noise=order, **self._inputs).last_hidden_state
 
 
 class ReleasedEncoder:
@@ -79,9 +79,9 @@ class ReleasedEncoder:
         about: The model in one line.
         card: What is known of it before it is loaded.
         network: Its class in transformers.
-        pixels: What its input is standardised by where the checkpoint has no ``preprocessor_config.json``.
-        built: What the network is built with besides its configuration.
-        asked: What the network's ``forward`` takes besides pixels.
+        pixels: Standardization of its input if the checkpoint has no ``preprocessor_config.json``.
+        settings: Arguments of the network's constructor besides its configuration.
+        inputs: Arguments of the network's ``forward`` besides pixels.
         kind: The encoder's class.
     """
 
@@ -92,13 +92,13 @@ class ReleasedEncoder:
         card: ModelCard,
         network: str,
         pixels: Pixels = IMAGENET,
-        built: Mapping[str, Any] | None = None,
-        asked: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        inputs: Mapping[str, Any] | None = None,
         kind: type[VisionEncoder] = VisionEncoder,
     ) -> None:
         self.__doc__ = f"{about} ({card.licence})."
         self.name, self.card, self.network, self.pixels = name, card, network, pixels
-        self._built, self._kind, self._asked = built or {}, kind, asked or {}
+        self._settings, self._kind, self._inputs = settings or {}, kind, inputs or {}
 
     def __call__(
         self,
@@ -117,13 +117,13 @@ class ReleasedEncoder:
         model, where, precision = model or self.card.model, device_of(device), dtype_of(dtype)
         network = getattr(extra("transformers"), self.network)
         with the_hub(model, offline=offline):
-            loaded = load_part(network, model, "", precision, revision, **self._built)
+            loaded = load_part(network, model, "", precision, revision, **self._settings)
             pixels = pixels_of(model, revision) or self.pixels
-        return self._kind(loaded.to(where), self.name, pixels, self.card, **self._asked)
+        return self._kind(loaded.to(where), self.name, pixels, self.card, **self._inputs)
 
 
 def pixels_of(model: str, revision: str | None = None) -> Pixels | None:
-    """What the processor of a checkpoint standardises by; None where it has none.
+    """Statistics by which the processor of a checkpoint standardizes; None if it has none.
 
     The weights have been loaded before, so that what is wrong with the place has been said.
     """
@@ -140,7 +140,7 @@ ANY_SIZE = {"interpolate_pos_encoding": True}  # without it these take images of
 dino = ReleasedEncoder(
     "dino", "DINO, ViT-B/8: self-distillation",
     ModelCard("DINO", "Apache-2.0", "facebook/dino-vitb8"), "ViTModel",
-    built={"add_pooling_layer": False}, asked=ANY_SIZE,
+    settings={"add_pooling_layer": False}, inputs=ANY_SIZE,
 )  # fmt: skip
 dinov2 = ReleasedEncoder(
     "dinov2", "DINOv2, ViT-B/14: self-distillation on more images",
@@ -156,17 +156,17 @@ dinov3 = ReleasedEncoder(
 )  # fmt: skip
 clip = ReleasedEncoder(
     "clip", "CLIP's image tower, ViT-B/16",
-    ModelCard("CLIP", "MIT", "openai/clip-vit-base-patch16"), "CLIPVisionModel", OPENAI, asked=ANY_SIZE,
+    ModelCard("CLIP", "MIT", "openai/clip-vit-base-patch16"), "CLIPVisionModel", OPENAI, inputs=ANY_SIZE,
 )  # fmt: skip
 siglip = ReleasedEncoder(
     "siglip", "SigLIP's image tower, ViT-B/16 at 224 pixels",
-    ModelCard("SigLIP", "Apache-2.0", "google/siglip-base-patch16-224"), "SiglipVisionModel", HALVES, asked=ANY_SIZE,
+    ModelCard("SigLIP", "Apache-2.0", "google/siglip-base-patch16-224"), "SiglipVisionModel", HALVES, inputs=ANY_SIZE,
 )  # fmt: skip
 siglip2 = ReleasedEncoder(
     "siglip2", "SigLIP 2's image tower, ViT-B/16 at 224 pixels",
-    ModelCard("SigLIP", "Apache-2.0", "google/siglip2-base-patch16-224"), "SiglipVisionModel", HALVES, asked=ANY_SIZE,
+    ModelCard("SigLIP", "Apache-2.0", "google/siglip2-base-patch16-224"), "SiglipVisionModel", HALVES, inputs=ANY_SIZE,
 )  # fmt: skip
 mae = ReleasedEncoder(
     "mae", "MAE's encoder, ViT-L/16: a masked autoencoder without its decoder",
-    ModelCard("MAE", "Apache-2.0", "facebook/vit-mae-large"), "ViTMAEModel", asked=ANY_SIZE, kind=MAEEncoder,
+    ModelCard("MAE", "Apache-2.0", "facebook/vit-mae-large"), "ViTMAEModel", inputs=ANY_SIZE, kind=MAEEncoder,
 )  # fmt: skip

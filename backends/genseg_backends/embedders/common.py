@@ -1,4 +1,4 @@
-"""What embedders share: how their inputs are standardised, tokens, and patches as a grid."""
+"""Shared parts of embedders: standardization of inputs, tokens, and patches as a grid."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from genseg_backends.loading.hub import extra, local_path, missing
 
 
 class Pixels(NamedTuple):
-    """How a model's input is standardised.
+    """Mean and standard deviation, by channel in [0, 1], that standardize a model's input.
 
     Attributes:
-        mean: Of each channel, in [0, 1].
-        deviation: Likewise.
+        mean: Mean of each channel.
+        deviation: Standard deviation of each channel.
     """
 
     mean: Sequence[float]
@@ -29,7 +29,7 @@ class Pixels(NamedTuple):
 
     @classmethod
     def of(cls, model: str, revision: str | None = None) -> Pixels:
-        """As a checkpoint's ``preprocessor_config.json`` says.
+        """Read them from a checkpoint's ``preprocessor_config.json``.
 
         Raises:
             GensegError: If there is none.
@@ -43,9 +43,9 @@ class Pixels(NamedTuple):
 
 
 CLIP_PIXELS = Pixels((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-"""CLIP's."""
+"""Statistics of CLIP's training images."""
 IMAGENET_PIXELS = Pixels((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""Of the models trained on ImageNet."""
+"""Statistics of ImageNet."""
 
 
 def as_grid(embeddings: Tensor, image: Tensor, patch: int) -> Tensor:

@@ -34,7 +34,7 @@ class MaskCLIP(Embedder):
     Args:
         network: The model.
         tokenizer: Its tokenizer.
-        pixels: How its input is standardised.
+        pixels: Standardization of its input.
         size: `image_size`; None for twice the model's own, which gives a grid twice as fine.
         name: The name under which results are reported.
     """
@@ -48,7 +48,7 @@ class MaskCLIP(Embedder):
         name: str = "maskclip",
     ) -> None:
         super().__init__(name)
-        self.network, self.tokenizer, self.standardised = network.eval(), tokenizer, pixels
+        self.network, self.tokenizer, self.standardized = network.eval(), tokenizer, pixels
         vision = network.config.vision_config
         self.image_size, self.size_multiple = size or 2 * vision.image_size, vision.patch_size
 
@@ -56,7 +56,7 @@ class MaskCLIP(Embedder):
     def pixels(self, image: Tensor) -> Tensor:
         """The embedding of each patch."""
         vision = self.network.vision_model
-        inputs = self.standardised(image).to(self.network.device, self.network.dtype)
+        inputs = self.standardized(image).to(self.network.device, self.network.dtype)
         if self.network.config.model_type == "siglip":
             hidden = vision(inputs, interpolate_pos_encoding=True).last_hidden_state
             embeddings = vision.head(hidden[0, :, None])

@@ -22,17 +22,19 @@ def blocks(file: Published, there: str, numbers: list[int], here: str) -> dict[s
         numbers: Those of the blocks; they become 0, 1, ...
         here: What is to stand before the new numbers.
     """
-    found: dict[str, Tensor] = {}
+    weights: dict[str, Tensor] = {}
     for new, old in enumerate(numbers):
         block, named = f"{there}.{old}", f"{here}.{new}"
         queries_keys_values = [f"{named}.self_attn.{letter}_proj" for letter in "qkv"]
-        found |= file.thirds(f"{block}.attn.in_proj", queries_keys_values, joint="_")
-        found |= file.pair(f"{block}.attn.out_proj", f"{named}.self_attn.out_proj")
-        found |= file.pair(f"{block}.ln_1", f"{named}.layer_norm1") | file.pair(f"{block}.ln_2", f"{named}.layer_norm2")
-        found |= file.pair(f"{block}.mlp.c_fc", f"{named}.mlp.fc1") | file.pair(
+        weights |= file.thirds(f"{block}.attn.in_proj", queries_keys_values, joint="_")
+        weights |= file.pair(f"{block}.attn.out_proj", f"{named}.self_attn.out_proj")
+        weights |= file.pair(f"{block}.ln_1", f"{named}.layer_norm1") | file.pair(
+            f"{block}.ln_2", f"{named}.layer_norm2"
+        )
+        weights |= file.pair(f"{block}.mlp.c_fc", f"{named}.mlp.fc1") | file.pair(
             f"{block}.mlp.c_proj", f"{named}.mlp.fc2"
         )
-    return found
+    return weights
 
 
 def vision(file: Published, prefix: str, layers: int) -> Any:

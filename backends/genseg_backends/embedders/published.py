@@ -39,7 +39,7 @@ class Published:
         try:
             if self.path.suffix == ".safetensors":
                 return load_file(self.path)
-            found: Any = torch.load(self.path, map_location="cpu", weights_only=True)
+            contents: Any = torch.load(self.path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             raise GensegError(
                 f"{self.path} is damaged or holds more than tensors, which is not read because pickles can run code; "
@@ -47,17 +47,17 @@ class Published:
             ) from error
         except (SafetensorError, RuntimeError, EOFError, OSError) as error:
             raise GensegError(f"{self.path} is damaged ({first_line(error)}); get it again") from error
-        found = found.get(within, found) if isinstance(found, dict) else {}
-        return {name: value for name, value in found.items() if isinstance(value, Tensor)}
+        tensors = contents.get(within, contents) if isinstance(contents, dict) else {}
+        return {name: value for name, value in tensors.items() if isinstance(value, Tensor)}
 
     def has(self, prefix: str) -> bool:
-        """Whether names begin so."""
+        """Return whether any name begins with ``prefix``."""
         return any(name.startswith(prefix) for name in self._tensors)
 
     def numbers(self, prefix: str) -> list[int]:
         """The numbers that follow ``prefix`` in names, in order, each once."""
-        found = (re.match(re.escape(prefix) + r"\.(\d+)\.", name) for name in self._tensors)
-        return sorted({int(match[1]) for match in found if match})
+        matches = (re.match(re.escape(prefix) + r"\.(\d+)\.", name) for name in self._tensors)
+        return sorted({int(match[1]) for match in matches if match})
 
     def look(self, name: str) -> Tensor:
         """A tensor, which is still to be taken.

@@ -42,7 +42,7 @@ class GatedConv(nn.Module):
 
 
 class Masker(nn.Module):
-    """What TCL trained: CLIP's last blocks, a decoder that doubles the resolution twice, and CLIP's projection."""
+    """The trained part of TCL: CLIP's last blocks, a decoder to four times the resolution, and CLIP's projection."""
 
     def __init__(self, width: int, dim: int, blocks: int, doublings: int, block: Any) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ def _clip(file: Published, clip: str | None) -> tuple[Any, Any, Any]:
 
 
 def _masker(file: Published, config: Any) -> Masker:
-    """What TCL trained, by the names of `Masker`."""
+    """The trained part of TCL, by the names of `Masker`."""
     layer = extra("transformers.models.clip.modeling_clip").CLIPEncoderLayer
     width, dim = file.look(f"{MASKER}.decoder.image_proj.proj").shape
     numbers, stages = file.numbers(BLOCKS), file.numbers(STAGES)

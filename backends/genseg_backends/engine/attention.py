@@ -5,8 +5,8 @@ branches' passes use them. What one step leaves, the next one overwrites. Two wa
 
 - Plain attention (`SharedQueryKey`, a processor): probabilities are the same for all branches of a batch, computed once
   and applied to the branches' values laid side by side.
-- Any other, with text beside the image, rotary positions, normalised or fused projections or linear attention: its own
-  processor runs, and the projections to queries and keys give what they gave the unmodified sample (`HeldProjection`).
+- Any other, with text beside the image, rotary positions, normalized or fused projections or linear attention: its own
+  processor runs, and its projections give the queries and keys of the unmodified sample (`SharedProjection`).
 """
 
 from __future__ import annotations
@@ -60,30 +60,30 @@ class SharedQueriesAndKeys:
             for attention in own:
                 attention.set_processor(SharedQueryKey(self))
             try:
-                with replaced({module: held for each in projections.values() for module, held in each.items()}):
+                with replaced({module: shared for each in projections.values() for module, shared in each.items()}):
                     yield self
             finally:
                 for attention, processor in own.items():
                     attention.set_processor(processor)
             for attention, each in projections.items():
-                if hasattr(attention, "processor") and not any(held.kept for held in each.values()):
+                if hasattr(attention, "processor") and not any(shared.recorded for shared in each.values()):
                     raise GensegError(
                         f"{type(attention.processor).__name__} makes queries and keys in a way "
                         "of its own, so branches cannot share them; set the model's default attention processors, or "
                         "use injection=false"
                     )
 
-    def _projections(self, attention: Any) -> dict[nn.Module, HeldProjection]:
-        """What stands for the projections to queries and keys of an attention."""
-        held = {m: HeldProjection(self, m) for name, m in attention.named_children() if name in PROJECTIONS}
+    def _projections(self, attention: Any) -> dict[nn.Module, SharedProjection]:
+        """Replacements of the projections to queries and keys of an attention."""
+        shared = {m: SharedProjection(self, m) for name, m in attention.named_children() if name in PROJECTIONS}
         if hasattr(attention, FUSED):
             fused = getattr(attention, FUSED)
-            held[fused] = HeldProjection(self, fused, 2 * attention.inner_dim)
-        return held
+            shared[fused] = SharedProjection(self, fused, 2 * attention.inner_dim)
+        return shared
 
 
 def _is_plain(attention: Any) -> bool:
-    """Whether an attention is softmax(QKᵀ/√d) V of projected tokens and nothing else."""
+    """Return whether an attention is softmax(QKᵀ/√d) V of projected tokens and nothing else."""
     if not isinstance(attention, Attention) or type(attention.processor) not in PLAIN_PROCESSORS:
         return False
     extras = (
@@ -98,25 +98,25 @@ def _is_plain(attention: Any) -> bool:
     return not any(getattr(attention, extra, None) for extra in extras)
 
 
-class HeldProjection:
-    """What stands for the ``forward`` of a projection to queries or keys.
+class SharedProjection:
+    """Replacement of the ``forward`` of a projection to queries or keys.
 
     Attributes:
-        kept: What the unmodified sample's last pass left: one row's queries and keys.
+        recorded: Queries and keys of the unmodified sample's last pass, of one row.
     """
 
     def __init__(self, injection: SharedQueriesAndKeys, module: nn.Module, columns: int | None = None) -> None:
-        self.kept: tuple[Tensor, ...] = ()
+        self.recorded: tuple[Tensor, ...] = ()
         self._injection, self._own, self._columns = injection, module.forward, columns
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """Project; the first ``columns`` channels, or all of them, are the unmodified sample's."""
         if self._injection.leads:
             output: Tensor = self._own(tokens)
-            self.kept = (output[:1, ..., : self._columns],)
+            self.recorded = (output[:1, ..., : self._columns],)
             return output
-        (held,) = self.kept
-        rows = held.expand(len(tokens), *held.shape[1:])
+        (leading,) = self.recorded
+        rows = leading.expand(len(tokens), *leading.shape[1:])
         if self._columns is None:
             return rows
         return torch.cat([rows, self._own(tokens)[..., self._columns :]], dim=-1)
@@ -126,12 +126,12 @@ class SharedQueryKey:
     """A diffusers attention processor, for one plain attention.
 
     Attributes:
-        kept: What the unmodified sample's last pass left: queries and keys [heads, L, d], or, of a cross-attention, its
+        recorded: Of the unmodified sample's last pass, queries and keys [heads, L, d], or, in a cross-attention, the
             output before the projection [1, L, C].
     """
 
     def __init__(self, injection: SharedQueriesAndKeys) -> None:
-        self.kept: tuple[Tensor, ...] = ()
+        self.recorded: tuple[Tensor, ...] = ()
         self._injection = injection
 
     def __call__(
@@ -139,16 +139,16 @@ class SharedQueryKey:
     ) -> Tensor:
         """Attend; hidden_states [N, L, C], and for cross-attention encoder_hidden_states [N, M, E] of equal rows."""
         if self._injection.leads:
-            self.kept = _led(attn, hidden_states[:1], encoder_hidden_states)
+            self.recorded = _led(attn, hidden_states[:1], encoder_hidden_states)
         if encoder_hidden_states is not None:  # one prompt, shared queries: the same output for every row
-            output = _projected(attn, self.kept[0])
+            output = _projected(attn, self.recorded[0])
             return output.expand(len(hidden_states), -1, -1)
-        query, key = self.kept
+        query, key = self.recorded
         return _projected(attn, attend(query, key, attn.to_v(hidden_states), upcast=attn.upcast_attention))
 
 
 def _led(attn: Any, tokens: Tensor, context: Tensor | None) -> tuple[Tensor, ...]:
-    """What branches need of the unmodified sample: query and key, or what a cross-attention makes of the prompt."""
+    """Query and key of the unmodified sample, or the output of a cross-attention, which branches share."""
     if context is None:
         return _heads(attn.to_q(tokens), attn.heads), _heads(attn.to_k(tokens), attn.heads)
     query, key = _heads(attn.to_q(tokens), attn.heads), _heads(attn.to_k(context[:1]), attn.heads)

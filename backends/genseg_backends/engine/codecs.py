@@ -42,7 +42,7 @@ class Pixels:
 class KLCodec:
     """A diffusers `AutoencoderKL`: the posterior's mean, shifted and scaled as its configuration says.
 
-    Some configurations standardise latents by channel before they are scaled (``latents_mean`` and ``latents_std``).
+    Some configurations standardize latents by channel before they are scaled (``latents_mean`` and ``latents_std``).
     """
 
     def __init__(self, vae: AutoencoderKL) -> None:
@@ -88,7 +88,7 @@ class DeepCompressionCodec:
 
 
 class FrameCodec:
-    """An autoencoder of videos that takes an image as one frame, its latents standardised by channel (Qwen-Image)."""
+    """An autoencoder of videos that takes an image as one frame, its latents standardized by channel (Qwen-Image)."""
 
     def __init__(self, vae: Any) -> None:
         self.vae = vae
@@ -111,7 +111,7 @@ class FrameCodec:
 
 
 class PackedCodec:
-    """FLUX.2's autoencoder: squares of 2×2 latents packed into channels, then normalised by running statistics."""
+    """FLUX.2's autoencoder: squares of 2×2 latents packed into channels, then normalized by running statistics."""
 
     def __init__(self, vae: Any) -> None:
         self.vae = vae

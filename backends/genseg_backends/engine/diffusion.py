@@ -1,4 +1,4 @@
-"""What all diffusion backends share: the noise schedule, inversion by residuals, and modulated denoising."""
+"""Base of all diffusion backends: the noise schedule, inversion by residuals, and modulated denoising."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class DiffusionBackend(Backend):
 
     @abstractmethod
     def call(self, network: Callable[..., Any], x: Tensor, timesteps: Tensor, **conditioning: Tensor) -> Tensor:
-        """What the schedule's `Schedule.step` takes: the output of one call of a network, in its dtype.
+        """Call a network once, and return the output that `Schedule.step` takes, in the network's dtype.
 
         Args:
             network: The denoiser, or one like it.
@@ -103,7 +103,7 @@ class DiffusionBackend(Backend):
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """Device of the network."""
         return next(self.network.parameters()).device
 
     def steps(self, recipe: Recipe) -> int:
@@ -137,11 +137,11 @@ class DiffusionBackend(Backend):
         check_patches(self.network)  # made since it was loaded
         clean = self.codec.encode(image.to(self.device)).float()
         steps = self.schedule.timesteps(replace(recipe, replay_steps=None))
-        kept = self.schedule.timesteps(recipe)
+        replayed = self.schedule.timesteps(recipe)
         noise = torch.randn((len(steps), *clean.shape[1:]), generator=noise_generator(seed, "inversion"))
-        noise = noise[torch.isin(steps, kept)].to(clean.device)
-        noisy = self.schedule.noised(clean.expand(len(kept), -1, -1, -1), noise, kept)
-        return DiffusionState(kept, torch.cat([noisy, clean]), torch.inference_mode()(self.step), seed)
+        noise = noise[torch.isin(steps, replayed)].to(clean.device)
+        noisy = self.schedule.noised(clean.expand(len(replayed), -1, -1, -1), noise, replayed)
+        return DiffusionState(replayed, torch.cat([noisy, clean]), torch.inference_mode()(self.step), seed)
 
     @torch.inference_mode()
     def features(self, state: DiffusionState, tap: FeatureTap, recipe: Recipe) -> Tensor:
@@ -232,10 +232,10 @@ class DiffusionBackend(Backend):
         blank = torch.zeros(1, 3, self.image_size, self.image_size, device=self.device)
         shape = self.codec.encode(blank).shape
         x = torch.randn(shape, generator=draw).to(self.device)
-        steps, kept = self.schedule.sampler(recipe.num_inference_steps), self.schedule.timesteps(recipe)
+        steps, replayed = self.schedule.sampler(recipe.num_inference_steps), self.schedule.timesteps(recipe)
         latents = []
         for t, before in zip(steps.split(1), [*steps[1:].split(1), steps.new_zeros(1)], strict=True):
-            if torch.isin(t, kept):
+            if torch.isin(t, replayed):
                 latents.append(x)
             output = self.evaluate(x, t, conditioning=conditioning)
             if prompt and self.guidance_scale != 1:
@@ -243,7 +243,7 @@ class DiffusionBackend(Backend):
                 output = null + self.guidance_scale * (output - null)
             noise = torch.randn(shape, generator=draw).to(x)
             x = self.schedule.step(x, output, t, before) + self.schedule.deviation(t, before).to(x) * noise
-        return DiffusionState(kept, torch.cat([*latents, x]), torch.inference_mode()(self.step), seed)
+        return DiffusionState(replayed, torch.cat([*latents, x]), torch.inference_mode()(self.step), seed)
 
     @torch.inference_mode()
     def decode(self, estimates: Tensor) -> Tensor:
@@ -267,6 +267,6 @@ class DiffusionBackend(Backend):
         return Batches(recipe.batch_size or self._fitting(row))
 
     def _fitting(self, row: int) -> int:
-        """How many rows of ``row`` numbers seem to fit in half the memory there is; no more than are fast."""
+        """Number of rows of ``row`` numbers that should fit in half of the free memory, at most as many as are fast."""
         most = min(self.capabilities.max_batch or FASTEST, FASTEST if self.device.type == "cuda" else FASTEST_ON_CPU)
         return max(1, min(most, free_memory(self.device) // (2 * row * self.dtype.itemsize)))

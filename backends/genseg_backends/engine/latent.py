@@ -146,7 +146,7 @@ class LatentBackend(DiffusionBackend):
 
     @property
     def device(self) -> torch.device:
-        """Where the network computes, wherever its weights wait."""
+        """Device on which the network computes, also while its weights are offloaded."""
         return self._device
 
     def described(self, prompt: str) -> Mapping[str, Tensor]:
@@ -239,7 +239,7 @@ class LatentBackend(DiffusionBackend):
 
         Raises:
             GensegError: If the weights are missing or of another architecture, there is too little memory, or the
-                device is not there.
+                device is not available.
         """
         where, precision, reading = device_of(device), dtype_of(dtype), dtype_of(features_dtype or dtype)
         wide = torch.float32 if cls.exact_vae and precision == torch.float16 else precision
@@ -281,7 +281,7 @@ class LatentBackend(DiffusionBackend):
 
     @classmethod
     def folders(cls, model: str, revision: str | None) -> tuple[str, str]:  # noqa: ARG003
-        """Where a checkpoint has network and scheduler."""
+        """Folders of network and scheduler in a checkpoint."""
         return cls.part, "scheduler"
 
     @classmethod

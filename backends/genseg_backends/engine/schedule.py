@@ -20,7 +20,7 @@ from genseg.recipe import Recipe
 
 
 class Schedule(ABC):
-    """How noise comes and goes; x is float32 [N, C, h, w] and timesteps are [N] throughout."""
+    """A noise schedule and its sampler; x is float32 [N, C, h, w] and timesteps are [N] throughout."""
 
     def timesteps(self, recipe: Recipe) -> Tensor:
         """The sampler's steps from the one nearest to t_m down, or ``replay_steps`` of them: [S]."""

@@ -1,4 +1,4 @@
-"""What diffusion transformers share: a stack of blocks over tokens, every block with the same taps and points."""
+"""Base of diffusion transformers: a stack of blocks over tokens, every block with the same taps and points."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Spot:
 
 
 ATTENTION_OUT = Spot("attn.to_out.0", "input")
-"""Where an offset has an effect: before an attention's output projection, behind which no norm takes it out again."""
+"""The input of an attention's output projection, behind which no norm cancels an offset."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class TransformerBackend(LatentBackend):
 
 
 def _has(block: nn.Module, path: str) -> bool:
-    """Whether a block has a module."""
+    """Return whether a block has a module."""
     return not path or path in dict(block.named_modules())
 
 

@@ -1,4 +1,4 @@
-"""What latent U-Nets share: their inputs, and the taps and points of their upward blocks."""
+"""Base of latent U-Nets: their inputs, and the taps and points of their upward blocks."""
 
 from __future__ import annotations
 

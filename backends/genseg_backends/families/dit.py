@@ -36,7 +36,7 @@ class DiT(TransformerBackend):
         return super().declare()
 
     def derived(self) -> dict[str, Any]:
-        """As for any family, on squares: the network takes nothing else."""
+        """Sites as for any family, on square images: the network takes no others."""
         return super().derived() | {"resize": "square"}
 
     def described(self, prompt: str) -> Mapping[str, Tensor]:

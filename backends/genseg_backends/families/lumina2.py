@@ -14,7 +14,7 @@ from genseg_backends.families.released import Released
 
 
 class Lumina2(TransformerBackend):
-    """The network of Lumina-Image 2.0 (2503.21758). It normalises what attention puts out: a large offset saturates."""
+    """The network of Lumina-Image 2.0 (2503.21758). It normalizes attention outputs: a large offset saturates."""
 
     network_class = "Lumina2Transformer2DModel"
     pipeline_class = "Lumina2Pipeline"

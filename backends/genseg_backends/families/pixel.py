@@ -63,7 +63,7 @@ class DDPM(PixelUNet):
 
     @classmethod
     def folders(cls, model: str, revision: str | None) -> tuple[str, str]:
-        """As usual, or with the files of both beside each other, as the first released checkpoints have them."""
+        """The usual folders, or the root for both, as in the first released checkpoints."""
         try:
             load_config(UNet2DModel, model, cls.part, revision)
         except GensegError as error:

@@ -13,7 +13,7 @@ from genseg_backends.loading.revisions import REVISIONS
 
 
 class Options(TypedDict, total=False):
-    """What every backend of this kind takes besides model, device and dtype; see `LatentBackend.from_pretrained`."""
+    """Options of every backend of this kind besides model, device and dtype; see `LatentBackend.from_pretrained`."""
 
     revision: str | None
     config: str | None
@@ -51,7 +51,7 @@ class Released:
         self.__doc__ = f"{about} ({card.licence})."
         self.kind, self.name = kind, name
         self.card = replace(card, revision=REVISIONS.get(card.model))
-        self._given = {"recipe": recipe, "home": card.model, **fixed}
+        self._settings = {"recipe": recipe, "home": card.model, **fixed}
 
     def __call__(
         self,
@@ -63,9 +63,11 @@ class Released:
         """Load the checkpoint, at its pinned revision, or ``model``; see `LatentBackend.from_pretrained`."""
         if model is None and "revision" not in options:
             options["revision"] = self.card.revision
-        return self.kind.from_pretrained(model or self.card.model, self.name, device, dtype, **self._given, **options)
+        return self.kind.from_pretrained(
+            model or self.card.model, self.name, device, dtype, **self._settings, **options
+        )
 
     def has_weights(self) -> bool:
-        """Whether the checkpoint is on this machine, judged by its denoiser."""
+        """Return whether the checkpoint is on this machine, judged by its denoiser."""
         parts = (self.kind.part, "") if self.kind.vae_class == "" else (self.kind.part,)
         return any(is_downloaded(self.card.model, part, self.card.revision) for part in parts)

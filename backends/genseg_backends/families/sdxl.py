@@ -39,11 +39,11 @@ class StableDiffusionXL(UNetBackend):
         return {"encoder_hidden_states": embeds, "text_embeds": pooled}
 
     def call(self, network: Callable[..., Any], x: Tensor, timesteps: Tensor, **conditioning: Tensor) -> Tensor:
-        """The U-Net's output, told that the image is original and uncropped."""
+        """The U-Net's output for an original, uncropped image."""
         size = [side * self.codec.stride for side in x.shape[2:]]
         sizes = torch.tensor([*size, 0, 0, *size]).to(x).expand(len(x), 6)
-        told = {"text_embeds": conditioning.pop("text_embeds"), "time_ids": sizes}
-        return network(x, timesteps, added_cond_kwargs=told, **conditioning).sample
+        added = {"text_embeds": conditioning.pop("text_embeds"), "time_ids": sizes}
+        return network(x, timesteps, added_cond_kwargs=added, **conditioning).sample
 
 
 def _released(

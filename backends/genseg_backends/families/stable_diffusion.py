@@ -159,7 +159,7 @@ class StableDiffusion(UNetBackend):
 
         Raises:
             GensegError: If the weights are missing or of another architecture, there is too little memory, or the
-                device is not there.
+                device is not available.
         """
         where, precision, reading = device_of(device), dtype_of(dtype), dtype_of(features_dtype or dtype)
         file = file_of(local_path(model, revision))
@@ -216,7 +216,7 @@ class StableDiffusion(UNetBackend):
 
 
 PARAMETERS = {"sd1": 859_520_964, "sd2-768-v": 865_910_724, "sd2-512": 865_910_724}
-"""Of the U-Nets, by layout."""
+"""Parameters of the U-Nets, by layout."""
 
 
 def _released(

@@ -21,7 +21,7 @@ from genseg_backends.loading.placement import device_of, dtype_of
 from genseg_backends.loading.revisions import REVISIONS
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's pixels in [0, 1], by which these models' inputs are standardised."""
+"""Statistics of ImageNet's pixels in [0, 1], which standardize the models' inputs."""
 ROWS = 16  # at once, unless the recipe says otherwise
 
 
@@ -30,7 +30,7 @@ class Visible(NamedTuple):
 
     Attributes:
         image: float32 [1, 3, H, W] in [-1, 1].
-        pixels: The same as the model takes it, standardised.
+        pixels: The same, standardized for the model.
     """
 
     image: Tensor
@@ -76,7 +76,7 @@ class ViTMAE(Backend):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the model."""
         return self.network.device
 
     @property
@@ -85,7 +85,7 @@ class ViTMAE(Backend):
         return SharedQueriesAndKeys(self.network)
 
     def encode(self, image: Tensor, recipe: Recipe, seed: int) -> Visible:  # noqa: ARG002
-        """The image, standardised: nothing is drawn and nothing hidden."""
+        """The standardized image: nothing is drawn and nothing masked."""
         image = image.to(self.device)
         return Visible(image, ((image + 1) / 2 - _channels(MEAN, image)) / _channels(DEVIATION, image))
 
@@ -116,7 +116,7 @@ class ViTMAE(Backend):
         return changed + (state.image - unmodified)
 
     def _reconstructed(self, state: Visible, rows: int) -> Tensor:
-        """What the model makes of the image, of equal ``rows``: float32 [rows, 3, H, W] in [-1, 1]."""
+        """The model's reconstruction of the image in equal ``rows``: float32 [rows, 3, H, W] in [-1, 1]."""
         network = self.network
         patches, side = network.patchify(state.pixels), state.pixels.shape[2]
         order = torch.arange(patches.shape[1], device=self.device, dtype=torch.float32).expand(rows, -1)
@@ -124,8 +124,8 @@ class ViTMAE(Backend):
         output = network(pixels, noise=order).logits.float()
         if network.config.norm_pix_loss:  # the model knows patches but for their mean and deviation
             output = output * (patches.var(dim=-1, keepdim=True) + 1e-6).sqrt() + patches.mean(dim=-1, keepdim=True)
-        found = network.unpatchify(output, (side, side))
-        return 2 * (found * _channels(DEVIATION, found) + _channels(MEAN, found)) - 1
+        images = network.unpatchify(output, (side, side))
+        return 2 * (images * _channels(DEVIATION, images) + _channels(MEAN, images)) - 1
 
     def decode(self, estimates: Tensor) -> Tensor:
         """Estimates are images."""

@@ -1,4 +1,4 @@
-"""The hub and its local stand-ins: what ``model=`` names, and what to say when it cannot be had."""
+"""The hub and its local substitutes: resolving ``model=``, and messages for what cannot be loaded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from genseg.errors import GensegError
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
-"""How names end that are a file's and no hub id."""
+"""Suffixes of names that are files and no hub ids."""
 WEIGHTS = re.compile(r"(?:diffusion_pytorch_)?model(?:-\d+-of-\d+)?(?:\.(\w+))?(?:-\d+-of-\d+)?\.safetensors")
 """Names of weight files, whole or in parts, with their variant."""
 PATIENCE = 5.0  # seconds that the hub has to answer a first time
@@ -139,7 +139,7 @@ def variant_of(model: str, subfolder: str, revision: str | None = None, *, ask: 
 
 
 def is_downloaded(model: str, subfolder: str, revision: str | None = None) -> bool:
-    """Whether the weights of a part of a model on the hub have been downloaded."""
+    """Return whether the weights of a part of a model on the hub have been downloaded."""
     config = huggingface_hub.try_to_load_from_cache(model, str(Path(subfolder, "config.json")), revision=revision)
     return isinstance(config, str) and any(WEIGHTS.fullmatch(path.name) for path in Path(config).parent.iterdir())
 

@@ -1,4 +1,4 @@
-"""Where models compute, in what precision, and whether they fit."""
+"""Device and precision of models, and checks of the memory that they need."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 def device_of(device: str | None) -> torch.device:
-    """The torch device asked for; None for CUDA where there is one, else the CPU.
+    """The requested torch device; None for CUDA where there is one, else the CPU.
 
     Raises:
-        GensegError: If it is no device, or not there.
+        GensegError: If it is no device, or not available.
     """
     try:
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -36,7 +36,7 @@ def device_of(device: str | None) -> torch.device:
 
 
 def dtype_of(dtype: str | torch.dtype | None) -> torch.dtype:
-    """The torch dtype asked for; None for float32.
+    """The requested torch dtype; None for float32.
 
     Raises:
         GensegError: If it is not one that models run in.

@@ -17,9 +17,9 @@ from genseg_backends.loading.hub import first_line
 PREDICTIONS = {"epsilon": "epsilon", "eps": "epsilon", "sample": "sample", "x0": "sample"} | dict.fromkeys(
     ("v", "v_prediction", "v-prediction", "v_pred", "vpred", "velocity"), "v_prediction"
 )
-"""What files say that a network predicts, in diffusers' words."""
+"""Prediction types by the words that files use, in diffusers' words."""
 ARCHITECTURES = {"stable-diffusion-v2-512": "epsilon", "stable-diffusion-v2-768-v": "v_prediction"}
-"""What a network predicts, by ``modelspec.architecture``."""
+"""Prediction types by ``modelspec.architecture``."""
 EPSILON_STEPS = (875_000, 220_000)  # the ``global_step`` of Stable Diffusion 2.0 and 2.1 at 512 pixels
 MOST_TIMESTEPS = 100_000
 
@@ -74,16 +74,16 @@ def load_scheduler(
 
 
 def is_flow(config: Any) -> bool:
-    """Whether a scheduler's configuration is that of a rectified flow."""
+    """Return whether a scheduler's configuration is that of a rectified flow."""
     return config.get("prediction_type") == "flow_prediction" or "FlowMatch" in str(config.get("_class_name"))
 
 
 def prediction(prediction_type: str | None, file: Path | None) -> dict[str, Any]:
-    """What the caller and a single file say of the network's prediction, as changes to a scheduler's configuration.
+    """Changes to a scheduler's configuration by the prediction type that the caller or a single file states.
 
     Args:
-        prediction_type: What the caller says; None for nothing.
-        file: The single file; None for a folder, whose scheduler says it.
+        prediction_type: The caller's statement; None for none.
+        file: The single file; None for a folder, whose scheduler states it.
 
     Raises:
         GensegError: If one is unknown, or the file contradicts itself.
@@ -95,7 +95,7 @@ def prediction(prediction_type: str | None, file: Path | None) -> dict[str, Any]
 
 
 def _said_by(file: Path, *, ask: bool) -> dict[str, Any]:
-    """What a single file says by tensors that are marks, and in its metadata."""
+    """Changes by the tensors of a single file that are marks, and by its metadata."""
     try:
         with safe_open(file, "pt") as opened:
             names, metadata = set(opened.keys()), opened.metadata() or {}

@@ -30,10 +30,10 @@ CONFIGS = Path(__file__).parent / "configs"
 FIRST_CROSS_ATTENTION = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
 GUIDANCE = "model.diffusion_model.time_embedding.cond_proj.weight"
 PARTS = {"VAE": "first_stage_model.", "text encoder": "cond_stage_model."}
-"""How the names of what a file may lack begin."""
+"""Prefixes of the names of parts that a file may lack."""
 OPEN_CLIP = "cond_stage_model.model.token_embedding.weight"
 FAMILIES = {768: "1.x; use backend sd14 or sd15", 1024: "2.x; use backend sd20, sd21 or sd-turbo"}
-"""What a checkpoint is, by the width of the prompts it takes."""
+"""Families by the width of the prompts that they take."""
 
 
 class Parts(NamedTuple):

@@ -95,10 +95,10 @@ def _verify(folder: Path) -> None:
     """Refuse weights other than those of the model card: a clone without them, or a damaged file."""
     try:
         expected = (folder / "SHA256").read_text().split()[0]
-        found = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+        digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
     except OSError as error:
         raise GensegError(
             f"the bundled weights are missing ({error.strerror}: {folder / WEIGHTS}); reinstall genseg"
         ) from error
-    if found != expected:
+    if digest != expected:
         raise GensegError(f"the bundled weights are damaged ({folder / WEIGHTS}); reinstall genseg")
