@@ -12,7 +12,7 @@ from genseg.errors import GensegError
 from genseg.fingerprint import digest, relevant
 from genseg.runs.run import MANIFEST
 from genseg.runs.store import Store
-from genseg.runs.validation import check_manifest
+from genseg.runs.validation import MANIFEST_TYPES, check_types
 
 DEPENDENCIES = ("weights", "dtype", "seed", "prompts")
 """Settings, besides the recipe, that labels depend on."""
@@ -31,7 +31,7 @@ def load_manifest(store: Store, resume: bool) -> dict[str, Any] | None:
         GensegError: If there is a run and ``resume`` is false, or the manifest is damaged.
     """
     manifest = store.read_json(MANIFEST)
-    check_manifest(manifest or {}, store.path(MANIFEST))
+    check_types(manifest or {}, MANIFEST_TYPES, store.path(MANIFEST))
     if manifest is not None and not resume:
         raise GensegError(f"{store.url} holds a run; resume it by --resume (resume=True), or choose another folder")
     return manifest

@@ -19,7 +19,7 @@ from genseg.recipe import Recipe
 from genseg.runs.rows import DAMAGED, DONE, Row
 from genseg.runs.store import Store
 from genseg.runs.tables import SCHEMA, rows_of
-from genseg.runs.validation import check_manifest
+from genseg.runs.validation import MANIFEST_TYPES, check_types
 
 MANIFEST = "run.json"
 SHARDS = "shards/*.parquet"
@@ -66,7 +66,7 @@ class Run:
         settings = self.store.read_json(MANIFEST)
         if settings is None:
             raise GensegError(f"{path} holds no run; name the folder that 'genseg run' wrote to")
-        check_manifest(settings, self.store.path(MANIFEST))
+        check_types(settings, MANIFEST_TYPES, self.store.path(MANIFEST))
         self.settings: Mapping[str, Any] = settings
         self.damaged: dict[str, str] = {}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,24 +16,27 @@ from genseg.errors import GensegError
 if TYPE_CHECKING:
     from genseg.runs.rows import Mask, Row
 
-MANIFEST_TYPES: Mapping[str, type | tuple[type, ...]] = {
+Types: TypeAlias = Mapping[str, type | tuple[type, ...]]
+
+MANIFEST_TYPES: Types = {
     **dict.fromkeys(("images", "shards", "shard_size", "seed"), int),
     **dict.fromkeys(("backend", "recipe_hash", "input"), str),
     **dict.fromkeys(("recipe", "load", "weights", "versions"), dict),
     **dict.fromkeys(("model", "dtype"), (str, type(None))),
 }
+CRASH_LOG_TYPES: Types = {"key": (str, type(None)), "times": int, "given_up": list}
 NOT_FINITE = "embeddings that are not finite; run the image again with --dtype float32"
 MOST_LABELS = 2**16  # of an image, whose label map has at most 16 bits
 
 
-def check_manifest(settings: Mapping[str, Any], path: str) -> None:
-    """Check the facts that a manifest has; any may be missing.
+def check_types(record: Mapping[str, Any], types: Types, path: str) -> None:
+    """Check the types of a JSON file's values; any may be missing.
 
     Raises:
         GensegError: If one is of another type.
     """
-    for key, kind in MANIFEST_TYPES.items():
-        if key in settings and not isinstance(settings[key], kind):
+    for key, kind in types.items():
+        if key in record and not isinstance(record[key], kind):
             raise GensegError(f"{path} is damaged ({key}); restore it or choose another folder")
 
 

@@ -22,6 +22,7 @@ from genseg.runs.run import SHARDS
 from genseg.runs.sources import ImageSource
 from genseg.runs.store import Store
 from genseg.runs.tables import table_of
+from genseg.runs.validation import CRASH_LOG_TYPES, check_types
 from genseg.segmenter import Segmenter
 
 AHEAD = 4  # images that are being fetched while the model works
@@ -164,10 +165,8 @@ def load_segmenter(
 
 def shards_left(store: Store, shards: int) -> Iterator[int]:
     """The shards of a plan that have no file yet."""
-    is_done = np.zeros(shards, dtype=bool)
-    for name in store.names(SHARDS):
-        is_done[int(name.rpartition("-")[2].removesuffix(".parquet"))] = True
-    return iter(np.flatnonzero(~is_done).tolist())
+    finished = set(store.names(SHARDS))
+    return (shard for shard in range(shards) if shard_name(shard) not in finished)
 
 
 class CrashLog:
@@ -184,9 +183,10 @@ class CrashLog:
     def __init__(self, store: Store, shard: int) -> None:
         self._store, self._name = store, shard_name(shard).replace("shards/", "begun/").replace(".parquet", ".json")
         record = store.read_json(self._name)
+        check_types(record or {}, CRASH_LOG_TYPES, store.path(self._name))
         self._is_retry = record is not None
         self._last, self._times = (record or {}).get("key"), (record or {}).get("times", 0)
-        self._given_up = set((record or {}).get("given_up", ()))
+        self._given_up = set(map(str, (record or {}).get("given_up", ())))
         if self._last is not None and self._times >= MOST:
             self._given_up.add(self._last)
         self._note(self._last, self._times)

@@ -14,6 +14,7 @@ from genseg.runs.class_sets import ClassCounts
 from genseg.runs.report import NAME, write_report
 from genseg.runs.rows import png_of, rle_of
 from genseg.runs.run import Run
+from genseg.runs.worker import CrashLog
 
 SHARD, CLASSES = "shards/shard-00000.parquet", "classes/colours/shard-00000.parquet"
 OTHER = np.zeros((20, 20), dtype=np.uint8)
@@ -132,6 +133,13 @@ def test_a_damaged_record_is_a_sentence(folder, file, text):
     (folder / file).write_text(text)
     with pytest.raises(GensegError, match=f"{file} (is damaged|cannot be read)"):
         exported(folder)
+
+
+def test_a_damaged_log_of_crashes_is_a_sentence(folder):
+    store = Run(str(folder)).store
+    store.write_json("begun/shard-0000000.json", {"key": "a", "times": "often"})
+    with pytest.raises(GensegError, match=r"is damaged \(times\)"):
+        CrashLog(store, 0)
 
 
 def test_classes_without_counts_are_a_sentence(folder):

@@ -120,4 +120,5 @@ def test_shards_that_have_a_file_are_not_left(tmp_path):
     store = Store(str(tmp_path))
     assert list(shards_left(store, 3)) == [0, 1, 2]
     store.write(shard_name(1), b"")
+    store.write("shards/of another program.parquet", b"")
     assert list(shards_left(store, 3)) == [0, 2]
