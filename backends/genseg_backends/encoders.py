@@ -14,7 +14,7 @@ from torch import Tensor
 from genseg.interface import Encoder, ModelCard
 from genseg.sites import tokens_to_map
 from genseg_backends.loading.checkpoints import load_part
-from genseg_backends.loading.hub import extra, local_path, the_hub
+from genseg_backends.loading.hub import extra, local_path, missing, the_hub
 from genseg_backends.loading.placement import device_of, dtype_of
 
 
@@ -130,9 +130,11 @@ def pixels_of(model: str, revision: str | None = None) -> Pixels | None:
     mixin = extra("transformers.image_processing_base").ImageProcessingMixin
     try:
         config, _ = mixin.get_image_processor_dict(str(local_path(model, revision) or model), revision=revision)
-    except OSError:
+    except OSError as error:
+        if isinstance(error.__cause__ or error.__context__, ValueError):  # it is no JSON
+            raise missing(model, "preprocessor_config.json", revision, error) from error
         return None
-    return Pixels(config["image_mean"], config["image_std"])
+    return Pixels(config["image_mean"], config["image_std"]) if "image_mean" in config else None
 
 
 ANY_SIZE = {"interpolate_pos_encoding": True}  # without it these take images of one size alone

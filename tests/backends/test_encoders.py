@@ -1,6 +1,7 @@
 """Vision encoders: checkpoints as transformers writes them, and features against the network's own output."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -98,6 +99,16 @@ def test_the_processors_mean_and_deviation_count(folders, pixels, tmp_path):
     expected = own_features("dinov2", network, ((image + 1) / 2 - mean) / std)
     found = ENCODERS.load("dinov2", model=str(folder), device="cpu").features(image)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_processor_without_mean_is_the_families_and_a_damaged_one_is_refused(folders, pixels, tmp_path):
+    folder = shutil.copytree(folders["dinov2"], tmp_path / "dinov2")
+    plain = ENCODERS.load("dinov2", model=str(folder), device="cpu").features(pixels(32, 48))
+    (folder / "preprocessor_config.json").write_text("{}")
+    assert torch.equal(ENCODERS.load("dinov2", model=str(folder), device="cpu").features(pixels(32, 48)), plain)
+    (folder / "preprocessor_config.json").write_text("{")
+    with pytest.raises(GensegError, match=r"preprocessor_config.json of .* is damaged"):
+        ENCODERS.load("dinov2", model=str(folder), device="cpu")
 
 
 def test_encoders_are_listed_with_their_licences_and_are_usable():

@@ -124,6 +124,8 @@ def test_a_cache_across_passes_is_refused(pixels):
         genseg.GensegError, match=r"reuses results of other passes \(fbc_leader_block_hook\).*disable_cache"
     ):
         backend.encode(pixels(64, 64), genseg.load_recipe(QUICK), seed=0)
+    with pytest.raises(genseg.GensegError, match="reuses results of other passes"):
+        backend.generate("", 0, genseg.load_recipe(QUICK))
     backend.network.disable_cache()
     assert backend.encode(pixels(64, 64), genseg.load_recipe(QUICK), seed=0)
 

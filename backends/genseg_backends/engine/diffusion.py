@@ -228,6 +228,7 @@ class DiffusionBackend(Backend):
         Raises:
             GensegError: If there is a prompt and no text encoder.
         """
+        check_patches(self.network)
         conditioning, draw = self.described(prompt), noise_generator(seed, "generation")
         blank = torch.zeros(1, 3, self.image_size, self.image_size, device=self.device)
         shape = self.codec.encode(blank).shape
