@@ -116,7 +116,7 @@ class Meter:
     listener: Callable[[], None] | None = None
 
     def count(self, *, evaluations: int = 0, decodes: int = 0) -> None:
-        """Add what was just spent."""
+        """Add to the counts, and call the listener."""
         self.evaluations += evaluations
         self.decodes += decodes
         if self.listener is not None:
@@ -207,7 +207,7 @@ class Backend(ABC):
         """Turn estimates into images: float32 [N, 3, H, W], nominally in [-1, 1], **not** clamped."""
 
     def preview(self, estimates: Tensor, decoder: str) -> Tensor:  # noqa: ARG002
-        """A cheaper picture of estimates than `decode`'s, to take differences in.
+        """Turn estimates into cheaper images than `decode` does, for difference maps.
 
         Args:
             estimates: What `regenerate` returned.
@@ -217,12 +217,12 @@ class Backend(ABC):
             float32 [N, C, h, w], C channels of any meaning, at most as large as the image.
 
         Raises:
-            GensegError: If the backend has no such picture.
+            GensegError: If the backend has no such decoder.
         """
         raise GensegError(f"backend {self.name!r} has no decoder={decoder}; use decoder=full")
 
     def steps(self, recipe: Recipe) -> int:  # noqa: ARG002
-        """Network evaluations that `regenerate` takes for one offset: what progress is measured by."""
+        """Number of network evaluations of `regenerate` for one offset, the unit of progress."""
         return 1
 
     def generate(self, prompt: str, seed: int, recipe: Recipe) -> Any:  # noqa: ARG002
@@ -246,7 +246,7 @@ def pick(kind: str, sites: Mapping[str, SiteT], name: str | None) -> SiteT:
     """The site called ``name``, or the first one for None.
 
     Raises:
-        GensegError: If there is no such site; the message lists those there are.
+        GensegError: If there is no such site; the message lists all sites.
     """
     if name is None:
         return next(iter(sites.values()))
@@ -290,13 +290,13 @@ class Embedder(ABC):
 
 
 class Encoder(ABC):
-    """One vision model behind the harness's contract.
+    """A vision model that gives a feature for each patch. Subclass it for another one.
 
     Attributes:
         name: The name under which results are reported.
         image_size: Side of the square image that the model was made for, in pixels.
         size_multiple: Both sides of an image must be multiples of this, in pixels: the side of a patch.
-        card: What is known of the model; None where nothing is.
+        card: Facts about the model; None if there are none.
     """
 
     name: str
