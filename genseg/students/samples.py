@@ -89,10 +89,13 @@ class Samples:
         epoch, skip = divmod(start, self.n_training)
         position = start
         while True:
+            first = position
             rows = (row for row in self._shuffled(epoch) if not self._held_out(row.key))
             for row in islice(rows, skip, None):
                 yield self._sample(row, np.random.default_rng([self._seed, 1, position]))
                 position += 1
+            if position == first and not skip:
+                raise GensegError("no image of the run can be read any more; restore its shards")
             epoch, skip = epoch + 1, 0
 
     def validation(self) -> Iterator[TrainingCrop]:
@@ -109,8 +112,8 @@ class Samples:
     def _rows(self, shards: list[str]) -> Iterator[Row]:
         # Run lengths and embeddings are most of a row and not needed, unless confidence was kept by mask alone.
         columns = ["key", "uri", "offset", "length", "height", "width", "labels_png", "confidence_png", "image"]
-        first = next(self._run.rows(["confidence_png"]))
-        columns += ["masks"] if first.confidence_png is None else []
+        first = next(self._run.rows(["confidence_png"]), None)
+        columns += ["masks"] if first is None or first.confidence_png is None else []
         rows = self._run.rows(columns, classes=self._classes, failed=True, shards=shards)
         return (row for row in rows if row.status != FAILED)
 

@@ -78,6 +78,8 @@ def train(
         training = _Training(accelerator, model, processor, samples, steps, settings, out)
         measured = training.run(progress or (lambda *_: None))
     write_student(accelerator.unwrap_model(training.model), processor, out, settings.image_size)
+    for shard in sorted(run.damaged.keys() & set(run.shards)):
+        samples.skipped.add(run.damaged[shard])
     unreadable = {"images": samples.skipped.count, "why": samples.skipped.reason}
     outcome = {"versions": _versions(), "run": run.store.url, "validation": measured, "unreadable": unreadable}
     _write(out, record | outcome | {"done": True})

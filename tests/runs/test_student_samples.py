@@ -128,3 +128,12 @@ def test_memory_does_not_grow_with_the_run(tmp_path):
         return most
 
     assert largest(4000) - largest(1000) < 40 * 2**20  # 150 MB more on disk
+
+
+@pytest.mark.filterwarnings("ignore:.*is damaged")
+def test_a_run_that_is_damaged_while_it_is_read_is_a_sentence(tmp_path):
+    run = run_of(tmp_path, [row_of(i) for i in range(2)])
+    crops = Samples(run, "colours", image_size=16, val_fraction=0).training()
+    run.store.write(run.shards[0], b"PAR1")
+    with pytest.raises(GensegError, match="no image of the run can be read any more"):
+        next(crops)

@@ -227,10 +227,11 @@ def test_the_command_trains_and_says_how_well(run, tiny, tmp_path):
 def test_the_command_tells_of_images_that_are_gone(tiny, tmp_path):
     rows = [row_of(0), replace(row_of(1), image=None, source=ImageSource("gone.png")), row_of(2)]
     run = run_of(tmp_path / "run", rows)
+    run.store.write("shards/shard-00001.parquet", b"PAR1")
     settings = ["--image-size", "32", "--batch-size", "3", "--steps", "1", "--val-fraction", "0", "--checkpoint", tiny]
     done = CliRunner().invoke(
         app, ["distill", run.store.url, "--classes", "colours", "-o", str(tmp_path / "out"), *settings]
     )
     assert done.exit_code == 1
-    assert "genseg: 1 images are left out; the first: gone.png does not exist" in done.stderr
+    assert "genseg: 2 images or shards are left out; the first: gone.png does not exist" in done.stderr
     assert (tmp_path / "out" / "model.onnx").exists()

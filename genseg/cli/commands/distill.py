@@ -89,5 +89,7 @@ def distill(
         )
     typer.echo(f"files in {out}: model.safetensors, model.onnx, training.json, curves/")
     if left_out := record["unreadable"]["images"]:
-        typer.echo(f"genseg: {left_out} images are left out; the first: {record['unreadable']['why']}", err=True)
+        typer.echo(
+            f"genseg: {left_out} images or shards are left out; the first: {record['unreadable']['why']}", err=True
+        )
         raise typer.Exit(1)
