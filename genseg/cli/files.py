@@ -113,13 +113,13 @@ def _images_in(folder: Path, image_filter: ImageFilter) -> list[Path]:
     return [file for file in files if image_filter.takes(str(folder), file.name)]
 
 
-def kinds_of(save: str) -> list[str]:
-    """The kinds of file named in a comma-separated list, each once.
+def kinds_of(save: Iterable[str]) -> list[str]:
+    """The kinds of file named in comma-separated lists, each once.
 
     Raises:
         GensegError: For an unknown kind.
     """
-    kinds = list(dict.fromkeys(kind.strip() for kind in save.split(",")))
+    kinds = list(dict.fromkeys(kind.strip() for part in save for kind in part.split(",")))
     for kind in kinds:
         if kind not in KINDS:
             raise unknown("kind of file to save", kind, KINDS)

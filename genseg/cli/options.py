@@ -58,12 +58,17 @@ Dataset: TypeAlias = Annotated[str, typer.Argument(metavar="DATASET", help="See 
 Root: TypeAlias = Annotated[Path, typer.Argument(metavar="ROOT", help="Where the data set lies.")]
 
 Protocols: TypeAlias = Annotated[
-    str, typer.Option("--protocol", "-p", metavar="A,B,...", help="How masks are given classes; 'all' for each.")
+    list[str],
+    typer.Option(
+        "--protocol", "-p", metavar="A,B,...", help="How masks are given classes; 'all' for each; repeatable."
+    ),
 ]
+ORACLE = ["oracle"]
+"""The default of `Protocols`."""
 
 Baselines: TypeAlias = Annotated[
-    str,
-    typer.Option("--baselines", metavar="A,B,...", help="Methods to compare modulation with; 'all', or 'none'."),
+    list[str],
+    typer.Option("--baselines", metavar="A,B,...", help="Compared with modulation; 'all', or 'none'; repeatable."),
 ]
 Resolution: TypeAlias = Annotated[str, typer.Option(help="full, 512, 320 or 128: the side of the centre square.")]
 
@@ -99,9 +104,9 @@ OWN_OPTIONS = {key: f"--{key}" for key in ("model", "revision", "device", "dtype
 """What a backend is loaded by that is no `--load`, and what to give instead."""
 
 
-def names_in(option: str) -> list[str]:
-    """The names of a comma-separated list, each once."""
-    return list(dict.fromkeys(name.strip() for name in option.split(",") if name.strip()))
+def names_in(values: Iterable[str]) -> list[str]:
+    """The names in an option's values, which are comma-separated lists, each once."""
+    return list(dict.fromkeys(name.strip() for value in values for name in value.split(",") if name.strip()))
 
 
 def pairs_in(option: str, values: Iterable[str]) -> dict[str, str]:
@@ -119,26 +124,28 @@ def pairs_in(option: str, values: Iterable[str]) -> dict[str, str]:
     return pairs
 
 
-def methods_in(baselines: str) -> list[str]:
+def methods_in(baselines: Iterable[str]) -> list[str]:
     """Modulation, and the methods of ``--baselines`` after it."""
     from genseg.evaluation.baselines import METHODS
 
-    names = {"all": list(METHODS), "none": []}
-    return list(dict.fromkeys(["modulation", *names.get(baselines, names_in(baselines))]))
+    names = names_in(baselines)
+    chosen = {"all": list(METHODS), "none": []}.get(",".join(names), names)
+    return list(dict.fromkeys(["modulation", *chosen]))
 
 
-def protocols_in(option: str, *, has_classes: bool = True, named: bool = False) -> list[str]:
+def protocols_in(values: Iterable[str], *, has_classes: bool = True, named: bool = False) -> list[str]:
     """The protocols of ``--protocol``; for ``all`` those that there can be.
 
     Args:
-        option: The option.
+        values: Those of the option.
         has_classes: Whether truths are maps of classes, and not annotators' regions.
         named: Whether masks are given classes by name.
     """
     from genseg.evaluation.protocols import PROTOCOLS
 
-    if option != "all":
-        return names_in(option)
+    names = names_in(values)
+    if names != ["all"]:
+        return names
     return [p for p in PROTOCOLS if (has_classes or p == "oracle") and (named or p != "open-vocabulary")]
 
 

@@ -103,3 +103,15 @@ def test_a_dry_run_takes_less_than_a_tenth_of_the_run(tiny, photo):
     assert estimate.evaluations == 100 + 10 * (1 + 2 * 15)
     assert tiny.meter.evaluations - before < 0.1 * estimate.evaluations
     assert "3 of 10 restarts" in estimate.measured
+
+
+def test_lists_may_be_given_in_several_options(photo_folder, tmp_path):
+    from genseg.cli.options import methods_in, protocols_in
+
+    result = run(
+        "segment", photo_folder / "b.png", *QUICK, "-k", "3", "-o", tmp_path, "--save", "npz", "--save", "labels"
+    )
+    assert result.exit_code == 0, result.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"b.npz", "b.labels.png"}
+    assert methods_in(["naive", "slic,naive"]) == ["modulation", "naive", "slic"]
+    assert protocols_in(["oracle", "concept"]) == ["oracle", "concept"]

@@ -13,6 +13,8 @@ from genseg.cli.options import load_options
 from genseg.cli.progress import Bars
 from genseg.errors import GensegError
 
+BASELINES = ["naive"]
+
 
 def ablate(
     dataset: opt.Dataset,
@@ -25,8 +27,8 @@ def ablate(
     ] = None,
     backend: opt.Backend = "tiny",
     recipe: opt.Recipe = None,
-    protocol: opt.Protocols = "oracle",
-    baselines: opt.Baselines = "naive",
+    protocol: opt.Protocols = opt.ORACLE,
+    baselines: opt.Baselines = BASELINES,
     resolution: opt.Resolution = "512",
     limit: opt.Limit = None,
     split: opt.Split = None,

@@ -38,7 +38,7 @@ def compare(
     labels: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Ground truth: DIR/NAME.png, a class a pixel; 255 is ignored.")
     ] = None,
-    protocol: opt.Protocols = "oracle",
+    protocol: opt.Protocols = opt.ORACLE,
     model: opt.Models = None,
     seed: Annotated[int, typer.Option(help="Same seed, same result.")] = 0,
     device: opt.Device = None,
@@ -50,7 +50,7 @@ def compare(
     used are skipped and listed; the exit code is then 1.
     """
     images, options = split_inputs(inputs)
-    names = [name.strip() for each in backends for name in each.split(",")]
+    names = [name.strip() for each in backends for name in each.split(",")]  # one named twice is refused
     check_writable(out)
     with Bars(len(images) * len(names)) as bars:
 

@@ -16,6 +16,8 @@ from genseg.errors import GensegError
 if TYPE_CHECKING:
     from genseg.evaluation.results import Evaluation
 
+BASELINES = ["naive", "feature-upsampling"]
+
 
 def evaluate(
     dataset: opt.Dataset,
@@ -23,8 +25,8 @@ def evaluate(
     options: opt.Keys = None,
     backend: opt.Backend = "tiny",
     recipe: opt.Recipe = None,
-    protocol: opt.Protocols = "oracle",
-    baselines: opt.Baselines = "naive,feature-upsampling",
+    protocol: opt.Protocols = opt.ORACLE,
+    baselines: opt.Baselines = BASELINES,
     clusters: Annotated[int | None, typer.Option("--clusters", "-k", metavar="K", help="Number of clusters.")] = None,
     resolution: opt.Resolution = "512",
     limit: opt.Limit = None,

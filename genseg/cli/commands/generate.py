@@ -15,6 +15,8 @@ from genseg.cli.progress import Bars
 from genseg.errors import GensegError
 from genseg.files import KINDS
 
+SAVED = ["image", "overlay", "labels"]
+
 
 @report_errors()
 def generate(
@@ -27,8 +29,8 @@ def generate(
     load: opt.Load = None,
     out: opt.Out = Path("genseg-output"),
     save: Annotated[
-        str, typer.Option(metavar="KINDS", help=f"Comma-separated, any of {','.join(KINDS)}.")
-    ] = "image,overlay,labels",
+        list[str], typer.Option(metavar="KINDS", help=f"Comma-separated, any of {','.join(KINDS)}; repeatable.")
+    ] = SAVED,
     seed: Annotated[int, typer.Option(min=0, help="Of the first image; same seed, same image.")] = 0,
     device: opt.Device = None,
     dtype: opt.Dtype = None,

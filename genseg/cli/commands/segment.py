@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 if TYPE_CHECKING:
     from genseg.segmentation import Segmentation
 
+SAVED = ["overlay", "labels"]
+
 
 def segment(
     inputs: opt.Inputs,
@@ -53,13 +55,13 @@ def segment(
     ] = None,
     out: opt.Out = Path("genseg-output"),
     save: Annotated[
-        str,
+        list[str],
         typer.Option(
             metavar="KINDS",
-            help=f"Comma-separated, any of {','.join(KINDS)}.",
+            help=f"Comma-separated, any of {','.join(KINDS)}; repeatable.",
             autocompletion=complete.several(complete.words(*KINDS)),
         ),
-    ] = "overlay,labels",
+    ] = SAVED,
     seed: Annotated[int, typer.Option(help="Same seed, same result.")] = 0,
     device: opt.Device = None,
     dtype: opt.Dtype = None,
