@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers.utils import logging
 from typer.testing import CliRunner
 
 import genseg
@@ -169,6 +170,15 @@ def misshapen(folder: Path) -> None:
     config.write_text(config.read_text().replace('"cross_attention_dim": 32', '"cross_attention_dim": 48'))
 
 
+@pytest.fixture
+def no_bars():
+    """As the command line has it where it starts by itself."""
+    logging.disable_progress_bar()
+    yield
+    logging.enable_progress_bar()
+
+
+@pytest.mark.usefixtures("no_bars")
 @pytest.mark.parametrize(
     ("backend", "damage", "parts"),
     [
@@ -177,7 +187,7 @@ def misshapen(folder: Path) -> None:
         ("tiny", lambda _: None, ("prompt_embeds",)),  # a sound checkpoint, but of Stable Diffusion
         ("sd15", emptied("vae"), ("no usable vae/", "diffusers layout")),
         ("sd15", emptied("scheduler"), ("no usable scheduler/", "diffusers layout")),
-        ("sd15", cut, ("no usable unet/", "diffusers layout")),
+        ("sd15", cut, ("the unet of", "is damaged or cut off", "get the file again")),
         ("sd15", misshapen, ("no usable unet/", "expected shape")),
     ],
     ids=["missing", "no-unet", "sd-for-tiny", "no-vae", "no-scheduler", "cut", "misshapen"],

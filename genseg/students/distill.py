@@ -57,9 +57,11 @@ def distill(
         if find_spec(package) is None:
             raise GensegError(f"distilling needs the package {package!r}; run: pip install 'genseg[distill]'")
     from genseg.runs.run import Run
-    from genseg.students.training import train
 
     checked = StudentSettings.of(settings)
     opened = run if isinstance(run, Run) else Run(str(run))
+
+    from genseg.students.training import train  # takes seconds to import
+
     train(opened, classes, Path(out), checked, resume=resume, device=device, progress=progress)
     return Path(out)
