@@ -36,9 +36,12 @@ def test_as_json_every_backend_has_its_card():
 def test_the_embedded_model_is_shown_with_its_sites():
     output = run("show", "tiny").output
     assert "calibrated" in output
-    assert "up1.2.query (default)" in output  # the recipe's, not the first
+    assert "up1.2.output (default)" in output  # the recipe's, not the first
     sites = json.loads(run("show", "tiny", "--json").output)["sites"]
-    assert {(s["kind"], s["name"]) for s in sites if s["default"]} == {("tap", "up1.2.query"), ("point", "up1.1.cross")}
+    assert {(s["kind"], s["name"]) for s in sites if s["default"]} == {
+        ("tap", "up1.2.output"),
+        ("point", "up1.1.cross"),
+    }
 
 
 def test_a_checkpoint_that_is_not_here_is_said_to_be_missing():

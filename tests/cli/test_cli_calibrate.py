@@ -11,7 +11,7 @@ import genseg
 from genseg.cli.commands.calibrate import _spaced
 
 QUICK = ("size=64", "draws=1", "replay_steps=1", "n_init=1", "n_clusters=3", "margin=0")
-GRID = [f"--grid={each}" for each in ("tap=up1.2.query", "t_f=201", "point=up1.1.cross", "t_m=", "strength=0,50")]
+GRID = [f"--grid={each}" for each in ("tap=up1.2.output", "t_f=201", "point=up1.1.cross", "t_m=", "strength=0,50")]
 
 
 def run(*arguments: object):

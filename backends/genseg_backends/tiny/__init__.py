@@ -80,13 +80,13 @@ RECIPE: dict[str, Any] = {
     "n_init": 10,
     "size": 160,
     "margin": 16,
-    "tap": "up1.2.query",
+    "tap": "up1.2.output",
     "t_f": 201,
     "point": "up1.1.cross",
     "t_m": 181,
     "strength": 25.0,
     "decoder": "full",  # which costs nothing here
-    "plus": {"n_clusters": "auto", "size": 320},  # finer cells
+    "plus": {"n_clusters": "auto", "size": 256, "draws": 4},  # finer cells
 }
 """The calibration, found by benchmarks/calibrate_tiny.py (docs/tiny.md)."""
 
