@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, MutableMapping
 
 import torch
 from torch import Tensor
@@ -14,10 +14,17 @@ class Batches:
     """Runs a function in batches of at most ``size`` elements; where one does not fit in memory, the size is halved.
 
     Results of finished batches are not computed again.
+
+    Args:
+        size: The most elements of a batch.
+        halved: Sizes that were halved before, by what was run; kept by the caller, and written to.
+        key: What is run, such as the kind of pass with the size of an image.
     """
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    def __init__(self, size: int, halved: MutableMapping[Hashable, int] | None = None, key: Hashable = None) -> None:
+        self._halved = {} if halved is None else halved
+        self._key = key
+        self.size = min(size, self._halved.get(key, size))
 
     def map(self, run: Callable[[Tensor], Tensor], elements: Tensor) -> Tensor:
         """Run over ``elements`` [N, ...] in batches as equal in size as possible, and concatenate the results.
@@ -30,7 +37,7 @@ class Batches:
             batches = -(-len(elements) // self.size)
             count = -(-len(elements) // batches)
             if (result := self._tried(run, elements[:count])) is None:
-                self.size = count // 2
+                self.size = self._halved[self._key] = count // 2
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
             else:

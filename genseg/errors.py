@@ -44,10 +44,19 @@ def needing(extra: str, what: str) -> Iterator[None]:
         raise GensegError(f"{what} the package {error.name!r}; run: pip install 'genseg[{extra}]'") from error
 
 
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # torch, on any device
+LIBRARY_OUT_OF_MEMORY = (  # cuBLAS and cuDNN, whose last two errors have other causes at times
+    "cublas_status_alloc_failed",
+    "cudnn_status_alloc_failed",
+    "allocation_failed",  # cuDNN 9
+    "unable to find a valid cudnn algorithm",
+    "unable to find an engine",
+)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether it is Python's, CUDA's (torch.OutOfMemoryError) or, a bare RuntimeError, torch's on the CPU."""
-    signs = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
+    """Whether it is a MemoryError, or an error of torch, cuBLAS or cuDNN that says so."""
+    return isinstance(error, MemoryError) or _says(error, OUT_OF_MEMORY + LIBRARY_OUT_OF_MEMORY)
 
 
 def user_message(error: Exception) -> str:
@@ -55,8 +64,14 @@ def user_message(error: Exception) -> str:
     if isinstance(error, GensegError):
         return str(error)
     if is_out_of_memory(error):
+        cause = f" ({error})" if _says(error, LIBRARY_OUT_OF_MEMORY) else ""
         return (
-            "out of memory, although batches are halved until they fit; choose a smaller size, such as size=256, "
-            "or, on a small graphics card, offload=true"
+            f"out of memory{cause}, although batches are halved until they fit; choose a smaller size, such as "
+            "size=256, or, on a small graphics card, offload=true"
         )
     return f"unexpected {type(error).__name__}: {error}; please report it"
+
+
+def _says(error: BaseException, signs: Iterable[str]) -> bool:
+    message = str(error).lower()
+    return any(sign in message for sign in signs)

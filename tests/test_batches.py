@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from genseg.batches import Batches, free_memory, is_out_of_memory
+from genseg.batches import Batches, free_memory
+from genseg.errors import is_out_of_memory, user_message
 
 
 class Card:
@@ -37,9 +38,36 @@ def test_a_batch_that_does_not_fit_is_halved_and_so_are_those_after_it(error):
     assert card.sizes[0] > 3  # the size that fits is remembered, and no smaller than need be
 
 
+def test_a_halved_size_is_remembered_for_what_was_run_and_nothing_else():
+    card, rows, halved = Card(7), torch.arange(50), {}
+    Batches(25, halved, "small").map(card, rows)
+    assert [Batches(size, halved, key).size for size, key in ((25, "small"), (2, "small"), (25, "large"))] == [5, 2, 25]
+
+
 def test_a_single_row_that_does_not_fit_is_an_error():
     with pytest.raises(torch.OutOfMemoryError):
         Batches(4).map(Card(0), torch.arange(4))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA out of memory. Tried to allocate 2.00 GiB.",
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        "Unable to find a valid cuDNN algorithm to run convolution",
+        "GET was unable to find an engine to execute this computation",
+    ],
+)
+def test_a_card_runs_out_of_memory_in_many_words(message):
+    assert is_out_of_memory(RuntimeError(message))
+
+
+def test_users_see_an_error_of_a_library_that_may_mean_something_else():
+    engine = "GET was unable to find an engine to execute this computation"
+    assert f"out of memory ({engine}), although" in user_message(RuntimeError(engine))
 
 
 def test_other_errors_are_not_swallowed():

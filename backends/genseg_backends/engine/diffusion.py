@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -161,7 +161,7 @@ class DiffusionBackend(Backend):
             self.meter.count(evaluations=len(draws))
             return as_map(seen[0], tap, self._grid(tap, x)).sum(dim=0, keepdim=True, dtype=torch.float64)
 
-        totals = self._batches(recipe, clean).map(total, noise)
+        totals = self._batches("features", recipe, clean).map(total, noise)
         return (totals.sum(dim=0) / recipe.draws).float()
 
     @torch.inference_mode()
@@ -178,7 +178,7 @@ class DiffusionBackend(Backend):
         grid = self._grid(point, state.latents)
         if offsets.shape[1:] != grid:
             raise GensegError(f"masks must be on the grid {grid} of {point.module}, not {tuple(offsets.shape[1:])}")
-        branches, batches = offsets.to(self.device), self._batches(recipe, state.latents)
+        branches, batches = offsets.to(self.device), self._batches("branches", recipe, state.latents)
         with self._attention(recipe) as attention:
             for index, (t, before) in enumerate(zip(state.timesteps.split(1), state.previous.split(1), strict=True)):
                 x, after = state.latents[index : index + 1], state.latents[index + 1]
@@ -256,16 +256,22 @@ class DiffusionBackend(Backend):
             return images
 
         pixels = math.prod(estimates.shape[2:]) * self.codec.stride**2
-        return Batches(self._fitting(pixels * DECODER_WIDTH)).map(decoded, estimates)
+        size = self._fitting(pixels * DECODER_WIDTH)
+        return Batches(size, self._halved, ("decode", pixels)).map(decoded, estimates)
 
     def _grid(self, site: FeatureTap, latents: Tensor) -> tuple[int, int]:
         """The grid of a site for latents [..., h, w]."""
         return site.grid_for(*(side * self.codec.stride for side in latents.shape[-2:]))
 
-    def _batches(self, recipe: Recipe, latents: Tensor) -> Batches:
+    def _batches(self, kind: str, recipe: Recipe, latents: Tensor) -> Batches:
         """Batches of as many rows as the recipe says or, if it leaves it open, as fit."""
         row = math.prod(latents.shape[2:]) * self.width * NETWORK_DEPTH
-        return Batches(recipe.batch_size or self._fitting(row))
+        return Batches(recipe.batch_size or self._fitting(row), self._halved, (kind, row))
+
+    @cached_property
+    def _halved(self) -> dict[Hashable, int]:
+        """Batch sizes halved for want of memory, by kind of pass and size of image: no later image tries more."""
+        return {}
 
     def _fitting(self, row: int) -> int:
         """Number of rows of ``row`` numbers that should fit in half of the free memory, at most as many as are fast."""

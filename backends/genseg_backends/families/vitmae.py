@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -52,6 +52,7 @@ class ViTMAE(Backend):
     def __init__(self, network: Any, name: str = "vitmae", recipe: Mapping[str, Any] | None = None) -> None:
         super().__init__(name)
         self.network = network.eval()
+        self._halved: dict[Hashable, int] = {}
         config = network.config
         config.mask_ratio = 0.0
         self.image_size = self.size_multiple = config.image_size
@@ -111,7 +112,7 @@ class ViTMAE(Backend):
                 with prefix_replayed(prefix, len(part)), added:
                     return self._reconstructed(state, len(part))
 
-            changed = Batches(recipe.batch_size or ROWS).map(branches, offsets.to(self.device))
+            changed = Batches(recipe.batch_size or ROWS, self._halved).map(branches, offsets.to(self.device))
         self.meter.count(evaluations=1 + len(offsets))
         return changed + (state.image - unmodified)
 
