@@ -41,7 +41,7 @@ def distill(
         run: A run, or the folder of one, of ``genseg run`` or ``genseg synth``.
         classes: Name of a set of classes that its masks were given, such as ``"concepts-27"``.
         out: An empty folder, or a new one.
-        device: ``"cpu"``; None for the device that accelerate chooses, such as CUDA.
+        device: A torch device, such as ``"cpu"`` or ``"cuda:1"``; None for the one that accelerate chooses.
         resume: Resume the training in ``out``, of the same settings; there need not be one.
         progress: Progress callback: ``("train", step, steps)``.
         **settings: Fields of `genseg.students.settings.StudentSettings`, such as ``image_size=256``.

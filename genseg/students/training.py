@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 import transformers
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import patch_environment
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
@@ -215,13 +217,15 @@ def _begun(out: Path, record: Mapping[str, Any], resume: bool) -> bool:
 
 
 def _accelerator(device: str | None, dtype: str) -> Accelerator:
-    AcceleratorState._reset_state(
-        reset_partial_state=True
-    )  # else all trainings of a process have the first's precision
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=PRECISIONS[dtype])
-    if device is not None and torch.device(device).type != accelerator.device.type:
-        raise GensegError(f"there is no device {device} here; leave it out for {accelerator.device}")
-    return accelerator
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError) as error:
+        raise GensegError(f"there is no device {device} here; leave it out for the one that is") from error
+    # all trainings of a process would have the first one's precision and device
+    AcceleratorState._reset_state(reset_partial_state=True)
+    on_cpu = device is not None and torch.device(device).type == "cpu"
+    with patch_environment(accelerate_torch_device=device) if device else nullcontext():  # its way to name the index
+        return Accelerator(cpu=on_cpu, mixed_precision=PRECISIONS[dtype])
 
 
 def _write(out: Path, record: Mapping[str, Any]) -> None:

@@ -177,6 +177,13 @@ def test_what_cannot_be_is_a_sentence(run, tmp_path):
     assert not out.exists()
 
 
+def test_the_device_is_the_one_asked_for_with_its_index():
+    from genseg.students.training import _accelerator  # takes seconds to import
+
+    devices = [str(_accelerator(device, "float32").device) for device in ("cpu:0", "cpu")]
+    assert devices == ["cpu:0", "cpu"]  # of a second training in the same process, too
+
+
 def test_a_folder_of_something_else_is_left_alone(run, tiny, trained, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(GensegError, match="is not empty; choose another folder"):

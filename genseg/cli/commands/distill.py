@@ -46,7 +46,7 @@ def distill(
         int, typer.Option(min=1, metavar="N", help="Checkpoint and validate every N steps.")
     ] = StudentSettings.save_every,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same student.")] = 0,
-    device: Annotated[str | None, typer.Option(help="cpu; else what there is, such as CUDA.")] = None,
+    device: opt.Device = None,
     dtype: opt.Dtype = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume the training in DIR.")] = False,
     offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
