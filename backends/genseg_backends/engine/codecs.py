@@ -117,19 +117,20 @@ class PackedCodec:
         self.vae = vae
         self.stride = 2 * 2 ** (len(vae.config["block_out_channels"]) - 1)
 
-    def _moments(self) -> tuple[Tensor, Tensor]:
-        norm = self.vae.bn
+    def _moments(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        norm = self.vae.bn  # on another device than `like` while the autoencoder waits offloaded
         deviation = (norm.running_var + self.vae.config["batch_norm_eps"]).sqrt()
-        return norm.running_mean.view(1, -1, 1, 1), deviation.view(1, -1, 1, 1)
+        return norm.running_mean.view(1, -1, 1, 1).to(like), deviation.view(1, -1, 1, 1).to(like)
 
     def encode(self, image: Tensor) -> Tensor:
         """[N, 3, H, W] in [-1, 1] to latents [N, 128, H/16, W/16]."""
         latents = self.vae.encode(image.to(self.vae.dtype)).latent_dist.mean
-        mean, deviation = self._moments()
+        mean, deviation = self._moments(latents)
         return (torch.nn.functional.pixel_unshuffle(latents, 2) - mean) / deviation
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents to [N, 3, H, W], not clamped."""
-        mean, deviation = self._moments()
-        packed = latents.to(self.vae.dtype) * deviation + mean
+        latents = latents.to(self.vae.dtype)
+        mean, deviation = self._moments(latents)
+        packed = latents * deviation + mean
         return self.vae.decode(torch.nn.functional.pixel_shuffle(packed, 2)).sample
