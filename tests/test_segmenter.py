@@ -155,9 +155,8 @@ def test_the_state_of_a_generated_image_gives_the_samplers_own_image_back(tiny):
     state, point = tiny.generate("", 3, recipe), next(iter(tiny.points.values()))
     estimate = tiny.regenerate(state, point, torch.zeros(1, *point.grid), recipe)
     torch.testing.assert_close(estimate, state.latents[-1:], atol=1e-4, rtol=0)
-    drawn = tiny.schedule.deviation(state.timesteps, state.previous)
-    for residual, deviation in zip(state.residuals, drawn, strict=True):  # a step's noise, and nothing else
-        assert residual.std().item() == pytest.approx(deviation.item(), rel=0.05)
+    for residual, step in zip(state.residuals, state.steps, strict=True):  # a step's noise, and nothing else
+        assert residual.std().item() == pytest.approx(tiny.schedule.deviation(*step), rel=0.05)
 
 
 def test_a_prompt_needs_a_text_encoder(tiny):

@@ -50,11 +50,11 @@ def test_freeu_which_writes_into_tensors_acts_once_on_every_branch(pixels):
     state, point = backend.encode(pixels(128, 128), recipe, seed=0), next(iter(backend.points.values()))
     offsets = 10 * torch.eye(16)[:3].reshape(3, 4, 4)
     found = backend.regenerate(state, point, offsets, recipe)
-    x, t, before = state.latents[:1], state.timesteps, state.previous
+    x, (step,) = state.latents[:1], state.steps
     with torch.inference_mode():
-        unmodified = backend.step(x, t, before)
+        unmodified = backend.step(x, *step)
         with offset(backend.network, point, offsets):
-            moved = backend.step(x.expand(3, -1, -1, -1), t, before)
+            moved = backend.step(x.expand(3, -1, -1, -1), *step)
     torch.testing.assert_close(found, moved + state.latents[-1:] - unmodified, rtol=1e-4, atol=1e-4)
 
 

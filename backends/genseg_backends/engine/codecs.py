@@ -58,17 +58,20 @@ class KLCodec:
     def encode(self, image: Tensor) -> Tensor:
         """[N, 3, H, W] in [-1, 1] to latents [N, C, H/8, W/8]."""
         latents = self.vae.encode(image.to(self.vae.dtype)).latent_dist.mean
-        return (latents - _like(self._shift, latents)) * _like(self._scale, latents)
+        self._place(latents)
+        return (latents - self._shift) * self._scale
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents to [N, 3, H, W], not clamped."""
         latents = latents.to(self.vae.dtype)
-        return self.vae.decode(latents / _like(self._scale, latents) + _like(self._shift, latents)).sample
+        self._place(latents)
+        return self.vae.decode(latents / self._scale + self._shift).sample
 
-
-def _like(value: float | Tensor, tensor: Tensor) -> float | Tensor:
-    """A number, or one for each channel in the dtype and on the device of ``tensor``."""
-    return value.to(tensor) if isinstance(value, Tensor) else value
+    def _place(self, latents: Tensor) -> None:
+        """Bring scale and shift to the device and dtype of latents, once."""
+        self._scale, self._shift = (
+            value.to(latents) if isinstance(value, Tensor) else value for value in (self._scale, self._shift)
+        )
 
 
 class DeepCompressionCodec:
@@ -93,20 +96,20 @@ class FrameCodec:
     def __init__(self, vae: Any) -> None:
         self.vae = vae
         self.stride = 2 ** len(vae.temperal_downsample)  # the library's spelling
-
-    def _moments(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        shape = (1, -1, 1, 1)
-        return tuple(torch.tensor(self.vae.config[k]).view(shape).to(like) for k in ("latents_mean", "latents_std"))  # type: ignore[return-value]
+        mean, deviation = (torch.tensor(vae.config[key]) for key in ("latents_mean", "latents_std"))
+        self._moments = torch.stack([mean, deviation]).view(2, 1, -1, 1, 1)
 
     def encode(self, image: Tensor) -> Tensor:
         """[N, 3, H, W] in [-1, 1] to latents [N, 16, H/8, W/8]."""
         latents = self.vae.encode(image[:, :, None].to(self.vae.dtype)).latent_dist.mean[:, :, 0]
-        mean, deviation = self._moments(latents)
+        self._moments = self._moments.to(latents)
+        mean, deviation = self._moments
         return (latents - mean) / deviation
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents to [N, 3, H, W], not clamped."""
-        mean, deviation = self._moments(latents)
+        self._moments = self._moments.to(latents)
+        mean, deviation = self._moments
         return self.vae.decode((latents * deviation + mean)[:, :, None].to(self.vae.dtype)).sample[:, :, 0]
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property, partial
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -113,19 +114,18 @@ class DiffusionBackend(Backend):
     def evaluate(
         self,
         x: Tensor,
-        timesteps: Tensor,
+        t: float,
         network: Callable[..., Any] | None = None,
         conditioning: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
-        """One counted pass: x float32 [N, C, h, w] at timesteps [N] to the network's output in float32."""
-        output = self.predict(x.to(self.dtype), timesteps.to(x.device), network, conditioning).float()
+        """One counted pass: x float32 [N, C, h, w] at timestep t to the network's output in float32."""
+        output = self.predict(x.to(self.dtype), timesteps_of(t, x), network, conditioning).float()
         self.meter.count(evaluations=len(x))
         return output
 
-    def step(self, x: Tensor, timesteps: Tensor, previous: Tensor, network: Callable[..., Any] | None = None) -> Tensor:
-        """The sampler's step without noise, by one pass over x [N, C, h, w]; timesteps [N] or [1]."""
-        timesteps, previous = timesteps.expand(len(x)), previous.expand(len(x))
-        return self.schedule.step(x, self.evaluate(x, timesteps, network), timesteps, previous)
+    def step(self, x: Tensor, t: float, previous: float, network: Callable[..., Any] | None = None) -> Tensor:
+        """The sampler's step without noise from timestep t to ``previous``, by one pass over x [N, C, h, w]."""
+        return self.schedule.step(x, self.evaluate(x, t, network), t, previous)
 
     @torch.inference_mode()
     def encode(self, image: Tensor, recipe: Recipe, seed: int) -> DiffusionState:
@@ -140,8 +140,8 @@ class DiffusionBackend(Backend):
         replayed = self.schedule.timesteps(recipe)
         noise = torch.randn((len(steps), *clean.shape[1:]), generator=noise_generator(seed, "inversion"))
         noise = noise[torch.isin(steps, replayed)].to(clean.device)
-        noisy = self.schedule.noised(clean.expand(len(replayed), -1, -1, -1), noise, replayed)
-        return DiffusionState(replayed, torch.cat([noisy, clean]), torch.inference_mode()(self.step), seed)
+        noisy = map(partial(self.schedule.noised, clean), noise.split(1), replayed.tolist())
+        return DiffusionState(replayed, torch.cat([*noisy, clean]), torch.inference_mode()(self.step), seed)
 
     @torch.inference_mode()
     def features(self, state: DiffusionState, tap: FeatureTap, recipe: Recipe) -> Tensor:
@@ -151,17 +151,17 @@ class DiffusionBackend(Backend):
         """
         clean, reader = state.latents[-1:], self.network if self.reader is None else self.reader
         dtype = compute_dtype(reader)
+        exact = torch.float32 if self.device.type == "mps" else torch.float64  # which Apple's GPUs lack
         noise = torch.randn((recipe.draws, *clean.shape[1:]), generator=noise_generator(state.seed, "features"))
 
         def total(draws: Tensor) -> Tensor:
-            timesteps = torch.full((len(draws),), recipe.t_f)
-            x = self.schedule.noised(clean.expand(len(draws), -1, -1, -1), draws.to(self.device), timesteps)
+            x = self.schedule.noised(clean, draws, recipe.t_f)
             with read(reader, tap) as seen:
-                self.predict(x.to(dtype), timesteps.to(self.device), reader)
+                self.predict(x.to(dtype), timesteps_of(recipe.t_f, x), reader)
             self.meter.count(evaluations=len(draws))
-            return as_map(seen[0], tap, self._grid(tap, x)).sum(dim=0, keepdim=True, dtype=torch.float64)
+            return as_map(seen[0], tap, self._grid(tap, x)).sum(dim=0, keepdim=True, dtype=exact)
 
-        totals = self._batches("features", recipe, clean).map(total, noise)
+        totals = self._batches("features", recipe, clean).map(total, noise.to(self.device))
         return (totals.sum(dim=0) / recipe.draws).float()
 
     @torch.inference_mode()
@@ -180,7 +180,7 @@ class DiffusionBackend(Backend):
             raise GensegError(f"masks must be on the grid {grid} of {point.module}, not {tuple(offsets.shape[1:])}")
         branches, batches = offsets.to(self.device), self._batches("branches", recipe, state.latents)
         with self._attention(recipe) as attention:
-            for index, (t, before) in enumerate(zip(state.timesteps.split(1), state.previous.split(1), strict=True)):
+            for index, (t, before) in enumerate(state.steps):
                 x, after = state.latents[index : index + 1], state.latents[index + 1]
                 attention.leads = True
                 if index == 0:
@@ -189,7 +189,7 @@ class DiffusionBackend(Backend):
                     step = partial(self._offset_step, x, t, before, point, prefix, recipe)
                 else:
                     mean = self.step(x, t, before)
-                    step = partial(self.step, timesteps=t, previous=before, network=self.compiled)
+                    step = partial(self.step, t=t, previous=before, network=self.compiled)
                 attention.leads = False
                 branches = batches.map(step, branches) + (after - mean)
         return branches
@@ -201,8 +201,8 @@ class DiffusionBackend(Backend):
     def _offset_step(
         self,
         x: Tensor,
-        t: Tensor,
-        before: Tensor,
+        t: float,
+        before: float,
         point: ModulationPoint,
         prefix: Prefix,
         recipe: Recipe,
@@ -233,17 +233,17 @@ class DiffusionBackend(Backend):
         blank = torch.zeros(1, 3, self.image_size, self.image_size, device=self.device)
         shape = self.codec.encode(blank).shape
         x = torch.randn(shape, generator=draw).to(self.device)
-        steps, replayed = self.schedule.sampler(recipe.num_inference_steps), self.schedule.timesteps(recipe)
+        steps, replayed = self.schedule.sampler(recipe.num_inference_steps).tolist(), self.schedule.timesteps(recipe)
         latents = []
-        for t, before in zip(steps.split(1), [*steps[1:].split(1), steps.new_zeros(1)], strict=True):
-            if torch.isin(t, replayed):
+        for t, before in pairwise([*steps, 0]):
+            if t in replayed:
                 latents.append(x)
             output = self.evaluate(x, t, conditioning=conditioning)
             if prompt and self.guidance_scale != 1:
                 null = self.evaluate(x, t)
                 output = null + self.guidance_scale * (output - null)
             noise = torch.randn(shape, generator=draw).to(x)
-            x = self.schedule.step(x, output, t, before) + self.schedule.deviation(t, before).to(x) * noise
+            x = self.schedule.step(x, output, t, before) + self.schedule.deviation(t, before) * noise
         return DiffusionState(replayed, torch.cat([*latents, x]), torch.inference_mode()(self.step), seed)
 
     @torch.inference_mode()
@@ -277,3 +277,13 @@ class DiffusionBackend(Backend):
         """Number of rows of ``row`` numbers that should fit in half of the free memory, at most as many as are fast."""
         most = min(self.capabilities.max_batch or FASTEST, FASTEST if self.device.type == "cuda" else FASTEST_ON_CPU)
         return max(1, min(most, free_memory(self.device) // (2 * row * self.dtype.itemsize)))
+
+
+def timesteps_of(t: float, x: Tensor) -> Tensor:
+    """The timestep of each row of x [N, ...], as networks take it: int64, or float32 where it is no whole number."""
+    return torch.full((len(x),), t, dtype=torch.int64 if isinstance(t, int) else torch.float32, device=x.device)
+
+
+def rows_of(numbers: Sequence[float], x: Tensor) -> Tensor:
+    """Numbers as a row for each of x [N, ...], [N, len(numbers)], filled in on its device, where a copy would wait."""
+    return torch.cat([x.new_full((len(x), 1), number) for number in numbers], dim=1)

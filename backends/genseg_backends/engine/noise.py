@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -18,26 +19,26 @@ class DiffusionState:
     Attributes:
         timesteps: [S], descending from t_m; int64, or float64 where the sampler's are no whole numbers.
         latents: float32 [S + 1, C, h, w]: x at each timestep, then x_0.
-        step: The sampler's step without noise, x_{t-1} = step(x_t) + residual: of x [N, C, h, w] and timesteps [N],
+        step: The sampler's step without noise, x_{t-1} = step(x_t) + residual: of x [N, C, h, w] and two timesteps,
             from and to.
         seed: What the noise was drawn from.
     """
 
     timesteps: Tensor
     latents: Tensor
-    step: Callable[[Tensor, Tensor, Tensor], Tensor]
+    step: Callable[[Tensor, float, float], Tensor]
     seed: int
 
     @property
-    def previous(self) -> Tensor:
-        """The timestep after each one, 0 at the end: int64 [S]."""
-        return torch.cat([self.timesteps[1:], self.timesteps.new_zeros(1)])
+    def steps(self) -> list[tuple[float, float]]:
+        """Each timestep with the one after it, 0 at the end."""
+        return list(pairwise([*self.timesteps.tolist(), 0]))
 
     @cached_property
     def residuals(self) -> Tensor:
         """float32 [S, C, h, w], computed when first asked for: `DiffusionBackend.regenerate` finds them on its way."""
-        steps = zip(self.latents[:-1].split(1), self.timesteps.split(1), self.previous.split(1), strict=True)
-        return self.latents[1:] - torch.cat([self.step(x, t, before) for x, t, before in steps])
+        steps = zip(self.latents[:-1].split(1), self.steps, strict=True)
+        return self.latents[1:] - torch.cat([self.step(x, *step) for x, step in steps])
 
 
 def noise_generator(seed: int, purpose: str) -> torch.Generator:

@@ -1,6 +1,7 @@
 """Noise schedules: how much of an image is left at each timestep, and the sampler's step between two of them.
 
-Timesteps count from 0, no noise, to 1000. The noise level is what models of different kinds have in common:
+Timesteps count from 0, no noise, to 1000, and are Python numbers, as is all that follows from them: a number that
+multiplies a tensor is no copy to its device. The noise level is what models of different kinds have in common:
 s = σ/(σ + α) in [0, 1], for x_t = α x_0 + σ ε, which for a rectified flow is its time.
 """
 
@@ -20,7 +21,7 @@ from genseg.recipe import Recipe
 
 
 class Schedule(ABC):
-    """A noise schedule and its sampler; x is float32 [N, C, h, w] and timesteps are [N] throughout."""
+    """A noise schedule and its sampler; x is float32 [N, C, h, w], of one timestep."""
 
     def timesteps(self, recipe: Recipe) -> Tensor:
         """The sampler's steps from the one nearest to t_m down, or ``replay_steps`` of them: [S]."""
@@ -33,37 +34,40 @@ class Schedule(ABC):
 
     def nearest(self, level: float) -> int:
         """The timestep from 1 to 999 whose noise level s is nearest to ``level``."""
-        timesteps = torch.arange(1, 1000)
-        signal, sigma = self.scales(timesteps)
-        return int(timesteps[(sigma / (sigma + signal) - level).abs().argmin()])
 
-    def noised(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """x_t of each row's timestep."""
-        signal, sigma = self.scales(timesteps)
-        return _like(clean, signal) * clean + _like(clean, sigma) * noise
+        def distance(t: int) -> float:
+            signal, sigma = self.scales(t)
+            return abs(sigma / (sigma + signal) - level)
+
+        return min(range(1, 1000), key=distance)
+
+    def noised(self, clean: Tensor, noise: Tensor, t: float) -> Tensor:
+        """x_t = α x_0 + σ ε."""
+        signal, sigma = self.scales(t)
+        return signal * clean + sigma * noise
 
     @abstractmethod
     def sampler(self, steps: int) -> Tensor:
         """The timesteps of a sampler of so many steps, descending: [steps]."""
 
     @abstractmethod
-    def scales(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
-        """α and σ, float64 [N]: 1 − ᾱ_t is tiny where t is."""
+    def scales(self, t: float) -> tuple[float, float]:
+        """α and σ."""
 
     @abstractmethod
-    def step(self, x: Tensor, output: Tensor, timesteps: Tensor, previous: Tensor) -> Tensor:
-        """The sampler's step without noise, from ``timesteps`` to ``previous`` (0 stands for the end).
+    def step(self, x: Tensor, output: Tensor, t: float, previous: float) -> Tensor:
+        """The sampler's step without noise.
 
         Args:
             x: x_t.
-            output: What the network makes of it.
-            timesteps: [N].
-            previous: [N].
+            output: The network's output for it.
+            t: The timestep.
+            previous: The one after it in sampling, which has less noise; 0 stands for the end.
         """
 
-    def deviation(self, timesteps: Tensor, previous: Tensor) -> Tensor:
-        """The standard deviation of the noise that the sampler adds at a step: float64 [N]."""
-        return torch.zeros(len(timesteps), dtype=torch.float64) * previous
+    def deviation(self, t: float, previous: float) -> float:  # noqa: ARG002
+        """The standard deviation of the noise that the sampler adds at a step."""
+        return 0.0
 
 
 @dataclass(frozen=True)
@@ -100,31 +104,35 @@ class NoiseSchedule(Schedule):
             raise GensegError(f"num_inference_steps must be at most {len(self.alpha_bar)}")
         return torch.arange(steps).flip(0) * stride + 1
 
-    def scales(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+    def scales(self, t: float) -> tuple[float, float]:
         """√ᾱ_t and √(1−ᾱ_t)."""
-        alpha = self.alpha_bar[timesteps]
-        return alpha.sqrt(), (1 - alpha).sqrt()
+        alpha = self._alpha(t)
+        return math.sqrt(alpha), math.sqrt(1 - alpha)
 
-    def estimates(self, x: Tensor, output: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+    def estimates(self, x: Tensor, output: Tensor, t: float) -> tuple[Tensor, Tensor]:
         """The network's clean estimate x̂_0 and noise estimate ε̂."""
-        signal, sigma = (_like(x, scale) for scale in self.scales(timesteps))
+        signal, sigma = self.scales(t)
         if self.prediction_type == "v_prediction":
             return signal * x - sigma * output, signal * output + sigma * x
         if self.prediction_type == "sample":
             return output, (x - signal * output) / sigma
         return (x - sigma * output) / signal, output
 
-    def step(self, x: Tensor, output: Tensor, timesteps: Tensor, previous: Tensor) -> Tensor:
+    def step(self, x: Tensor, output: Tensor, t: float, previous: float) -> Tensor:
         """The mean μ_t of the update."""
-        before = self.alpha_bar[previous]
-        clean, noise = self.estimates(x, output, timesteps)
-        direction = (1 - before - self.deviation(timesteps, previous) ** 2).clamp(min=0).sqrt()
-        return _like(x, before.sqrt()) * clean + _like(x, direction) * noise
+        before = self._alpha(previous)
+        clean, noise = self.estimates(x, output, t)
+        direction = math.sqrt(max(1 - before - self.deviation(t, previous) ** 2, 0))
+        return math.sqrt(before) * clean + direction * noise
 
-    def deviation(self, timesteps: Tensor, previous: Tensor) -> Tensor:
+    def deviation(self, t: float, previous: float) -> float:
         """σ_t of the update: that of DDPM."""
-        alpha, before = self.alpha_bar[timesteps], self.alpha_bar[previous]
-        return ((1 - before) / (1 - alpha) * (1 - alpha / before)).sqrt()
+        alpha, before = self._alpha(t), self._alpha(previous)
+        return math.sqrt((1 - before) / (1 - alpha) * (1 - alpha / before))
+
+    def _alpha(self, t: float) -> float:
+        """ᾱ_t in double precision: 1 − ᾱ_t is tiny where t is."""
+        return self.alpha_bar[int(t)].item()
 
 
 @dataclass(frozen=True)
@@ -162,16 +170,10 @@ class FlowSchedule(Schedule):
             times = 1 - (1 - times) * (1 - self.last) / (1 - times[-1])
         return 1000 * times
 
-    def scales(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+    def scales(self, t: float) -> tuple[float, float]:
         """1 − s and s."""
-        time = timesteps.double() / 1000
-        return 1 - time, time
+        return 1 - t / 1000, t / 1000
 
-    def step(self, x: Tensor, output: Tensor, timesteps: Tensor, previous: Tensor) -> Tensor:
+    def step(self, x: Tensor, output: Tensor, t: float, previous: float) -> Tensor:
         """One of Euler's steps along the flow."""
-        return x + _like(x, (previous.double() - timesteps.double()) / 1000) * output
-
-
-def _like(x: Tensor, scale: Tensor) -> Tensor:
-    """One number a row, [N], in the dtype and device of x [N, C, h, w] and ready to multiply it."""
-    return scale.to(x.device, x.dtype).view(-1, 1, 1, 1)
+        return x + (previous - t) / 1000 * output

@@ -11,6 +11,7 @@ from diffusers.pipelines.hunyuandit.pipeline_hunyuandit import get_resize_crop_r
 from torch import Tensor
 
 from genseg.interface import ModelCard
+from genseg_backends.engine.diffusion import rows_of
 from genseg_backends.engine.transformers import Spot, Stack, TransformerBackend
 from genseg_backends.families.released import Released
 
@@ -61,7 +62,7 @@ class HunyuanDiT(TransformerBackend):
         output = network(
             x,
             timesteps.to(x.dtype),
-            image_meta_size=torch.tensor([*size, *size, 0, 0]).to(x).expand(len(x), 6),
+            image_meta_size=rows_of([*size, *size, 0, 0], x),
             style=torch.zeros(len(x), dtype=torch.long, device=x.device),
             image_rotary_emb=positions,
             **{name: value.contiguous() for name, value in conditioning.items()},  # the network views rows as one

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from genseg.errors import GensegError
 from genseg.interface import ModelCard
+from genseg_backends.engine.diffusion import rows_of
 from genseg_backends.engine.unets import UNetBackend
 from genseg_backends.families.released import Released
 
@@ -41,7 +41,7 @@ class StableDiffusionXL(UNetBackend):
     def call(self, network: Callable[..., Any], x: Tensor, timesteps: Tensor, **conditioning: Tensor) -> Tensor:
         """The U-Net's output for an original, uncropped image."""
         size = [side * self.codec.stride for side in x.shape[2:]]
-        sizes = torch.tensor([*size, 0, 0, *size]).to(x).expand(len(x), 6)
+        sizes = rows_of([*size, 0, 0, *size], x)
         added = {"text_embeds": conditioning.pop("text_embeds"), "time_ids": sizes}
         return network(x, timesteps, added_cond_kwargs=added, **conditioning).sample
 
