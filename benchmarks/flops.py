@@ -43,18 +43,20 @@ STAGES = ("encode", "features", "modulate")
 
 
 class OutOfMeta(TorchDispatchMode):
-    """Tensors that leave the meta device for the CPU are full of ones, in place of the error that torch raises.
+    """Tensors and numbers that leave the meta device are ones, in place of the error that torch raises.
 
-    With it, code that ends with ``.cpu()`` and looks at the values there runs as it is.
+    With it, code that ends with ``.cpu()`` or ``.item()`` and looks at the values runs as it is.
     """
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Let every operation pass but copies from meta to the CPU."""
+        """Let every operation pass but what copies from meta to the CPU."""
         kwargs = kwargs or {}
         if func is torch.ops.aten._to_copy.default and args[0].is_meta and kwargs.get("device") == torch.device("cpu"):
             return torch.ones(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
+        if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
+            return 1.0
         return func(*args, **kwargs)
 
 

@@ -83,7 +83,7 @@ def differences(
         progress: Progress callback: ``(done, total)`` in masks.
 
     Returns:
-        float32 [K, H, W], on the CPU.
+        float32 [K, H, W], on the backend's device.
 
     Raises:
         GensegError: If no mask changes any pixel, or the differences are not finite.
@@ -97,15 +97,16 @@ def differences(
     maps: list[Tensor] = []
     for minus, part in zip(bases, torch.split(plus, DECODE_BATCH), strict=False):
         change = blurred(minus - view(part), recipe.blur)  # equal to the difference of the blurred images
-        maps.extend(change.square().sum(dim=1).sqrt().cpu())  # on a CPU torch's norm takes 200 times as long
+        maps.extend(change.square().sum(dim=1).sqrt())  # on a CPU torch's norm takes 200 times as long
         if progress is not None:
             progress(len(maps), len(plus))
     result = torch.stack(maps)
     if result.shape[1:] != size:
         result = F.interpolate(result[None], size, mode="bilinear", align_corners=False)[0]
-    if not result.isfinite().all():
+    largest = result.max().item()  # also where one is NaN; the only number that is waited for
+    if not math.isfinite(largest):
         raise GensegError("the difference maps are not finite; try dtype='float32' or a smaller strength")
-    if recipe.strength > 0 and result.max() < ROUNDING:
+    if recipe.strength > 0 and largest < ROUNDING:
         raise GensegError("an offset at this point changes no pixel; choose another point or a larger strength")
     return result
 
@@ -115,7 +116,9 @@ def blurred(images: Tensor, sigma: float) -> Tensor:
     if sigma == 0:
         return images
     side = math.exp(-0.5 / sigma / sigma)  # sigma² may be too small a number
-    kernel = torch.tensor([side, 1.0, side], device=images.device) / (1 + 2 * side)
+    kernel = torch.full((3,), side, device=images.device)
+    kernel[1].fill_(1.0)
+    kernel /= 1 + 2 * side
     channels = images.shape[1]
     window = (kernel[:, None] * kernel).expand(channels, 1, 3, 3)
     return F.conv2d(F.pad(images, (1, 1, 1, 1), mode="reflect"), window, groups=channels)
@@ -141,7 +144,7 @@ def labels_at(maps: Tensor, height: int, width: int) -> Tensor:
 def labels_and_confidence(maps: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Take the argmax of difference maps over k, with the confidence in it.
 
-    Maps are scaled one at a time, so that memory does not grow with K.
+    Maps are scaled one at a time, so that memory does not grow with K, on the device that they are on.
 
     Args:
         maps: float32 [K, H', W'], not negative; scaled bilinearly.
@@ -152,14 +155,13 @@ def labels_and_confidence(maps: Tensor, height: int, width: int) -> tuple[Tensor
         A pair: labels, int32 [height, width], and confidence, float32 [height, width] in [0, 1]: (d₁ − d₂) / d₁ of the
         largest and the second largest of each pixel's d_k, 0 where none is above 0.
     """
-    best, second = torch.full((2, height, width), -torch.inf)
-    labels = torch.zeros(height, width, dtype=torch.int32)
+    best, second = torch.full((2, height, width), -torch.inf, device=maps.device)
+    labels = torch.zeros(height, width, dtype=torch.int32, device=maps.device)
     for k, d in enumerate(maps):
         scaled = F.interpolate(d[None, None], (height, width), mode="bilinear", align_corners=False)[0, 0]
-        better = scaled > best
-        second = torch.where(better, best, torch.maximum(second, scaled))
-        best[better] = scaled[better]
-        labels[better] = k
+        labels.masked_fill_(scaled > best, k)
+        torch.maximum(second, torch.minimum(best, scaled), out=second)
+        torch.maximum(best, scaled, out=best)
     return labels, ((best - second) / best.clamp(min=torch.finfo(best.dtype).tiny)).clamp(0, 1)
 
 

@@ -63,7 +63,7 @@ class Analysis(NamedTuple):
         features: float32 [C, h, w]: the tap's features.
         grid_labels: int32 (h, w): the low-resolution clusters.
         embeddings: float32 (K, C): mean feature of each cluster.
-        differences: float32 [K, H, W]: the difference maps, not yet normalised.
+        differences: float32 [K, H, W]: the difference maps, not yet normalised, on the backend's device.
     """
 
     features: Tensor
@@ -160,7 +160,7 @@ def difference_maps(
         timer: Times the stages and reports progress.
 
     Returns:
-        float32 [K, H, W] at the model's resolution, on the CPU.
+        float32 [K, H, W] at the model's resolution, on the backend's device.
 
     Raises:
         GensegError: If no mask changes any pixel, or the differences are not finite.
@@ -196,7 +196,7 @@ def find_labels(
         A pair: labels, int32 [H, W], and confidence, float32 [H, W] in [0, 1], as
         `genseg.modulate.labels_and_confidence` has them; 0 where a small part was merged.
     """
-    labels, confidence = (result.numpy() for result in labels_and_confidence(maps, *size))
+    labels, confidence = (result.cpu().numpy() for result in labels_and_confidence(maps, *size))
     if not recipe.min_area:
         return labels, confidence
     without_small_parts = cleaned(labels, math.ceil(recipe.min_area * labels.size))

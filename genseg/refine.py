@@ -35,7 +35,7 @@ def refined(maps: Tensor, pixels: Tensor, how: str) -> Tensor:
     if how == "none":
         return maps
     maps = F.interpolate(maps[None], pixels.shape[2:], mode="bilinear", align_corners=False)[0]
-    image = (pixels[0].cpu() + 1) / 2
+    image = (pixels[0].to(maps.device) + 1) / 2
     for dilation in PASSES * DILATIONS:
         maps = bilateral(maps, image, dilation)
     return maps

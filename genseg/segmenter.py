@@ -180,7 +180,7 @@ class Segmenter:
             embeddings=analysis.embeddings,
             colors=palette(len(analysis.embeddings)),
             image=np.asarray(picture),
-            scores=maps.numpy() if self.recipe.keep_scores else None,
+            scores=maps.cpu().numpy() if self.recipe.keep_scores else None,
             cost=timer.cost(),
             recipe=self.recipe,
             backend=self.backend.name,

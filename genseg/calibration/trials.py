@@ -85,7 +85,7 @@ class TrialRunner:
         if key not in self._clusters:
             self._clusters[key] = find_clusters(backend, state, (pixels.shape[2], pixels.shape[3]), recipe)
         analysis = find_differences(backend, self._clusters[key]._replace(state=state), recipe)
-        maps = refined_maps(analysis.differences, pixels, recipe)
+        maps = refined_maps(analysis.differences, pixels, recipe).cpu()
         return SeedResult(analysis.grid_labels, analysis.embeddings, maps)
 
     def run(

@@ -163,7 +163,7 @@ def estimate_cost(
         embeddings=embeddings,
         colors=palette(len(embeddings)),
         image=np.asarray(picture),
-        scores=maps[torch.arange(len(embeddings)) % len(maps)].numpy() if recipe.keep_scores else None,
+        scores=maps[torch.arange(len(embeddings)) % len(maps)].cpu().numpy() if recipe.keep_scores else None,
         cost=Cost(),
         recipe=recipe,
         backend=backend.name,
