@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -90,6 +93,28 @@ def read(image: ImageLike, recipe: Recipe, image_size: int, size_multiple: int) 
     return Reading(picture, to_tensor(picture, size), time.perf_counter() - start)
 
 
+@contextmanager
+def exact_convolutions() -> Iterator[None]:
+    """Within the block, NVIDIA cards compute float32 convolutions as they do matrix products: by default, exactly.
+
+    torch's own default is TF32 for convolutions alone, whose ten bits change clusters. After
+    ``torch.set_float32_matmul_precision("high")`` both are computed in TF32.
+    """
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    settings: Any = getattr(cudnn, "conv", cudnn)
+    if settings is cudnn:  # before torch 2.9
+        key, value = "allow_tf32", matmul.allow_tf32
+    else:
+        key, value = "fp32_precision", "tf32" if matmul.fp32_precision == "tf32" else "ieee"
+    before = getattr(settings, key)
+    setattr(settings, key, value)
+    try:
+        yield
+    finally:
+        setattr(settings, key, before)
+
+
+@exact_convolutions()
 def encode(backend: Backend, pixels: Tensor, recipe: Recipe, seed: int) -> Any:
     """Encode an image, mirrored into the recipe's margin.
 
@@ -105,6 +130,7 @@ def encode(backend: Backend, pixels: Tensor, recipe: Recipe, seed: int) -> Any:
     return backend.encode(mirrored(pixels, recipe.margin), recipe, seed)
 
 
+@exact_convolutions()
 def find_clusters(
     backend: Backend, state: Any, size: tuple[int, int], recipe: Recipe, timer: StageTimer | None = None
 ) -> Clusters:
@@ -144,6 +170,7 @@ def find_differences(backend: Backend, clusters: Clusters, recipe: Recipe, timer
     return Analysis(features, grid_labels, embeddings, inner(maps, recipe.margin))
 
 
+@exact_convolutions()
 def difference_maps(
     backend: Backend, state: Any, masks: Tensor, recipe: Recipe, timer: StageTimer | None = None
 ) -> Tensor:

@@ -23,6 +23,7 @@ from genseg.pipeline import (
     Clusters,
     Reading,
     encode,
+    exact_convolutions,
     find_clusters,
     find_differences,
     find_labels,
@@ -119,6 +120,7 @@ class Segmenter:
             while waiting:
                 yield self._segmented(waiting.popleft().result())
 
+    @exact_convolutions()
     def reconstruction(self, image: ImageLike) -> tuple[Tensor, Tensor]:
         """The model's input and its unperturbed reconstruction.
 
@@ -142,6 +144,7 @@ class Segmenter:
     def _read(self, image: ImageLike) -> Reading:
         return read(image, self.recipe, self.backend.image_size, self.backend.size_multiple)
 
+    @exact_convolutions()
     def generate(self, prompt: str = "", seed: int | None = None) -> Segmentation:
         """Generate an image and segment it. No inversion is needed, so the features are exact.
 

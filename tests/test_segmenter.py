@@ -159,6 +159,21 @@ def test_the_state_of_a_generated_image_gives_the_samplers_own_image_back(tiny):
         assert residual.std().item() == pytest.approx(tiny.schedule.deviation(*step), rel=0.05)
 
 
+def test_float32_convolutions_are_exact_on_cuda_unless_matrix_products_are_not(tiny, astronaut):
+    """Torch's default for NVIDIA's cards is TF32, with ten bits, in convolutions alone."""
+    convolutions, seen = torch.backends.cudnn.conv, set()
+    hook = tiny.network.conv_in.register_forward_hook(lambda *_: seen.add(convolutions.fp32_precision))
+    try:
+        Segmenter(tiny, **QUICK)(astronaut)
+        torch.set_float32_matmul_precision("high")
+        Segmenter(tiny, **QUICK).reconstruction(astronaut)
+    finally:
+        hook.remove()
+        torch.set_float32_matmul_precision("highest")
+    assert seen == {"ieee", "tf32"}
+    assert convolutions.fp32_precision == "tf32"
+
+
 def test_a_prompt_needs_a_text_encoder(tiny):
     with pytest.raises(GensegError, match="no text encoder here; generate without a prompt"):
         Segmenter(tiny, **QUICK).generate("a cat")
