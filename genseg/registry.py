@@ -73,7 +73,7 @@ def load_backend(
         name: One of `list_backends`.
         model: A local checkpoint, or a hub id; None for the backend's own.
         device: A torch device such as ``"cuda:0"``; None for CUDA if it is available, else the CPU.
-        dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"``; None for float32.
+        dtype: ``"float32"``, ``"float16"``, ``"bfloat16"`` or ``"auto"``; None for float32.
         **options: Further options of the backend's factory, such as ``revision="main"``; None means "not given".
 
     Returns:
@@ -100,7 +100,7 @@ def load_embedder(
         name: One of `list_embedders`.
         model: A local checkpoint, or a hub id; None for the embedder's own.
         device: A torch device such as ``"cuda:0"``; None for CUDA if it is available, else the CPU.
-        dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"``; None for float32.
+        dtype: ``"float32"``, ``"float16"``, ``"bfloat16"`` or ``"auto"``; None for float32.
         **options: Further options of the embedder's factory, such as ``size=224``; None means "not given".
 
     Returns:

@@ -46,7 +46,8 @@ class Segmenter:
         seed: Fixes every random draw: same image, recipe, seed and device give the same labels.
         model: A local checkpoint or hub id in place of the backend's own.
         device: A torch device; None for CUDA if it is available, else the CPU.
-        dtype: ``"float32"`` (the default), ``"float16"`` or ``"bfloat16"``.
+        dtype: ``"float32"`` (the default), ``"float16"``, ``"bfloat16"``, or ``"auto"`` for half precision on
+            CUDA and float32 elsewhere.
         progress: True for a progress bar, in terminals and notebooks, or a callback ``progress(stage, done, total)``.
         **overrides: Recipe keys, such as ``n_clusters=25``.
 

@@ -114,10 +114,10 @@ class ReleasedEncoder:
         Raises:
             GensegError: If transformers is not installed, or the checkpoint is missing or of another architecture.
         """
-        model, where, precision = model or self.card.model, device_of(device), dtype_of(dtype)
+        model, where = model or self.card.model, device_of(device)
         network = getattr(extra("transformers"), self.network)
         with the_hub(model, offline=offline):
-            loaded = load_part(network, model, "", precision, revision, **self._settings)
+            loaded = load_part(network, model, "", dtype_of(dtype, where), revision, **self._settings)
             pixels = pixels_of(model, revision) or self.pixels
         return self._kind(loaded.to(where), self.name, pixels, self.card, **self._inputs)
 

@@ -34,7 +34,7 @@ class Engine:
         max_pixels: Larger images are refused.
         models: A local checkpoint or hub id for each backend that is not to load its own.
         device: A torch device for all; None for CUDA where there is one, else the CPU.
-        dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"``; None for float32.
+        dtype: ``"float32"``, ``"float16"``, ``"bfloat16"`` or ``"auto"``; None for float32.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ class SegmentRequest:
         seed: Fixes every random draw.
         model: A local checkpoint or hub id in place of the backend's own.
         device: A torch device; None for CUDA where there is one, else the CPU.
-        dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"``; None for float32.
+        dtype: ``"float32"``, ``"float16"``, ``"bfloat16"`` or ``"auto"``; None for float32.
     """
 
     backend: str = "tiny"

@@ -165,7 +165,7 @@ def calibrate(
         out: A JSON Lines file of trials. Its trials are not repeated, and each new one is saved at once.
         model: A local checkpoint or hub id in place of the backend's own.
         device: A torch device; None for CUDA if it is available, else the CPU.
-        dtype: ``"float32"`` (the default), ``"float16"`` or ``"bfloat16"``.
+        dtype: ``"float32"`` (the default), ``"float16"``, ``"bfloat16"`` or ``"auto"``.
         progress: Progress callback: ``(setting, done, total)`` in images. The total is an upper bound.
         **overrides: Recipe keys, such as ``n_clusters=25``.
 

@@ -33,8 +33,8 @@ Recipe: TypeAlias = Annotated[
 Dtype: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        help="float32 (the default), float16 or bfloat16.",
-        autocompletion=complete.words("float32", "float16", "bfloat16"),
+        help="float32 (the default), float16, bfloat16, or auto: half precision on CUDA.",
+        autocompletion=complete.words("float32", "float16", "bfloat16", "auto"),
     ),
 ]
 

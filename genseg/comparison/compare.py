@@ -74,7 +74,7 @@ def compare(
             segment's embedding, where one is needed, is its cluster's mean feature (`Segmentation.embeddings`).
         seed: As for `genseg.Segmenter`.
         device: A torch device for backends given by name; None for CUDA if it is available, else the CPU.
-        dtype: ``"float32"`` (the default), ``"float16"`` or ``"bfloat16"``, for backends given by name.
+        dtype: ``"float32"`` (the default), ``"float16"``, ``"bfloat16"`` or ``"auto"``, for backends given by name.
         models: Local checkpoints or hub ids in place of the backends' own, by the backend's name.
         options: Recipe keys as ``key=value``, as on the command line.
         progress: Progress callback; see `ProgressCallback`.

@@ -36,7 +36,7 @@ class Models:
         seed: Fixes every random draw.
         model: A checkpoint in place of the backend's or encoder's own.
         device: A torch device; None for CUDA if it is available, else the CPU.
-        dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"``; None for float32.
+        dtype: ``"float32"``, ``"float16"``, ``"bfloat16"`` or ``"auto"``; None for float32.
         load: Further options of the backend's or encoder's factory.
     """
 

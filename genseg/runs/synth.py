@@ -58,7 +58,7 @@ def synth(
         seed: Of the first image.
         model: A local checkpoint or hub id in place of the backend's own.
         device: A torch device; None for CUDA where there is one, else the CPU.
-        dtype: ``"float32"`` (the default), ``"float16"`` or ``"bfloat16"``.
+        dtype: ``"float32"`` (the default), ``"float16"``, ``"bfloat16"`` or ``"auto"``.
         load: What else the backend's factory takes.
         options: Recipe keys as ``key=value``.
         shard_size: Images to a shard: what is lost at most when it is killed.

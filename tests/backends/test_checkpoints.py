@@ -82,7 +82,7 @@ def test_weights_that_are_not_safetensors_are_refused(sd_checkpoint, tmp_path):
 
 
 def test_an_unknown_dtype_is_refused_listing_those_there_are(sd_checkpoint):
-    with pytest.raises(genseg.GensegError, match="dtype must be one of float32, float16, bfloat16, not 'float8'"):
+    with pytest.raises(genseg.GensegError, match="must be one of float32, float16, bfloat16 or auto, not 'float8'"):
         genseg.load_backend("sd15", model=str(sd_checkpoint), dtype="float8")
 
 

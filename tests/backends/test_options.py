@@ -67,6 +67,11 @@ def test_channels_last_is_a_matter_of_memory_alone(folders):
     assert torch.equal(last, first)
 
 
+def test_dtype_auto_is_float32_on_a_cpu(folders):
+    backend = load("sd15", folders["sd1"], dtype="auto")
+    assert {backend.dtype, backend.reader.dtype, backend.codec.vae.dtype} == {torch.float32}
+
+
 def test_features_may_be_read_in_another_dtype(folders, pixels):
     whole, half, mixed = (
         load("sd15", folders["sd1"], **options)

@@ -70,7 +70,8 @@ def clippy(
             "CLIPpy is on no hub; download clippy_5k.pt, which its author published, and give it as model="
         )
     transformers = extra("transformers")
-    precision, place = dtype_of(dtype), device_of(device)
+    place = device_of(device)
+    precision = dtype_of(dtype, place)
     with the_hub(text, offline=offline):
         tokenizer = load_tokenizer(transformers.AutoTokenizer, text, "")
     file = Published(model, "state_dict", "module.")

@@ -102,10 +102,11 @@ def maskclip(
             raise missing(name, "", revision, error) from error
         if kind not in CLASSES:
             raise GensegError(f"{name} is a model of type {kind!r}; use a CLIP or SigLIP of transformers")
-        network = load_part(getattr(transformers, CLASSES[kind]), name, "", dtype_of(dtype), revision)
+        where = device_of(device)
+        network = load_part(getattr(transformers, CLASSES[kind]), name, "", dtype_of(dtype, where), revision)
         tokenizer = load_tokenizer(transformers.AutoTokenizer, name, "", revision)
         pixels = Pixels.of(name, revision)
-    return MaskCLIP(network.to(device_of(device)), tokenizer, pixels, size)
+    return MaskCLIP(network.to(where), tokenizer, pixels, size)
 
 
 CLIP = "openai/clip-vit-base-patch16"

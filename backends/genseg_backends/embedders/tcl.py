@@ -107,7 +107,8 @@ def tcl(
     if model is None:
         raise GensegError("TCL is on no hub; download the checkpoint that its authors published and give it as model=")
     extra("transformers")
-    precision, place = dtype_of(dtype), device_of(device)
+    place = device_of(device)
+    precision = dtype_of(dtype, place)
     file = Published(model, "model")
     file.look(f"{MASKER}.decoder.image_proj.proj")  # refuse what is no TCL at all before CLIP is loaded
     with the_hub(clip or CLIP, offline=offline):

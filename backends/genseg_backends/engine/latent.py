@@ -25,7 +25,16 @@ from genseg_backends.engine.patches import check_patches, uncompiled
 from genseg_backends.engine.schedule import FlowSchedule, NoiseSchedule, Schedule
 from genseg_backends.loading.checkpoints import load_network, load_network_config, load_part
 from genseg_backends.loading.hub import file_of, local_path, the_hub
-from genseg_backends.loading.placement import check_memory, compute_dtype, device_of, dtype_of, place, without_weights
+from genseg_backends.loading.placement import (
+    check_memory,
+    compute_dtype,
+    device_of,
+    dtype_of,
+    features_dtype_of,
+    parameters_of,
+    place,
+    without_weights,
+)
 from genseg_backends.loading.schedulers import is_flow, load_scheduler
 from genseg_backends.loading.text import load_text
 
@@ -218,7 +227,8 @@ class LatentBackend(DiffusionBackend):
             model: The folder, hub id or file.
             name: The name under which results are reported.
             device: A torch device; None for CUDA where there is one, else the CPU.
-            dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"``; None for float32.
+            dtype: ``"float32"``, ``"float16"``, ``"bfloat16"`` or ``"auto"``, for half precision on CUDA with features
+                in float32 where memory allows; None for float32.
             home: The folder or hub id that a single file belongs to unless ``config`` names another one.
             recipe: Recipe values beside those of the family.
             revision: Branch, tag or commit on the hub.
@@ -241,7 +251,8 @@ class LatentBackend(DiffusionBackend):
             GensegError: If the weights are missing or of another architecture, there is too little memory, or the
                 device is not available.
         """
-        where, precision, reading = device_of(device), dtype_of(dtype), dtype_of(features_dtype or dtype)
+        where = device_of(device)
+        precision = dtype_of(dtype, where)
         wide = torch.float32 if cls.exact_vae and precision == torch.float16 else precision
         kind = getattr(diffusers, cls.network_class)
         file = file_of(local_path(model, None if config else revision))
@@ -251,6 +262,7 @@ class LatentBackend(DiffusionBackend):
             part, folder = cls.folders(whole, revision)
             shape = load_network_config(kind, whole, part, revision)
             cls.check_config(shape)
+            reading = features_dtype_of(features_dtype, dtype, where, parameters_of(kind, shape))
             check_memory(kind, shape, reading, torch.device("cpu") if offload else where)
 
             def encode_prompt(prompt: str) -> Mapping[str, Tensor]:

@@ -18,7 +18,7 @@ from genseg_backends.engine.unets import UNetBackend, check_prompt, no_guidance
 from genseg_backends.families.released import Released
 from genseg_backends.loading.checkpoints import load_network_config, load_part
 from genseg_backends.loading.hub import file_of, local_path, the_hub
-from genseg_backends.loading.placement import check_memory, device_of, dtype_of, in_dtype, place
+from genseg_backends.loading.placement import check_memory, device_of, dtype_of, features_dtype_of, in_dtype, place
 from genseg_backends.loading.schedulers import load_scheduler, prediction
 from genseg_backends.loading.single_file import CONFIGS, Parts, load_single_file
 from genseg_backends.loading.text import clip_prompt
@@ -137,7 +137,7 @@ class StableDiffusion(UNetBackend):
             model: The folder, hub id or file.
             name: The name under which results are reported.
             device: A torch device; None for CUDA where there is one, else the CPU.
-            dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"``; None for float32.
+            dtype: As in `LatentBackend.from_pretrained`.
             layout: The folder of ``configs/`` that single files are read by.
             home: Not needed: configurations of single files are packaged.
             recipe: Recipe values, laid over the preset.
@@ -161,7 +161,9 @@ class StableDiffusion(UNetBackend):
             GensegError: If the weights are missing or of another architecture, there is too little memory, or the
                 device is not available.
         """
-        where, precision, reading = device_of(device), dtype_of(dtype), dtype_of(features_dtype or dtype)
+        where = device_of(device)
+        precision = dtype_of(dtype, where)
+        reading = features_dtype_of(features_dtype, dtype, where, max(PARAMETERS.values()))
         file = file_of(local_path(model, revision))
         if config and not file:
             raise GensegError(f"config={config!r} is for single files, and {model} has its own; leave it out")

@@ -151,11 +151,11 @@ def vitmae(
     offline: bool = False,
 ) -> ViTMAE:
     """MAE, ViT-L/16 at 224 pixels: a masked autoencoder (Apache-2.0)."""
-    kind = extra("transformers").ViTMAEForPreTraining
+    kind, where = extra("transformers").ViTMAEForPreTraining, device_of(device)
     with the_hub(model or CARD.model, offline=offline):
         pinned = CARD.revision if model is None and revision is None else revision
-        network = load_part(kind, model or CARD.model, "", dtype_of(dtype), pinned)
-    return ViTMAE(network.to(device_of(device)))
+        network = load_part(kind, model or CARD.model, "", dtype_of(dtype, where), pinned)
+    return ViTMAE(network.to(where))
 
 
 CARD = ModelCard(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -35,16 +36,48 @@ def device_of(device: str | None) -> torch.device:
     return place
 
 
-def dtype_of(dtype: str | torch.dtype | None) -> torch.dtype:
-    """The requested torch dtype; None for float32.
+def dtype_of(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
+    """The requested torch dtype; None for float32, ``"auto"`` for half precision on CUDA and float32 elsewhere.
 
     Raises:
         GensegError: If it is not one that models run in.
     """
     name = str(dtype or "float32").removeprefix("torch.")
-    if name not in DTYPES:
-        raise GensegError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
-    return DTYPES[name]
+    if name == "auto" and device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if name not in DTYPES and name != "auto":
+        raise GensegError(f"dtype must be one of {', '.join(DTYPES)} or auto, not {dtype!r}")
+    return DTYPES.get(name, torch.float32)
+
+
+def features_dtype_of(
+    features_dtype: str | None, dtype: str | None, device: torch.device, parameters: int
+) -> torch.dtype:
+    """The dtype that features are read in, by a copy of the network where it is not the network's own.
+
+    Where ``dtype`` is ``"auto"``, it is float32 if both copies fit in half of the free memory: k-means is sensitive to
+    rounding. A warning says what None for ``dtype`` costs on CUDA.
+
+    Args:
+        features_dtype: The requested one; None for ``dtype``.
+        dtype: What was requested for the network.
+        device: Where it is to compute.
+        parameters: Number of the network's parameters.
+
+    Raises:
+        GensegError: If it is not one that models run in.
+    """
+    network = dtype_of(dtype, device)
+    if dtype is None and device.type == "cuda":
+        warnings.warn(
+            "float32 takes several times as long as half precision on this device; choose dtype='auto', or "
+            "dtype='float32' to leave this warning out",
+            stacklevel=3,
+        )
+    if features_dtype is not None or dtype != "auto":
+        return dtype_of(features_dtype or dtype, device)
+    copies = parameters * (network.itemsize + torch.float32.itemsize)
+    return torch.float32 if 2 * copies <= free_memory(device) else network
 
 
 def compute_dtype(network: Any) -> torch.dtype:
@@ -142,17 +175,20 @@ def place(
         dtype: What the network is to compute in.
         tiling: Whether the autoencoder works in tiles.
         offload: Whether the parts wait on the CPU while another one computes.
-        channels_last: Whether convolutions keep channels last in memory; None for in float32 on the CPU.
+        channels_last: Whether convolutions keep channels last in memory; None for where that is faster: in float32 on
+            the CPU, and in half precision on CUDA.
 
     Raises:
         GensegError: If the autoencoder knows no tiles.
     """
     reader, network = network, in_dtype(network, dtype)
     modules = list(dict.fromkeys(module for module in (reader, network, vae) if module is not None))
-    for module in modules:  # in low precision they round otherwise when the batch is of another size
-        exact = device.type == "cpu" and next(module.parameters()).dtype == torch.float32
+    for module in modules:
+        is_float32 = next(module.parameters()).dtype == torch.float32
+        # In low precision on the CPU they would round otherwise when the batch is of another size.
+        faster = is_float32 if device.type == "cpu" else device.type == "cuda" and not is_float32
         flat = all(parameter.ndim < 5 for parameter in module.parameters())  # frames know no channels-last
-        if flat and (exact if channels_last is None else channels_last):
+        if flat and (faster if channels_last is None else channels_last):
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if tiling:
         if not hasattr(vae, "enable_tiling"):

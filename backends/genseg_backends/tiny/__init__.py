@@ -51,7 +51,7 @@ def tiny(
     unet.to(where, memory_format=torch.channels_last)
     stride = round((unet.config["in_channels"] / 3) ** 0.5)
     return StableDiffusion(
-        unet=in_dtype(unet, dtype_of(dtype)),
+        unet=in_dtype(unet, dtype_of(dtype, where)),
         reader=unet,  # in float32 always: k-means would make other clusters of features that are rounded
         compile=compile,
         vae=SpaceToDepth(stride),

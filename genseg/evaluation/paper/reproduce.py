@@ -66,7 +66,7 @@ class Reproducer:
         seed: Fixes every random draw.
         model: A local checkpoint or hub id in place of the backend's own.
         device: A torch device; None for CUDA if it is available, else the CPU.
-        dtype: ``"float32"`` (the default), ``"float16"`` or ``"bfloat16"``.
+        dtype: ``"float32"`` (the default), ``"float16"``, ``"bfloat16"`` or ``"auto"``.
         load: Further options of the backend's factory.
 
     Attributes:
