@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from diffusers import AutoencoderDC, AutoencoderKL
 from torch import Tensor
+
+if TYPE_CHECKING:  # diffusers imports all of its autoencoders with one
+    from diffusers import AutoencoderDC, AutoencoderKL
 
 
 class Codec(Protocol):

@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Self
 
 import diffusers
 import torch
-from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 
 from genseg.errors import GensegError
@@ -305,6 +304,6 @@ class LatentBackend(DiffusionBackend):
 
         def load() -> Any:
             with the_hub(source, offline=offline):
-                return load_part(AutoencoderTiny, source, "", dtype).to(device)
+                return load_part(diffusers.AutoencoderTiny, source, "", dtype).to(device)
 
         return load if source else None

@@ -52,11 +52,11 @@ def codec_of(vae: Any, kind: str, make: Callable[[Any], Codec], channels: int) -
     """
     if vae is None and kind:
         raise GensegError(f"this backend needs an autoencoder; pass an {kind} as vae=...")
-    if isinstance(vae, diffusers.AutoencoderTiny):
-        raise GensegError(f"an AutoencoderTiny is for previews; pass it as tiny_vae=..., and an {kind} as vae=...")
     if not isinstance(vae, nn.Module):
         codec: Codec = vae or Pixels()
         return codec
+    if isinstance(vae, diffusers.AutoencoderTiny):
+        raise GensegError(f"an AutoencoderTiny is for previews; pass it as tiny_vae=..., and an {kind} as vae=...")
     config: Any = vae.config
     if (latents := config.get("latent_channels", channels)) != channels:
         raise GensegError(

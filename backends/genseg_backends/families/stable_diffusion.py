@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
+import diffusers
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from torch import Tensor
 
 from genseg.errors import GensegError
@@ -22,6 +22,9 @@ from genseg_backends.loading.placement import check_memory, device_of, dtype_of,
 from genseg_backends.loading.schedulers import load_scheduler, prediction
 from genseg_backends.loading.single_file import CONFIGS, Parts, load_single_file
 from genseg_backends.loading.text import clip_prompt
+
+if TYPE_CHECKING:  # diffusers imports all of its autoencoders with one
+    from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 
 
 class StableDiffusion(UNetBackend):
@@ -206,14 +209,15 @@ class StableDiffusion(UNetBackend):
         cls, model: str, dtype: torch.dtype, room: torch.device, revision: str | None, prediction_type: str | None
     ) -> Parts:
         """All parts of a checkpoint in the diffusers layout; the text encoder is dropped before the others are read."""
-        shape = load_network_config(UNet2DConditionModel, model, "unet", revision)
+        kind = diffusers.UNet2DConditionModel
+        shape = load_network_config(kind, model, "unet", revision)
         cls.check_config(shape)
-        check_memory(UNet2DConditionModel, shape, dtype, room)
+        check_memory(kind, shape, dtype, room)
         return Parts(
             scheduler=load_scheduler(model, revision, prediction_type=prediction_type),
             prompt_embeds=clip_prompt(model, revision=revision),
-            unet=load_part(UNet2DConditionModel, model, "unet", dtype, revision),
-            vae=load_part(AutoencoderKL, model, "vae", dtype, revision).eval(),
+            unet=load_part(kind, model, "unet", dtype, revision),
+            vae=load_part(diffusers.AutoencoderKL, model, "vae", dtype, revision).eval(),
         )
 
 

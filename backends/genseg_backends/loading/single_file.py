@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm
+from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.utils import logging
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -25,6 +24,9 @@ from genseg_backends.loading.checkpoints import load_config, read_single_file
 from genseg_backends.loading.hub import extra, first_line, local_path
 from genseg_backends.loading.schedulers import load_scheduler
 from genseg_backends.loading.text import encoded
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
 
 CONFIGS = Path(__file__).parent / "configs"
 FIRST_CROSS_ATTENTION = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
@@ -68,6 +70,9 @@ def load_single_file(file: Path, dtype: torch.dtype, config: str, prediction_typ
     Raises:
         GensegError: If it is no such file, or not shaped as ``config`` says.
     """
+    from diffusers import AutoencoderKL
+    from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm
+
     extra("accelerate")  # without it diffusers would leave missing weights at random
     weights = _weights(file)
     _check_shape(file, weights, load_config(UNet2DConditionModel, config, "unet"))

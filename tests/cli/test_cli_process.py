@@ -1,15 +1,21 @@
-"""Plug-ins as pip lays them out, some of them broken: genseg keeps working and says whose fault it is."""
+"""Commands in one new process: what depends on the environment, or on what has been imported before.
+
+Plug-ins are as pip lays them out, some of them broken; the hub is one of this machine's own.
+"""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 HOOK = """
 from genseg.hookspecs import hookimpl
 
@@ -51,6 +57,39 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return site
 
 
+class Hub(BaseHTTPRequestHandler):
+    """Answers as the hub does: one organization is gated, all else is not there."""
+
+    def do_HEAD(self):
+        gated = "gated" in self.path
+        self.send_response(403 if gated else 401)
+        self.send_header("X-Error-Code", "GatedRepo" if gated else "RepoNotFound")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_GET = do_HEAD  # noqa: N815
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def hub():
+    """The address of a hub of this machine's own."""
+    server = HTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def damaged(sd_checkpoint, tmp_path_factory) -> Path:
+    """A checkpoint without a U-Net's weights, of which diffusers prints a line of its own."""
+    model = shutil.copytree(sd_checkpoint, tmp_path_factory.mktemp("damaged") / "model")
+    (model / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    return model
+
+
 RUN = """
 import json, sys
 from typer.testing import CliRunner
@@ -58,7 +97,8 @@ from genseg.cli import app
 
 for arguments in json.loads(sys.argv[1]):
     ran = CliRunner().invoke(app, arguments, catch_exceptions=False)
-    print(json.dumps([ran.exit_code, ran.stdout, ran.stderr]))
+    autoencoders = "diffusers.models.autoencoders" in sys.modules
+    print(json.dumps([ran.exit_code, ran.stdout, ran.stderr, autoencoders]))
 """
 PHOTO = str(ROOT / "examples/images/rocket.jpg")
 QUICK = ["n_clusters=3", "n_init=1", "draws=1", "replay_steps=1", "size=64", "margin=0"]
@@ -67,6 +107,13 @@ UNUSABLE = {
     "needy": "needs the package 'absent_package'; run: pip install absent_package",
     "broken": "unknown backend 'broken'",
 }
+REFUSED = {
+    ("sd3", "gated/model"): "gated/model is gated; accept its terms on the hub and log in with 'hf auth login'",
+    ("sd15", "gated/model"): "gated/model is gated; accept its terms",
+    ("sd3", "org/model"): "the hub has no org/model, or it is private; check the id, or log in",
+    ("vitmae", "org/model"): "the hub has no org/model, or it is private",
+}
+"""What the hub refuses, by backend and model."""
 
 
 class Ran(NamedTuple):
@@ -75,6 +122,7 @@ class Ran(NamedTuple):
     code: int
     out: str
     err: str
+    has_autoencoders: bool
 
 
 @pytest.fixture(scope="module")
@@ -84,22 +132,29 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ran(site: Path, out: Path) -> dict[str, Ran]:
+def ran(site: Path, hub: str, damaged: Path, out: Path) -> dict[object, Ran]:
     """Command lines, one after another in one process in which the distributions of ``site`` are installed."""
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(site), str(ROOT), str(ROOT / "backends")]),
         "COLUMNS": "300",
+        "HF_ENDPOINT": hub,
+        "HF_HOME": str(out / "hub"),
+        "NO_PROXY": "127.0.0.1",
     }
-    lines = {"list": ["backends"]}
-    lines |= {name: ["segment", PHOTO, "-b", name, "--out", str(out)] for name in UNUSABLE}
-    lines["good"] = ["segment", PHOTO, *QUICK, "-b", "good", "--out", str(out), "--save", "labels"]
+    segment = ["segment", PHOTO, "--out", str(out), "-b"]
+    lines: dict[object, list[str]] = {"good": [*segment, "good", *QUICK, "--save", "labels"]}
+    lines |= {name: [*segment, name, "--overwrite"] for name in UNUSABLE}
+    lines |= {(name, model): [*segment, name, "--model", model, "--overwrite"] for name, model in REFUSED}
+    lines["damaged"] = [*segment, "sd15", "--model", str(damaged), "--overwrite"]
+    lines["list"] = ["backends"]
     command = [sys.executable, "-c", RUN, json.dumps(list(lines.values()))]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=300)
+    assert done.stderr == "", "a library printed"
     return {name: Ran(*json.loads(line)) for name, line in zip(lines, done.stdout.splitlines(), strict=True)}
 
 
-def test_the_list_names_the_distributions_at_fault(ran: dict[str, Ran]):
-    code, out, err = ran["list"]
+def test_the_list_names_the_distributions_at_fault(ran: dict[object, Ran]):
+    code, out, err, _ = ran["list"]
     assert code == 0, err
     (needy,) = [line for line in out.splitlines() if line.startswith("needy ")]
     assert "needy-plugin:models" in needy
@@ -108,6 +163,11 @@ def test_the_list_names_the_distributions_at_fault(ran: dict[str, Ran]):
     assert len(providers) == 2
     assert all(any(f"{which}-plugin:models" in line for line in providers) for which in ("first", "second"))
     assert any(line.startswith("tiny ") and "yes" in line for line in out.splitlines())
+    assert err == ""
+
+
+def test_the_first_command_warns_of_those_that_are_broken(ran: dict[object, Ran]):
+    err = ran["good"].err
     for name in ("broken", "outdated"):
         assert f"genseg: warning: genseg plug-in {name}-plugin:models is broken and left out" in err
     assert "no_such_module_anywhere" in err
@@ -116,13 +176,30 @@ def test_the_list_names_the_distributions_at_fault(ran: dict[str, Ran]):
 
 
 @pytest.mark.parametrize(("name", "said"), UNUSABLE.items())
-def test_what_cannot_be_used_is_one_sentence(ran: dict[str, Ran], name: str, said: str):
+def test_what_cannot_be_used_is_one_sentence(ran: dict[object, Ran], name: str, said: str):
     failed = ran[name]
     assert failed.code == 2
     assert said in failed.err.replace("\n", " ")
     assert "Traceback" not in failed.err
 
 
-def test_the_other_backends_run(ran: dict[str, Ran], out: Path):
+def test_the_other_backends_run(ran: dict[object, Ran], out: Path):
     assert ran["good"].code == 0, ran["good"].err
     assert (out / "rocket.labels.png").is_file()
+
+
+def test_the_bundled_model_does_not_wait_for_autoencoders(ran: dict[object, Ran]):
+    assert not ran["good"].has_autoencoders
+    assert ran["list"].has_autoencoders, "as some families import them"
+
+
+@pytest.mark.parametrize(("asked", "said"), REFUSED.items())
+def test_what_the_hub_refuses_is_said_with_its_cure(ran: dict[object, Ran], asked: tuple[str, str], said: str):
+    assert ran[asked].code == 2
+    assert ran[asked].err.startswith(f"genseg: {said}")
+
+
+def test_what_libraries_print_is_silenced(ran: dict[object, Ran], damaged: Path):
+    code, out, err, _ = ran["damaged"]
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"genseg: {damaged} has no usable unet/")
