@@ -1,55 +1,38 @@
 """The training script, for a few steps: it learns, resumes exactly, and writes what the backend loads."""
 
 import json
-import subprocess
-import sys
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors.torch import load_file
+from transformers import Dinov2Config, Dinov2Model
 
 import genseg
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-THREE_RUNS = """
-import os, signal, sys, threading, time
-from pathlib import Path
-
-import torch
-import train_tiny
-from transformers import Dinov2Config, Dinov2Model
-
-folder, *options = sys.argv[1:]
-
-
-def train(out, *more):
-    sys.argv = ["train_tiny.py", *options, "--out", f"{folder}/{out}", *more]
-    train_tiny.main()
-
-
-def terminate(log):
-    while not log.exists() or log.read_text().count("\\n") < 2:
-        time.sleep(0.01)
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-torch.manual_seed(0)
-config = Dinov2Config(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=56, patch_size=14)
-Dinov2Model(config).save_pretrained(f"{folder}/teacher")
-teacher = ["--teacher", f"{folder}/teacher"]
-train("alone")
-train("unbroken", *teacher)
-threading.Thread(target=terminate, args=[Path(folder, "resumed", "log.jsonl")]).start()
-train("resumed", *teacher, "--checkpoint-minutes", "0")
-train("resumed", *teacher)
-"""
+OPTIONS = ["--image-size", 32, "--patch", 4, "--channels", 16, 32, 16, "--token-dim", 16]
+OPTIONS += ["--batch-size", 4, "--warmup-steps", 1, "--samples", 84]
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> Path:
+def _examples() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(EXAMPLES))
+        yield
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, _examples) -> Path:
     """Runs on 24 plain photos in two groups: alone, with a teacher, and the same again in two parts."""
     folder = tmp_path_factory.mktemp("training")
     rng = np.random.default_rng(0)
@@ -58,11 +41,50 @@ def runs(tmp_path_factory) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         halves = rng.integers(256, size=(2, 1, 1, 3), dtype=np.uint8)
         Image.fromarray(np.concatenate([np.tile(half, (64, 32, 1)) for half in halves], axis=1)).save(path)
-    options = ["--images", folder / "images", "--image-size", "32", "--patch", "4", "--channels", "16", "32", "16"]
-    options += ["--token-dim", "16", "--batch-size", "4", "--warmup-steps", "1", "--samples", "84"]
-    command = [sys.executable, "-c", THREE_RUNS, folder, *options]
-    subprocess.run([*map(str, command)], check=True, capture_output=True, timeout=600, cwd=EXAMPLES)
+    with script_state():
+        torch.manual_seed(0)
+        config = Dinov2Config(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=56, patch_size=14)
+        Dinov2Model(config).save_pretrained(folder / "teacher")
+        train(folder, "alone")
+        train(folder, "unbroken", "--teacher", folder / "teacher")
+        Thread(target=terminate, args=[folder / "resumed" / "log.jsonl"]).start()
+        train(folder, "resumed", "--teacher", folder / "teacher", "--checkpoint-minutes", "0")
+        assert log_of(folder / "resumed")[-1]["samples"] < 84
+        train(folder, "resumed", "--teacher", folder / "teacher")
     return folder
+
+
+@contextmanager
+def script_state() -> Iterator[None]:
+    """What the script sets for the whole process is put back."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    precision = torch.get_float32_matmul_precision()
+    AcceleratorState._reset_state(reset_partial_state=True)
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        torch.set_float32_matmul_precision(precision)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def train(folder: Path, out: str, *options: object) -> None:
+    """Run the script."""
+    import train_tiny
+
+    arguments = ["train_tiny.py", "--images", folder / "images", "--out", folder / out, *OPTIONS, *options]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", list(map(str, arguments)))
+        train_tiny.main()
+
+
+def terminate(log: Path) -> None:
+    """Send this process SIGTERM once a run has logged twice."""
+    while not log.exists() or log.read_text().count("\n") < 2:
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def log_of(run: Path) -> list[dict[str, float]]:
@@ -86,11 +108,6 @@ def test_alignment_heads_are_not_part_of_the_model(runs: Path):
         load_file(runs / name / "model/unet/diffusion_pytorch_model.safetensors") for name in ("unbroken", "alone")
     ]
     assert exported[0].keys() == exported[1].keys()
-
-
-@pytest.fixture
-def _examples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(EXAMPLES))
 
 
 @pytest.mark.usefixtures("_examples")

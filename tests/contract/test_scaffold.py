@@ -3,9 +3,9 @@
 import os
 import subprocess
 import sys
-import tomllib
 
 import pytest
+from installed import lay_out
 
 from genseg import GensegError
 from genseg.cli.scaffold import write_project
@@ -16,23 +16,12 @@ def project(tmp_path_factory):
     return write_project("my-model", tmp_path_factory.mktemp("new"))
 
 
-def installed(project, site):
-    """The environment of an interpreter in which the project is installed as an editable one would be."""
-    meta = tomllib.loads((project / "pyproject.toml").read_text())["project"]
-    info = site / f"{meta['name'].replace('-', '_')}-{meta['version']}.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {meta['name']}\nVersion: {meta['version']}\n")
-    lines = [f"{name} = {module}" for name, module in meta["entry-points"]["genseg"].items()]
-    (info / "entry_points.txt").write_text("[genseg]\n" + "\n".join(lines) + "\n")
-    paths = [str(site), str(project), *(path for path in sys.path if path)]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-
-
 @pytest.mark.slow  # `make plugin` does it with an installed one
 def test_a_new_project_passes_its_own_tests(project, tmp_path):
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(project)],
-        env=installed(project, tmp_path), capture_output=True, text=True, timeout=300,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([*lay_out(project, tmp_path), *filter(None, sys.path)])},
+        capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-3000:]
     assert "failed" not in run.stdout

@@ -5,7 +5,6 @@ from typer.testing import CliRunner
 from genseg.cli import app
 
 QUICK = ("size=64", "draws=1", "replay_steps=1", "n_init=1")
-MAIN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from genseg.cli import main; main()"
 
 
 def run(*arguments: object, given: bytes | None = None):

@@ -1,19 +1,27 @@
-"""Runs on a local Ray cluster of two workers: every image once, whatever is killed."""
+"""Runs on a local Ray cluster of two workers: every image once, whatever is killed.
+
+Their backend is that of a new plug-in project, so that workers do not wait for diffusers as they start.
+"""
 
 import contextlib
 import json
 import os
 import signal
+from collections.abc import Iterator
 
 import numpy as np
 import psutil
 import pytest
+from installed import lay_out
 from PIL import Image
 from typer.testing import CliRunner
 
 import genseg
 from genseg import GensegError, Run
 from genseg.cli import app
+from genseg.cli.scaffold import write_project
+from genseg.plugins import Plugins
+from genseg.registry import BACKENDS
 from genseg.runs.driver import follow, run_dataset, start
 from genseg.runs.manifest import recipe_hash
 from genseg.runs.plan import make_plan
@@ -44,7 +52,22 @@ def photos(tmp_path_factory, photo):
 
 
 @pytest.fixture(scope="module")
-def ray():
+def plugin(tmp_path_factory) -> Iterator[str]:
+    """The name of a backend whose project is installed here and in workers that start from here."""
+    folder = tmp_path_factory.mktemp("plugin")
+    (folder / "site").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        for path in lay_out(write_project("new-model", folder), folder / "site"):
+            patch.syspath_prepend(path)
+            patch.setenv("PYTHONPATH", path, prepend=os.pathsep)
+        plugins = Plugins("backend")
+        plugins.discover()
+        patch.setattr(BACKENDS, "plugins", plugins)
+        yield "new-model"
+
+
+@pytest.fixture(scope="module")
+def ray(plugin):  # noqa: ARG001
     import ray
 
     with pytest.MonkeyPatch.context() as patch:
@@ -55,12 +78,12 @@ def ray():
 
 
 @pytest.fixture(scope="module")
-def alone(photos) -> dict[str, tuple]:
+def alone(photos, plugin) -> dict[str, tuple]:
     """The rows that a worker makes in this process, without Ray."""
     from genseg.runs.plan import items_of
 
-    segmenter = genseg.Segmenter("tiny", "fast", **FAST)
-    job = WorkerSettings("", "tiny", {}, 0, "", threads=1)
+    segmenter = genseg.Segmenter(plugin, device="cpu", **FAST)
+    job = WorkerSettings("", plugin, {}, 0, "", threads=1)
     return {row.key: told(row) for row in Worker(job, segmenter).rows(list(items_of(str(photos))))}
 
 
@@ -75,7 +98,7 @@ def test_a_local_ray_answers_this_machine_alone_and_asks_for_a_token():
 
 
 @pytest.mark.usefixtures("ray")
-def test_a_worker_that_is_killed_loses_and_repeats_nothing(photos, alone, tmp_path):
+def test_a_worker_that_is_killed_loses_and_repeats_nothing(photos, alone, plugin, tmp_path):
     killed = []
 
     def kill(stage: str, done: int, _total: int) -> None:
@@ -84,7 +107,7 @@ def test_a_worker_that_is_killed_loses_and_repeats_nothing(photos, alone, tmp_pa
             killed.extend(workers)
             workers[0].send_signal(signal.SIGKILL)
 
-    run = run_dataset(photos, tmp_path / "run", recipe="fast", shard_size=2, progress=kill, **FAST)
+    run = run_dataset(photos, tmp_path / "run", plugin, shard_size=2, progress=kill, **FAST)
     assert killed
     assert [row.key for row in run.rows(failed=True)] == sorted(alone)
     for row in run.rows(failed=True):
@@ -95,10 +118,10 @@ def test_a_worker_that_is_killed_loses_and_repeats_nothing(photos, alone, tmp_pa
     # A second run of the same folder is refused; with --resume it makes what is missing, by the command line.
     whole = {row.key: told(row) for row in run.rows(failed=True)}
     with pytest.raises(GensegError, match="holds a run"):
-        run_dataset(photos, tmp_path / "run", recipe="fast", **FAST)
+        run_dataset(photos, tmp_path / "run", plugin, **FAST)
     for shard in run.shards[1:3]:
         (tmp_path / "run" / shard).unlink()
-    options = ["-r", "fast", "--resume", "--json", "--workers", "1"]
+    options = ["-b", plugin, "--resume", "--json", "--workers", "1"]
     command = ["run", str(photos), *KEYS, "-o", str(tmp_path / "run"), *options]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 1, "an image failed"
@@ -113,7 +136,7 @@ def test_a_worker_that_is_killed_loses_and_repeats_nothing(photos, alone, tmp_pa
 
     # What labels depend on cannot change on the way.
     with pytest.raises(GensegError, match="another recipe and seed"):
-        run_dataset(photos, tmp_path / "run", recipe="fast", seed=1, resume=True, **FAST | {"draws": 2})
+        run_dataset(photos, tmp_path / "run", plugin, seed=1, resume=True, **FAST | {"draws": 2})
 
 
 def test_an_image_that_kills_its_workers_is_given_up_and_the_others_are_not(photos, tmp_path):
@@ -144,9 +167,9 @@ def test_an_image_that_kills_its_workers_is_given_up_and_the_others_are_not(phot
 
 
 @pytest.mark.usefixtures("ray")
-def test_weights_that_are_missing_are_told_by_the_driver(photos, tmp_path):
-    with pytest.raises(GensegError, match="nowhere"):
-        run_dataset(photos, tmp_path / "run", "sd15", model=str(tmp_path / "nowhere"))
+def test_what_a_backend_refuses_is_told_by_the_driver(photos, plugin, tmp_path):
+    with pytest.raises(GensegError, match="leave model and dtype out"):
+        run_dataset(photos, tmp_path / "run", plugin, model=str(tmp_path / "nowhere"))
     assert not (tmp_path / "run").exists()
 
 
