@@ -10,7 +10,7 @@ INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 OPEN ?= $(shell command -v xdg-open || command -v open)
 
-.PHONY: help demo test test-all check plugin format docs bench ladder quality runs clean
+.PHONY: help demo test test-device test-all check plugin format docs bench ladder quality runs clean
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | sort
 
@@ -27,8 +27,12 @@ test: $(READY) ## run the tests with coverage, but those marked slow
 	$(PYTEST) --cov --cov-report=term --cov-fail-under=95
 	@echo "Tests marked slow were left out; make test-all runs them too."
 
-test-all: $(READY) ## run every test, the slow ones too
+test-device: $(READY) ## run the tests of the path over CUDA, on a stand-in for a card
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/device
+
+test-all: $(READY) ## run every test, the slow ones and those of test-device too
 	$(PYTEST) -m "slow or not slow"
+	$(MAKE) test-device
 
 check: $(READY) ## linters and types
 	$(BIN)/ruff format --check .
