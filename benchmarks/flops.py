@@ -29,8 +29,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import genseg
 from command import run
 from genseg.files import write_whole
-from genseg.interface import Backend, pick
+from genseg.interface import Backend
 from genseg.modulate import masks_for
+from genseg.recipe import pick
 from genseg_backends.families.stable_diffusion import StableDiffusion
 from procedures import Procedure, flop_counter, random_sd15, with_overrides
 from published import Published

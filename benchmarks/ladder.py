@@ -30,8 +30,9 @@ from genseg.cluster import cluster, masks_of
 from genseg.evaluation.metrics import Labels
 from genseg.files import write_whole
 from genseg.images import inner, mirrored, model_size, to_tensor
-from genseg.interface import Backend, pick
+from genseg.interface import Backend
 from genseg.modulate import labels_at, masks_for, normalized
+from genseg.recipe import pick
 from ladder_report import Measured, figures, markdown, table_of
 from procedures import Procedure, with_overrides
 from quality import (

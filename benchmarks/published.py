@@ -23,9 +23,9 @@ from torch import Tensor
 from genseg.cluster import cluster
 from genseg.errors import GensegError
 from genseg.images import ImageLike, inner, load_image, mirrored, model_size, to_tensor
-from genseg.interface import FeatureTap, pick
+from genseg.interface import FeatureTap
 from genseg.modulate import blurred, labels_at, masks_for, normalized
-from genseg.recipe import Recipe
+from genseg.recipe import Recipe, pick
 from genseg.sites import tokens_to_map
 from genseg_backends.engine.noise import noise_generator
 from genseg_backends.families.stable_diffusion import StableDiffusion

@@ -11,9 +11,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
-from genseg.errors import GensegError, unknown
+from genseg.errors import GensegError
 from genseg.recipe import Recipe, RecipeLike, load_recipe
 
 if TYPE_CHECKING:  # names of plug-ins are completed in the shell, which does not wait for torch
@@ -129,7 +129,7 @@ class Backend(ABC):
     Attributes:
         name: The name under which results are reported.
         taps: Feature taps by name, declared before any forward pass; the first is the default.
-        points: Modulation points by name, likewise.
+        points: Modulation points by name, declared before any forward pass; the first is the default.
         image_size: Side of the square image that the model was made for, in pixels.
         size_multiple: Both sides of an image must be multiples of this, in pixels.
         recipe: The backend's own calibration: recipe keys and values laid over the preset; under a preset's name, a
@@ -237,22 +237,6 @@ class Backend(ABC):
             GensegError: If the model cannot generate (see `Capabilities.generates`).
         """
         raise GensegError(f"backend {self.name!r} cannot generate images; give segment() an image instead")
-
-
-SiteT = TypeVar("SiteT", bound=FeatureTap)
-
-
-def pick(kind: str, sites: Mapping[str, SiteT], name: str | None) -> SiteT:
-    """The site called ``name``, or the first one for None.
-
-    Raises:
-        GensegError: If there is no such site; the message lists all sites.
-    """
-    if name is None:
-        return next(iter(sites.values()))
-    if name not in sites:
-        raise unknown(kind, name, sites)
-    return sites[name]
 
 
 class Embedder(ABC):

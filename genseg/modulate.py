@@ -20,8 +20,8 @@ from torch import Tensor
 from genseg.cluster import masks_of
 from genseg.errors import GensegError
 from genseg.images import mirrored
-from genseg.interface import Backend, ModulationPoint, pick
-from genseg.recipe import Recipe
+from genseg.interface import Backend, ModulationPoint
+from genseg.recipe import Recipe, pick
 
 ROUNDING = 1e-5  # numerical noise between identical elements of a batch, in pixels of [-1, 1]
 

@@ -21,9 +21,9 @@ from torch import Tensor
 from genseg.cluster import cluster
 from genseg.cost import StageTimer
 from genseg.images import ImageLike, inner, load_image, mirrored, model_size, to_tensor
-from genseg.interface import Backend, pick
+from genseg.interface import Backend
 from genseg.modulate import differences, labels_and_confidence, masks_for, normalized, pack_masks, perturbed
-from genseg.recipe import Recipe
+from genseg.recipe import Recipe, pick
 from genseg.refine import cleaned, refined
 
 

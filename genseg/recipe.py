@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from importlib import resources
 from numbers import Real
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -262,3 +262,19 @@ def _check_number(key: str, value: Any) -> None:
     if not (is_number and least <= value <= most):
         other = ", or 'auto'" if key == "n_clusters" else ""
         raise GensegError(f"{key} must be a number from {least} to {most}{other}, not {reprlib.repr(value)}")
+
+
+SiteT = TypeVar("SiteT")
+
+
+def pick(kind: str, sites: Mapping[str, SiteT], name: str | None) -> SiteT:
+    """The tap or point of a backend that a recipe names, or the backend's first one for None.
+
+    Raises:
+        GensegError: If there is none of that name; the message lists all.
+    """
+    if name is None:
+        return next(iter(sites.values()))
+    if name not in sites:
+        raise unknown(kind, name, sites)
+    return sites[name]

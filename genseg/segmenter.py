@@ -17,7 +17,7 @@ from genseg.cost import StageTimer
 from genseg.display.palette import palette
 from genseg.errors import GensegError
 from genseg.images import ImageLike, inner, to_image
-from genseg.interface import Backend, pick
+from genseg.interface import Backend
 from genseg.pipeline import (
     Analysis,
     Clusters,
@@ -31,7 +31,7 @@ from genseg.pipeline import (
     refined_maps,
 )
 from genseg.progress import Bar, Progress
-from genseg.recipe import RecipeLike, load_recipe
+from genseg.recipe import RecipeLike, load_recipe, pick
 from genseg.refine import components
 from genseg.registry import load_backend
 from genseg.segmentation import Segmentation

@@ -52,6 +52,6 @@ def register_encoders(register: Register) -> None:
 
 @hookimpl
 def register_embedders(register: Register) -> None:
-    """Name the embedders' factories, likewise."""
+    """Name the embedders' factories."""
     for name in ("maskclip", "tcl", "clippy"):
         register(name, f"genseg_backends.embedders.{name}:{name}")

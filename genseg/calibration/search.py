@@ -15,9 +15,9 @@ from genseg.errors import GensegError, unknown
 from genseg.files import write_whole
 from genseg.fingerprint import digest, relevant
 from genseg.images import ImageLike
-from genseg.interface import Backend, pick
+from genseg.interface import Backend
 from genseg.progress import Progress
-from genseg.recipe import Recipe, RecipeLike, load_recipe
+from genseg.recipe import Recipe, RecipeLike, load_recipe, pick
 from genseg.segmenter import Segmenter
 from genseg.version import __version__
 

@@ -33,7 +33,7 @@ METRICS = {
     "peak_memory": "bytes; on a GPU the most allocated for the image, on the CPU the process's largest size so far, "
     "so that a backend's is at least that of those before it",
     "reconstruction_rmse": "of what the model regenerates unperturbed, to its input image in [-1, 1]",
-    "reconstruction_psnr": "likewise, in dB for a data range of 2",
+    "reconstruction_psnr": "of the same, in dB for a data range of 2",
     "ari": "adjusted Rand index over pixels",
     "matched_miou": "mean IoU over the one-to-one matching of segments, those left over counting as 0",
     "boundary_f": "F of boundaries within 2 pixels",
@@ -47,7 +47,7 @@ GROUND_TRUTH_METRICS = {
     "accuracy": "share of measured pixels that are right",
     "boundary_f": "F of boundaries within 2 pixels",
 }
-"""Likewise those against ground truth, whose names have their protocol's before them: ``oracle_miou``."""
+"""Descriptions of the metrics against ground truth, whose names have their protocol's before them: ``oracle_miou``."""
 
 RANGE = 2.0  # of pixels in [-1, 1]
 

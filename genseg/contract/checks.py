@@ -32,7 +32,7 @@ from genseg.contract.site_checks import (
 )
 from genseg.errors import GensegError
 from genseg.images import to_image
-from genseg.interface import pick
+from genseg.recipe import pick
 from genseg.segmenter import Segmenter
 
 LARGEST = 5.0  # bound on decoded pixels, nominally in [-1, 1]

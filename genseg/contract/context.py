@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
-from genseg.interface import Backend, ModulationPoint, pick
-from genseg.recipe import Recipe, load_recipe
+from genseg.interface import Backend, ModulationPoint
+from genseg.recipe import Recipe, load_recipe, pick
 
 
 class ContractViolation(AssertionError):  # noqa: N818

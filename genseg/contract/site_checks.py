@@ -8,7 +8,8 @@ from torch import Tensor
 
 from genseg.contract.context import CheckContext, ContractViolation, NotApplicable, require, synthetic_image
 from genseg.errors import GensegError
-from genseg.interface import FeatureTap, ModulationPoint, pick
+from genseg.interface import FeatureTap, ModulationPoint
+from genseg.recipe import pick
 
 
 def declarations(context: CheckContext) -> None:

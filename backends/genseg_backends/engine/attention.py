@@ -160,7 +160,7 @@ def attend(query: Tensor, key: Tensor, values: Tensor, *, upcast: bool = False) 
 
     Args:
         query: [heads, L, d], the same for all rows.
-        key: [heads, M, d], likewise.
+        key: [heads, M, d], the same for all rows.
         values: [N, M, heads·c].
         upcast: Whether scores are computed in float32.
 

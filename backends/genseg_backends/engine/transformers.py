@@ -57,7 +57,7 @@ class TransformerBackend(LatentBackend):
         stacks: The blocks by the letter their sites' names begin with: ``b9.query`` is a tap of the tenth block of
             stack ``b``.
         tap: The default tap: stack, kind, and its block as a fraction of the depth, for checkpoints of other depths.
-        point: The default point, likewise.
+        point: The default point: stack, kind, and its block as a fraction of the depth.
         prompt_key: The conditioning whose tokens precede the image's where a stack has text first.
         default_size: Latent pixels along each side at the model's own image size, where its configuration has none.
     """

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from genseg.cli import options as opt
+from genseg.cli import options as cli_options
 from genseg.cli.files import check_writable
 from genseg.cli.options import load_options
 from genseg.cli.progress import Bars
@@ -17,29 +17,29 @@ BASELINES = ["naive"]
 
 
 def ablate(
-    dataset: opt.Dataset,
-    root: opt.Root,
+    dataset: cli_options.Dataset,
+    root: cli_options.Root,
     options: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys that all settings have.")
     ] = None,
     sweep: Annotated[
         list[str] | None, typer.Option("--sweep", metavar="KEY=A,B,...", help="Values to try; repeatable.")
     ] = None,
-    backend: opt.Backend = "tiny",
-    recipe: opt.Recipe = None,
-    protocol: opt.Protocols = opt.ORACLE,
-    baselines: opt.Baselines = BASELINES,
-    resolution: opt.Resolution = "512",
-    limit: opt.Limit = None,
-    split: opt.Split = None,
-    refine: opt.Refine = None,
-    min_pixels: opt.MinPixels = 0,
-    model: opt.Model = None,
-    load: opt.Load = None,
-    out: opt.Out = Path("genseg-ablation"),
+    backend: cli_options.Backend = "tiny",
+    recipe: cli_options.Recipe = None,
+    protocol: cli_options.Protocols = cli_options.ORACLE,
+    baselines: cli_options.Baselines = BASELINES,
+    resolution: cli_options.Resolution = "512",
+    limit: cli_options.Limit = None,
+    split: cli_options.Split = None,
+    refine: cli_options.Refine = None,
+    min_pixels: cli_options.MinPixels = 0,
+    model: cli_options.Model = None,
+    load: cli_options.Load = None,
+    out: cli_options.Out = Path("genseg-ablation"),
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same result.")] = 0,
-    device: opt.Device = None,
-    dtype: opt.Dtype = None,
+    device: cli_options.Device = None,
+    dtype: cli_options.Dtype = None,
 ) -> None:
     """Score a data set at each value of recipe keys, one at a time; write ablation.json, ablation.md, ablation.png.
 
@@ -59,8 +59,8 @@ def ablate(
     from genseg.registry import load_backend
 
     count = sum(len(parse_sweep(option)[1]) for option in sweep)
-    chosen, further = opt.methods_in(baselines), load_options(load or [])
-    rules = opt.protocols_in(protocol, has_classes=data.n_classes is not None)
+    chosen, further = cli_options.methods_in(baselines), load_options(load or [])
+    rules = cli_options.protocols_in(protocol, has_classes=data.n_classes is not None)
     plan = Plan(data, chosen, rules, resolution, limit, refine, min_pixels, seed)
     loaded = load_backend(backend, model=model, device=device, dtype=dtype, **further)
     with Bars(count * len(plan.keys)) as bars:

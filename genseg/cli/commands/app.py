@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from genseg.cli import options as opt
+from genseg.cli import options as cli_options
 from genseg.cli.errors import report_errors
 from genseg.cli.options import OFFLINE, go_offline
 from genseg.errors import needing
@@ -37,9 +37,9 @@ def app(
     queue: Annotated[
         int, typer.Option(min=0, max=100, metavar="N", help="Upper bound of waiting runs; one runs at a time.")
     ] = 8,
-    model: opt.Models = None,
-    device: opt.Device = None,
-    dtype: opt.Dtype = None,
+    model: cli_options.Models = None,
+    device: cli_options.Device = None,
+    dtype: cli_options.Dtype = None,
     offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
 ) -> None:
     """Segment images in the browser; by default, the page is reachable from this machine alone.
@@ -50,7 +50,7 @@ def app(
     if auth is not None:
         user, _, password = auth.partition(":")
         pair = user, password or typer.prompt(f"Password for {user}", hide_input=True)
-    models = opt.pairs_in("--model", model or [])
+    models = cli_options.pairs_in("--model", model or [])
     with needing("app", "the app needs"):
         import gradio  # noqa: F401  # before what comes with it
 

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from genseg.cli import options as opt
+from genseg.cli import options as cli_options
 from genseg.cli.errors import report_errors
 from genseg.cli.options import go_offline, load_options
 from genseg.errors import GensegError
@@ -53,7 +53,7 @@ def list_(as_json: Json = False) -> None:
 
 @app.command()
 @report_errors()
-def show(name: opt.BackendName, model: Model = None, as_json: Json = False) -> None:
+def show(name: cli_options.BackendName, model: Model = None, as_json: Json = False) -> None:
     """Show a backend's family, licence, size, taps and points, and whether it is usable here or why not."""
     from genseg.registry import BACKENDS, load_backend
 
@@ -108,13 +108,13 @@ def _sites(backend: Backend) -> list[dict[str, Any]]:
 @app.command()
 @report_errors()
 def check(
-    name: opt.BackendName,
+    name: cli_options.BackendName,
     model: Model = None,
     load: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Another option of the backend; repeatable.")
     ] = None,
-    device: opt.Device = None,
-    dtype: opt.Dtype = None,
+    device: cli_options.Device = None,
+    dtype: cli_options.Dtype = None,
     locality: Annotated[bool, typer.Option(help="Require that changes are local; not for untrained weights.")] = True,
 ) -> None:
     """Run the contract's checks on a backend with its weights; the exit code is 1 if one fails."""

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from genseg.cli import completion as complete
-from genseg.cli import options as opt
+from genseg.cli import options as cli_options
 from genseg.cli.files import check_writable, split_inputs
 from genseg.errors import GensegError
 from genseg.files import write_whole
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def calibrate(
-    backend: opt.BackendName,
+    backend: cli_options.BackendName,
     inputs: Annotated[
         list[str],
         typer.Argument(
@@ -42,16 +42,16 @@ def calibrate(
     protocol: Annotated[
         str, typer.Option("--protocol", "-p", metavar="NAME", help="How masks are given classes of the ground truth.")
     ] = "oracle",
-    out: opt.Out = Path("genseg-output"),
+    out: cli_options.Out = Path("genseg-output"),
     images: Annotated[int, typer.Option(metavar="N", help="How many of the images, evenly spaced.")] = 8,
     grid: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=A,B,...", help="Values to try of tap, t_f, point, t_m or strength; repeatable."),
     ] = None,
     rounds: Annotated[int, typer.Option(metavar="N", help="Times to go through all of them, at most.")] = 2,
-    model: opt.Model = None,
-    device: opt.Device = None,
-    dtype: opt.Dtype = None,
+    model: cli_options.Model = None,
+    device: cli_options.Device = None,
+    dtype: cli_options.Dtype = None,
     seed: Annotated[int, typer.Option(help="Same seed, same result.")] = 0,
 ) -> None:
     """Find where to read features, where to add the offset, and how strong, for one model.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from genseg.cli import completion as complete
-from genseg.cli import options as opt
+from genseg.cli import options as cli_options
 from genseg.cli.files import check_writable, split_inputs
 from genseg.cli.progress import Bars
 from genseg.display.spreadsheet import cell
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def compare(
-    inputs: opt.Inputs,
+    inputs: cli_options.Inputs,
     backends: Annotated[
         list[str],
         typer.Option(
@@ -30,19 +30,19 @@ def compare(
             autocompletion=complete.several(complete.plugins("backend")),
         ),
     ],
-    out: opt.Out = Path("genseg-report"),
-    recipe: opt.Recipe = None,
+    out: cli_options.Out = Path("genseg-report"),
+    recipe: cli_options.Recipe = None,
     clusters: Annotated[
         int | None, typer.Option("--clusters", "-k", metavar="K", help="Number of clusters, for all; else 25.")
     ] = None,
     labels: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Ground truth: DIR/NAME.png, a class a pixel; 255 is ignored.")
     ] = None,
-    protocol: opt.Protocols = opt.ORACLE,
-    model: opt.Models = None,
+    protocol: cli_options.Protocols = cli_options.ORACLE,
+    model: cli_options.Models = None,
     seed: Annotated[int, typer.Option(help="Same seed, same result.")] = 0,
-    device: opt.Device = None,
-    dtype: opt.Dtype = None,
+    device: cli_options.Device = None,
+    dtype: cli_options.Dtype = None,
 ) -> None:
     """Compare models on the same images; write index.html, comparison.json, images.csv and pairs.csv.
 
@@ -65,11 +65,11 @@ def compare(
             recipe,
             out=out,
             truths=None if labels is None else {image.stem: labels / f"{image.stem}.png" for image in images},
-            protocols=opt.protocols_in(protocol),
+            protocols=cli_options.protocols_in(protocol),
             seed=seed,
             device=device,
             dtype=dtype,
-            models=opt.pairs_in("--model", model or []),
+            models=cli_options.pairs_in("--model", model or []),
             options=options,
             progress=on_progress,
             n_clusters=clusters,

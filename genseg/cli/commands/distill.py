@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from genseg.cli import completion as complete
-from genseg.cli import options as opt
+from genseg.cli import options as cli_options
 from genseg.cli.options import OFFLINE, go_offline
 from genseg.cli.progress import Bars
 from genseg.students.settings import StudentSettings
@@ -46,8 +46,8 @@ def distill(
         int, typer.Option(min=1, metavar="N", help="Checkpoint and validate every N steps.")
     ] = StudentSettings.save_every,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same student.")] = 0,
-    device: opt.Device = None,
-    dtype: opt.Dtype = None,
+    device: cli_options.Device = None,
+    dtype: cli_options.Dtype = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume the training in DIR.")] = False,
     offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
 ) -> None:

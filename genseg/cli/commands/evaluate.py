@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genseg.cli import options as opt
+from genseg.cli import options as cli_options
 from genseg.cli.files import check_writable
 from genseg.cli.options import OFFLINE, go_offline, load_options
 from genseg.cli.progress import Bars
@@ -20,30 +20,30 @@ BASELINES = ["naive", "feature-upsampling"]
 
 
 def evaluate(
-    dataset: opt.Dataset,
-    root: opt.Root,
-    options: opt.Keys = None,
-    backend: opt.Backend = "tiny",
-    recipe: opt.Recipe = None,
-    protocol: opt.Protocols = opt.ORACLE,
-    baselines: opt.Baselines = BASELINES,
+    dataset: cli_options.Dataset,
+    root: cli_options.Root,
+    options: cli_options.Keys = None,
+    backend: cli_options.Backend = "tiny",
+    recipe: cli_options.Recipe = None,
+    protocol: cli_options.Protocols = cli_options.ORACLE,
+    baselines: cli_options.Baselines = BASELINES,
     clusters: Annotated[int | None, typer.Option("--clusters", "-k", metavar="K", help="Number of clusters.")] = None,
-    resolution: opt.Resolution = "512",
-    limit: opt.Limit = None,
-    split: opt.Split = None,
-    refine: opt.Refine = None,
-    min_pixels: opt.MinPixels = 0,
+    resolution: cli_options.Resolution = "512",
+    limit: cli_options.Limit = None,
+    split: cli_options.Split = None,
+    refine: cli_options.Refine = None,
+    min_pixels: cli_options.MinPixels = 0,
     encoder: Annotated[
         str | None, typer.Option(help="Cluster a vision encoder's features in place of a backend's, such as dinov2.")
     ] = None,
     embedder: Annotated[str | None, typer.Option(help="Names masks, for open-vocabulary: maskclip, tcl, ...")] = None,
     embedder_model: Annotated[str | None, typer.Option(help="A local checkpoint or hub id of the embedder.")] = None,
-    model: opt.Model = None,
-    load: opt.Load = None,
-    out: opt.Out = Path("genseg-evaluation"),
+    model: cli_options.Model = None,
+    load: cli_options.Load = None,
+    out: cli_options.Out = Path("genseg-evaluation"),
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same result.")] = 0,
-    device: opt.Device = None,
-    dtype: opt.Dtype = None,
+    device: cli_options.Device = None,
+    dtype: cli_options.Dtype = None,
     offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
 ) -> None:
     """Score modulation and baselines on a data set; write results.json, table.md, table.tex, plot.png, gallery.png.
@@ -62,10 +62,10 @@ def evaluate(
     from genseg.evaluation.evaluate import Plan
     from genseg.evaluation.evaluate import evaluate as run
 
-    chosen = opt.methods_in(baselines)
+    chosen = cli_options.methods_in(baselines)
     if encoder is not None:
         chosen.remove("modulation")
-    rules = opt.protocols_in(protocol, has_classes=data.n_classes is not None, named=embedder is not None)
+    rules = cli_options.protocols_in(protocol, has_classes=data.n_classes is not None, named=embedder is not None)
     if not chosen:
         raise GensegError("an encoder has no modulation; name a baseline, such as --baselines naive")
     plan = Plan(data, chosen, rules, resolution, limit, refine, min_pixels, seed, embedder is not None)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from genseg.cli import completion as complete
-from genseg.cli import options as opt
+from genseg.cli import options as cli_options
 from genseg.errors import needing
 from genseg.exports.formats import EXPORTS
 
@@ -26,7 +26,7 @@ def export(
             autocompletion=complete.words(*FORMATS),
         ),
     ],
-    out: opt.Out = Path("genseg-export"),
+    out: cli_options.Out = Path("genseg-export"),
     classes: Annotated[
         str | None, typer.Option(metavar="NAME", help="A set of classes of the run; none for masks without classes.")
     ] = None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from genseg.cli import completion as complete
-from genseg.cli import options as opt
+from genseg.cli import options as cli_options
 from genseg.cli.commands.concepts import RunFolder, report_damaged, show
 from genseg.cli.options import OFFLINE, go_offline
 from genseg.cli.progress import Bars
@@ -29,8 +29,8 @@ def name(
     dataset: Annotated[
         str, typer.Option(metavar="DATASET", help="Dataset of the examples; see 'genseg datasets'.")
     ] = "folder",
-    split: opt.Split = None,
-    limit: opt.Limit = None,
+    split: cli_options.Split = None,
+    limit: cli_options.Limit = None,
     embedder: Annotated[
         str | None,
         typer.Option(
@@ -46,7 +46,7 @@ def name(
     resume: Annotated[
         bool, typer.Option("--resume", help="Resume naming by the same texts, such as after an interruption.")
     ] = False,
-    device: opt.Device = None,
+    device: cli_options.Device = None,
     offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
 ) -> None:
     """Name the masks of a run, by texts or by a few labelled images.

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from genseg.cli import completion as complete
-from genseg.cli import options as opt
+from genseg.cli import options as cli_options
 from genseg.cli.files import check_writable
 from genseg.cli.options import OFFLINE, go_offline, load_options
 from genseg.cli.progress import Bars
@@ -19,7 +19,7 @@ def reproduce(
     data: Annotated[
         Path, typer.Option("--data", "-d", metavar="ROOT", help="Holds a folder for each data set, named as it is.")
     ],
-    options: opt.Keys = None,
+    options: cli_options.Keys = None,
     tables: Annotated[
         list[int] | None, typer.Option("--table", "-t", metavar="N", help="A table; repeatable. All unless given.")
     ] = None,
@@ -32,18 +32,18 @@ def reproduce(
             autocompletion=complete.plugins("backend"),
         ),
     ] = None,
-    recipe: opt.Recipe = None,
-    limit: opt.Limit = None,
-    model: opt.Model = None,
+    recipe: cli_options.Recipe = None,
+    limit: cli_options.Limit = None,
+    model: cli_options.Model = None,
     weights: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=MODEL", help="Of an encoder or embedder, such as tcl=tcl.pth; repeatable."),
     ] = None,
-    load: opt.Load = None,
-    out: opt.Out = Path("genseg-reproduction"),
+    load: cli_options.Load = None,
+    out: cli_options.Out = Path("genseg-reproduction"),
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same result.")] = 0,
-    device: opt.Device = None,
-    dtype: opt.Dtype = None,
+    device: cli_options.Device = None,
+    dtype: cli_options.Dtype = None,
     offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
 ) -> None:
     """Run a paper's tables and print our figures beside the published ones; write reproduction.json, .md and .tex.
@@ -54,7 +54,7 @@ def reproduce(
     check_writable(out)
     from genseg.evaluation.paper.reproduce import Reproducer
 
-    chosen = opt.pairs_in("--weights", weights or [])
+    chosen = cli_options.pairs_in("--weights", weights or [])
     reproducer = Reproducer(
         paper,
         data,

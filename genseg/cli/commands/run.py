@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from genseg.cli import options as opt
+from genseg.cli import options as cli_options
 from genseg.cli.commands.concepts import report_damaged
 from genseg.cli.options import OFFLINE, go_offline, load_options
 from genseg.cli.progress import RunBar
@@ -25,20 +25,20 @@ def run(
             "Parquet files with a column of images.",
         ),
     ],
-    options: opt.Keys = None,
+    options: cli_options.Keys = None,
     out: Annotated[
         str, typer.Option("--out", "-o", metavar="DIR", help="A folder or URL for the shards.")
     ] = "genseg-run",
-    backend: opt.Backend = "tiny",
-    recipe: opt.Recipe = None,
+    backend: cli_options.Backend = "tiny",
+    recipe: cli_options.Recipe = None,
     clusters: Annotated[
         str | None, typer.Option("--clusters", "-k", metavar="K|auto", help="Number of clusters: n_clusters=K.")
     ] = None,
-    model: opt.Model = None,
-    load: opt.Load = None,
+    model: cli_options.Model = None,
+    load: cli_options.Load = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same result.")] = 0,
-    device: opt.Device = None,
-    dtype: opt.Dtype = None,
+    device: cli_options.Device = None,
+    dtype: cli_options.Dtype = None,
     workers: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="How many; one a GPU, or as many as the CPUs allow, unless given."),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from genseg.cli import completion as complete
-from genseg.cli import options as opt
+from genseg.cli import options as cli_options
 from genseg.cli.files import check_writable, kinds_of, planned, split_inputs, write
 from genseg.cli.options import OFFLINE, go_offline, load_options
 from genseg.cli.progress import Bars
@@ -27,14 +27,14 @@ SAVED = ["overlay", "labels"]
 
 
 def segment(
-    inputs: opt.Inputs,
-    backend: opt.Backend = "tiny",
-    recipe: opt.Recipe = None,
-    model: opt.Model = None,
+    inputs: cli_options.Inputs,
+    backend: cli_options.Backend = "tiny",
+    recipe: cli_options.Recipe = None,
+    model: cli_options.Model = None,
     revision: Annotated[
         str | None, typer.Option(metavar="REV", help="A branch, tag or commit of the model on the hub.")
     ] = None,
-    load: opt.Load = None,
+    load: cli_options.Load = None,
     clusters: Annotated[
         str | None, typer.Option("--clusters", "-k", metavar="K|auto", help="Number of clusters: n_clusters=K.")
     ] = None,
@@ -53,7 +53,7 @@ def segment(
     embedder_model: Annotated[
         str | None, typer.Option(metavar="MODEL", help="A local checkpoint or hub id in place of the embedder's.")
     ] = None,
-    out: opt.Out = Path("genseg-output"),
+    out: cli_options.Out = Path("genseg-output"),
     save: Annotated[
         list[str],
         typer.Option(
@@ -63,8 +63,8 @@ def segment(
         ),
     ] = SAVED,
     seed: Annotated[int, typer.Option(help="Same seed, same result.")] = 0,
-    device: opt.Device = None,
-    dtype: opt.Dtype = None,
+    device: cli_options.Device = None,
+    dtype: cli_options.Dtype = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make files again that exist already.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and write nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object for each image, a line each.")] = False,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from genseg.cli import options as opt
+from genseg.cli import options as cli_options
 from genseg.cli.options import OFFLINE, go_offline, load_options
 from genseg.cli.progress import Bars
 from genseg.errors import GensegError, needing
@@ -16,18 +16,18 @@ from genseg.errors import GensegError, needing
 def synth(
     out: Annotated[str, typer.Option("--out", "-o", metavar="DIR", help="A folder or URL for the shards.")],
     number: Annotated[int, typer.Option("--number", "--n", "-n", min=1, help="How many images, of seeds that follow.")],
-    options: opt.Keys = None,
-    backend: opt.Backend = "tiny",
-    recipe: opt.Recipe = None,
+    options: cli_options.Keys = None,
+    backend: cli_options.Backend = "tiny",
+    recipe: cli_options.Recipe = None,
     prompt: Annotated[str, typer.Option(metavar="TEXT", help="What the images show; none for anything.")] = "",
     prompts: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Texts that take turns, one a line, in place of --prompt.")
     ] = None,
-    model: opt.Model = None,
-    load: opt.Load = None,
+    model: cli_options.Model = None,
+    load: cli_options.Load = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the first image; same seed, same image.")] = 0,
-    device: opt.Device = None,
-    dtype: opt.Dtype = None,
+    device: cli_options.Device = None,
+    dtype: cli_options.Dtype = None,
     shard_size: Annotated[int, typer.Option(min=1, metavar="N", help="Images to a shard.")] = 64,
     resume: Annotated[bool, typer.Option("--resume", help="Resume the run in DIR.")] = False,
     offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
