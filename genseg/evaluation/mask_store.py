@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,9 +15,12 @@ import numpy.typing as npt
 from genseg.errors import GensegError
 from genseg.evaluation.method import Masks
 from genseg.evaluation.metrics import Labels
-from genseg.files import write_whole
+from genseg.files import Layout, read_arrays, write_whole
 
 SETTINGS = "settings.json"
+
+MASKS: Layout = {"segments": (np.int32, "hw"), "embeddings?": (np.float32, "kc"), "named?": (np.int64, "k")}
+"""Arrays of a file of masks."""
 
 
 class MethodMasks(NamedTuple):
@@ -95,8 +99,11 @@ class MaskStore:
         Raises:
             GensegError: If the file is damaged.
         """
-        arrays = _arrays(self._truths_path(key))
-        return [arrays[f"truth{i}"] for i in range(len(arrays))]
+        path = self._truths_path(key)
+        with _reading(path):
+            with zipfile.ZipFile(path) as archive:
+                names = [f"truth{i}" for i in range(len(archive.namelist()))]
+            return list(read_arrays(path, dict.fromkeys(names, (np.int32, "hw"))).values())
 
     def masks(self, method: str, key: str) -> MethodMasks:
         """Load a method's masks of an image.
@@ -104,8 +111,14 @@ class MaskStore:
         Raises:
             GensegError: If the file is damaged.
         """
-        arrays = _arrays(self._masks_path(method, key))
-        return MethodMasks(Masks(arrays["segments"].astype(np.int32), arrays.get("embeddings")), arrays.get("named"))
+        path = self._masks_path(method, key)
+        with _reading(path):
+            arrays = read_arrays(path, MASKS)
+            masks = Masks(arrays["segments"], arrays.get("embeddings"))
+            count = int(masks.segments.max()) + 1
+            if any(len(rows) != count for rows in (masks.embeddings, arrays.get("named")) if rows is not None):
+                raise ValueError("there must be an embedding and a class for each segment")
+            return MethodMasks(masks, arrays.get("named"))
 
     def _truths_path(self, key: str) -> Path:
         return self.folder / "truths" / f"{key}.npz"
@@ -114,9 +127,10 @@ class MaskStore:
         return self.folder / "masks" / method / f"{key}.npz"
 
 
-def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Name the cure of a file that cannot be read."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        yield
+    except Exception as error:  # zipfile, zlib or numpy, on a file that is damaged or not ours
         raise GensegError(f"{path} is damaged; remove it and run the evaluation again") from error
