@@ -185,7 +185,7 @@ def _with_headers(send: Send) -> Send:
 
 
 class PasswordMiddleware:
-    """Lets each address try one password at a time, and answers a wrong one after a second."""
+    """Lets each address, or each network of IPv6, try one password at a time; answers a wrong one after a second."""
 
     def __init__(self, app: Application) -> None:
         self._app = app
@@ -196,7 +196,7 @@ class PasswordMiddleware:
         if scope["type"] != "http" or scope["path"] != "/login":
             await self._app(scope, receive, send)
             return
-        address = (scope["client"] or ("",))[0]
+        address = _caller((scope["client"] or ("",))[0])
         if address in self._trying:
             words = "another password is being checked; try again in a second"
             await PlainTextResponse(words, status_code=429)(scope, receive, send)
@@ -212,3 +212,14 @@ class PasswordMiddleware:
             await self._app(scope, receive, send_late)
         finally:
             self._trying.discard(address)
+
+
+def _caller(address: str) -> str:
+    """An address or, of IPv6, the first 64 bits of it: one customer of a provider has all that follow."""
+    try:
+        known = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if known.version == 4:
+        return address
+    return str(known.ipv4_mapped or ipaddress.ip_network((int(known) >> 64 << 64, 64)))

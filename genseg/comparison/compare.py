@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import json
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -58,7 +59,8 @@ def compare(
     calibration under what the caller gives. One model is in memory at a time.
 
     What cannot be used is left out and listed in `Comparison.failures`: an unreadable image, or one on which any model
-    fails, for all models; and a backend that cannot be loaded, or that fails on every image.
+    fails, for all models; and a backend that cannot be loaded, or that fails on every image. Where one of several is
+    left, a warning says so.
 
     Args:
         images: What `genseg.segment` takes. A file's image is named by its stem, another one ``"image3"`` by its place.
@@ -132,6 +134,9 @@ def compare(
         raise GensegError(f"no backend is left to compare: {failures[-1].problem}")
     if not common:
         raise NothingLeftError(f"no image is left to compare: {failures[-1].problem}")
+    if len(working) == 1 < len(backends):
+        left = f"{next(iter(working))} alone is left of {len(backends)} backends"
+        warnings.warn(f"{left}, so no two are compared; mend what failed and run it again", stacklevel=2)
     measured_by = [] if truths is None else list(dict.fromkeys(protocols))
     tables = measure(common, list(working), measured_by, failures, seed, job.folder)
     return Comparison(*tables, working, measured_by, seed, job.folder, scratch)

@@ -93,3 +93,19 @@ def test_an_address_tries_one_password_at_a_time_and_a_wrong_one_takes_a_while(m
     assert asyncio.run(attempts(b"guess", b"right", b"guess")) == [400, 429, 429]
     assert time.monotonic() - began >= 0.3
     assert asyncio.run(attempts(b"right")) == [200]
+
+
+def test_a_network_of_ipv6_tries_one_password_at_a_time(monkeypatch):
+    monkeypatch.setattr(middleware, "WRONG_PASSWORD_SECONDS", 0.3)
+    application = client_of(login=True).app
+
+    async def attempt(address: str) -> int:
+        transport = ASGITransport(application, client=(address, 1))
+        async with AsyncClient(transport=transport, base_url=LOCAL) as client:
+            return (await client.post("/login", content=b"guess")).status_code
+
+    async def attempts(*addresses: str) -> list[int]:
+        return await asyncio.gather(*map(attempt, addresses))
+
+    one_network = ["2001:db8:0:1::1", "2001:db8:0:1:ffff::2", "2001:db8:0:2::1", "192.0.2.1", "::ffff:192.0.2.1"]
+    assert asyncio.run(attempts(*one_network)) == [400, 429, 400, 400, 429]

@@ -241,6 +241,17 @@ def test_generated_images_are_written_with_their_segments(tmp_path):
     assert "seed 7: skipped" in again.output
 
 
+def test_files_that_cannot_be_written_are_one_generated_images_error(tmp_path):
+    (tmp_path / "000007.overlay.png").mkdir()
+    quick = ["n_clusters=3", "n_init=1", "draws=1", "num_inference_steps=4", "t_m=251", "--overwrite"]
+    result = run("generate", "", *quick, "-n", "2", "--seed", "7", "-o", tmp_path, "--save", "overlay")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("genseg: seed 7: cannot write")
+    assert result.stderr.count("\n") == 1
+    assert "seed 7: failed" in result.stdout
+    assert (tmp_path / "000008.overlay.png").is_file()
+
+
 def test_a_prompt_that_cannot_be_is_refused(tmp_path):
     assert_refused(run("generate", "a cat", "-o", tmp_path), "no text encoder", "generate without a prompt")
     assert_refused(run("generate", "size=64", "-o", tmp_path), 'give "" before size=64')

@@ -89,7 +89,8 @@ def test_what_is_left_out_is_told_and_the_rest_is_reported(folder, tmp_path):
         *images, "-b", "sd15,tiny", "--model", f"sd15={tmp_path}/none", "-o", tmp_path / "out", "-k", 4, *QUICK
     )
     assert result.exit_code == 1
-    first, second = result.stderr.splitlines()
+    warning, first, second = result.stderr.splitlines()
+    assert warning.startswith("genseg: warning: tiny alone is left of 2 backends, so no two are compared; mend ")
     assert first.startswith(f"genseg: broken: {tmp_path}/broken.png is not an image")
     assert first.count("broken.png") == 1
     assert second.startswith("genseg: sd15: ")

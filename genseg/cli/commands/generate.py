@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from genseg.cli import options as opt
+from genseg.cli import options as cli_options
 from genseg.cli.errors import report_errors
 from genseg.cli.files import check_writable, kinds_of, planned, write
 from genseg.cli.options import OFFLINE, go_offline, load_options
@@ -21,28 +21,32 @@ SAVED = ["image", "overlay", "labels"]
 @report_errors()
 def generate(
     prompt: Annotated[str, typer.Argument(help="What the images show; none for anything.")] = "",
-    options: opt.Keys = None,
-    backend: opt.Backend = "tiny",
+    options: cli_options.Keys = None,
+    backend: cli_options.Backend = "tiny",
     number: Annotated[int, typer.Option("--number", "-n", min=1, help="How many images, of seeds that follow.")] = 1,
-    recipe: opt.Recipe = None,
-    model: opt.Model = None,
-    load: opt.Load = None,
-    out: opt.Out = Path("genseg-output"),
+    recipe: cli_options.Recipe = None,
+    model: cli_options.Model = None,
+    load: cli_options.Load = None,
+    out: cli_options.Out = Path("genseg-output"),
     save: Annotated[
         list[str], typer.Option(metavar="KINDS", help=f"Comma-separated, any of {','.join(KINDS)}; repeatable.")
     ] = SAVED,
     seed: Annotated[int, typer.Option(min=0, help="Of the first image; same seed, same image.")] = 0,
-    device: opt.Device = None,
-    dtype: opt.Dtype = None,
+    device: cli_options.Device = None,
+    dtype: cli_options.Dtype = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make files again that exist already.")] = False,
     offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
 ) -> None:
-    """Let a model make images and segment them, without inversion; for each, write SEED.overlay.png and so on."""
+    """Let a model make images and segment them, without inversion; for each, write SEED.overlay.png and so on.
+
+    Files that cannot be written do not stop the other images; the exit code is then 1.
+    """
     if "=" in prompt and prompt.partition("=")[0].isidentifier():
         raise GensegError(f'the prompt comes before recipe keys; give "" before {prompt} for none')
     kinds = kinds_of(save)
     plan = planned([Path(f"{number:06d}") for number in range(seed, seed + number)], out, kinds, overwrite)
     check_writable(out)
+    failed: dict[str, str] = {}
     with Bars(number) as bars:
         bars.stage("load", 0, 1)
         from genseg.registry import load_backend
@@ -54,11 +58,22 @@ def generate(
         resolved = loaded.resolve(recipe, options or [])
         segmenter = Segmenter(loaded, resolved, progress=bars.stage)
         for name, files in plan:
+            image = f"seed {int(name.name)}"
             if not files:
-                bars.next_image(f"seed {int(name.name)}: skipped, its files exist; --overwrite makes them again")
+                bars.next_image(f"{image}: skipped, its files exist; --overwrite makes them again")
                 continue
             segmentation = segmenter.generate(prompt, int(name.name))
-            write(segmentation, files)
-            spent = sum(segmentation.cost.seconds.values())
-            bars.next_image(f"seed {int(name.name)}: {segmentation.n_segments} segments, {spent:.1f} s")
-        bars.say(f"files in {out}: {', '.join('SEED' + KINDS[kind] for kind in kinds)}")
+            try:
+                write(segmentation, files)
+            except GensegError as error:
+                failed[image] = str(error)
+                bars.next_image(f"{image}: failed")
+            else:
+                spent = sum(segmentation.cost.seconds.values())
+                bars.next_image(f"{image}: {segmentation.n_segments} segments, {spent:.1f} s")
+        if len(failed) < number:
+            bars.say(f"files in {out}: {', '.join('SEED' + KINDS[kind] for kind in kinds)}")
+    for image, problem in failed.items():
+        typer.echo(f"genseg: {image}: {problem}", err=True)
+    if failed:
+        raise typer.Exit(1)
