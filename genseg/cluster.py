@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from genseg.errors import GensegError
+from genseg.kmeans import kmeans
 from genseg.recipe import Recipe
-
-if TYPE_CHECKING:
-    from sklearn.cluster import KMeans
 
 AUTO_CLUSTERS = 25  # number of k-means clusters that n_clusters="auto" merges
 
@@ -37,7 +32,8 @@ def cluster(features: Tensor, recipe: Recipe) -> tuple[npt.NDArray[np.int32], np
     channels, height, width = features.shape
     if not features.isfinite().all():
         raise GensegError("the model's features are not finite; try dtype='float32'")
-    points = with_positions(features, recipe.position)
+    # On a GPU the clusters are found there; other accelerators lack float64.
+    points = with_positions(features if features.is_cuda else features.cpu(), recipe.position)
     auto = recipe.n_clusters == "auto"
     n_clusters = min(AUTO_CLUSTERS, len(points)) if auto else int(recipe.n_clusters)
     if n_clusters > len(points):
@@ -45,17 +41,19 @@ def cluster(features: Tensor, recipe: Recipe) -> tuple[npt.NDArray[np.int32], np
             f"n_clusters={n_clusters} exceeds the {height}x{width} = {len(points)} positions of the feature map; "
             "choose a smaller n_clusters"
         )
-    fitted = kmeans(points, n_clusters, recipe.n_init, recipe.kmeans_seed)
-    labels, centers = fitted.labels_, fitted.cluster_centers_[:, :channels]
+    best = kmeans(points, n_clusters, recipe.n_init, recipe.kmeans_seed)
+    labels, centers = best.labels.cpu().numpy(), best.centers[:, :channels].cpu().numpy()
     if auto:
-        values = points[:, :channels]
-        present, labels = np.unique(labels, return_inverse=True)  # equal features leave clusters empty
-        labels = merged(labels, centers[present], float(values.var(axis=0).sum()) * len(values))[labels]
-        centers = np.stack([values[labels == k].mean(axis=0) for k in range(labels.max() + 1)])
+        present, labels, sizes = np.unique(labels, return_inverse=True, return_counts=True)  # some may be empty
+        centers = centers[present]
+        total = float(points[:, :channels].var(dim=0, correction=0).sum()) * len(points)
+        groups = merged(labels, centers, total)
+        members = (groups == np.arange(groups.max() + 1)[:, None]) * sizes
+        labels, centers = groups[labels], members @ centers / members.sum(axis=1, keepdims=True)
     return labels.reshape(height, width).astype(np.int32), centers.astype(np.float32)
 
 
-def with_positions(features: Tensor, weight: float) -> npt.NDArray[np.float32]:
+def with_positions(features: Tensor, weight: float) -> Tensor:
     """Flatten a feature map to points, with their positions as two further features if ``weight`` is above 0.
 
     Args:
@@ -66,15 +64,15 @@ def with_positions(features: Tensor, weight: float) -> npt.NDArray[np.float32]:
         float32 [h·w, C], or [h·w, C + 2] with row and column. Both have the same scale, such that their total
         standard deviation is ``weight`` times that of the features.
     """
-    channels, height, width = features.shape
-    points: npt.NDArray[np.float32] = features.reshape(channels, -1).T.contiguous().cpu().numpy()
+    _, height, width = features.shape
+    points = features.flatten(start_dim=1).T.contiguous()
     if weight == 0:
         return points
-    places = np.indices((height, width), dtype=np.float32).reshape(2, -1).T
-    places -= places.mean(axis=0)
-    if spread := places.var(axis=0).sum():
-        places *= np.float32(weight * np.sqrt(points.var(axis=0).sum() / spread))
-    return np.concatenate([points, places], axis=1)
+    places = torch.cartesian_prod(torch.arange(float(height)), torch.arange(float(width))).to(points)
+    places -= places.mean(dim=0)
+    spread = places.var(dim=0, correction=0).sum()
+    places *= weight * (points.var(dim=0, correction=0).sum() / spread.clamp(min=1e-6)).sqrt()
+    return torch.cat([points, places], dim=1)
 
 
 def masks_of(grid_labels: npt.NDArray[np.int32], n_clusters: int) -> Tensor:
@@ -137,13 +135,3 @@ def merge_groups(
     distances[present, np.arange(len(present))] = -1  # its own group, even if another label has equal embeddings
     groups: npt.NDArray[np.int32] = tree[distances.argmin(axis=1)].astype(np.int32)
     return groups
-
-
-def kmeans(points: npt.NDArray[np.float32], n_clusters: int, n_init: int, seed: int) -> KMeans:
-    """Fit Lloyd's k-means to points [N, D], from k-means++, and return the best of ``n_init`` starts."""
-    from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
-
-    with warnings.catch_warnings():  # fewer distinct features than clusters is a uniform image, not a mistake
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return KMeans(n_clusters, init="k-means++", n_init=n_init, random_state=seed, algorithm="lloyd").fit(points)

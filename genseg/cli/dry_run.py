@@ -113,8 +113,6 @@ def estimate_cost(
     Raises:
         GensegError: If the image or the recipe cannot be used.
     """
-    import sklearn.cluster  # noqa: F401  # its import is no cost of an image
-
     backend, recipe, tap, point = segmenter.backend, segmenter.recipe, segmenter.tap, segmenter.point
     seconds: dict[str, float] = {}
 

@@ -5,6 +5,7 @@ A mask takes the concept whose centre is nearest to its embedding.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from sklearn.cluster import MiniBatchKMeans
+from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.exceptions import ConvergenceWarning
 
-from genseg.cluster import kmeans
 from genseg.errors import GensegError
 from genseg.evaluation.protocols.base import nearest
 from genseg.evaluation.reservoir import Reservoir
@@ -156,7 +157,7 @@ def find_concepts(
         raise GensegError(f"the run has {len(sample)} masks, fewer than {least}; choose a smaller k or add images")
     n_concepts = _elbow(sample, seed, on_progress) if k == "auto" else int(k)
     on_progress("cluster", 0, 1)
-    centres = kmeans(sample, n_concepts, 1, seed).cluster_centers_
+    centres = _kmeans(sample, n_concepts, 1, seed).cluster_centers_
     if not reservoir.is_whole:
         means = MiniBatchKMeans(
             n_concepts, init=centres, n_init=1, random_state=seed, batch_size=CHUNK, reassignment_ratio=0
@@ -180,13 +181,20 @@ def _embeddings(run: Run, stage: str, n_images: int, passes: int, on_progress: P
             on_progress(stage, done, passes * n_images)
 
 
+def _kmeans(sample: Vectors, k: int, n_init: int, seed: int) -> KMeans:
+    """Fit k-means as the traditional protocol does."""
+    with warnings.catch_warnings():  # fewer distinct embeddings than concepts are no mistake
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return KMeans(k, n_init=n_init, random_state=seed).fit(sample)
+
+
 def _elbow(sample: Vectors, seed: int, on_progress: Progress) -> int:
     """Return the number of concepts at which the inertia of the sample bends most."""
     candidates = [k for k in AUTO_RANGE if k * ELBOW_MASKS <= len(sample)]
     inertias = []
     for done, k in enumerate(candidates):
         on_progress("elbow", done, len(candidates))
-        inertias.append(kmeans(sample, k, 3, seed).inertia_)
+        inertias.append(_kmeans(sample, k, 3, seed).inertia_)
     return _knee(candidates, inertias)
 
 

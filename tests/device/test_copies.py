@@ -6,6 +6,7 @@ from models import sd_parts, sd_unet
 from standin import counted
 
 import genseg
+from genseg.kmeans import kmeans
 from genseg_backends.families.stable_diffusion import StableDiffusion
 
 
@@ -27,9 +28,9 @@ def counts_of(backend, image, recipe, **overrides):
 @pytest.mark.parametrize("recipe", ["fast", "paper"])
 def test_an_image_takes_few_copies_and_waits(narrow, photo, recipe):
     counts = counts_of(narrow, photo, recipe)
-    assert counts["to_card"] <= 6  # the image, noise of inversion and features, masks
-    assert counts["to_host"] <= 4  # features, labels and their confidence
-    assert counts["synchronizations"] <= 12  # most of them for the times of the stages
+    assert counts["to_card"] <= 6  # the image, noise of inversion and features, draws of k-means, masks
+    assert counts["to_host"] <= 4  # clusters and their means, labels and their confidence
+    assert counts["synchronizations"] <= 16  # most of them for the times of the stages and steps of k-means
 
 
 def test_no_step_copies_anything_or_waits_for_the_card(narrow, photo):
@@ -37,6 +38,17 @@ def test_no_step_copies_anything_or_waits_for_the_card(narrow, photo):
     assert few["launches"] < many["launches"]
     for each in ("to_card", "to_host", "synchronizations"):
         assert few[each] == many[each], each
+
+
+def test_starts_of_kmeans_run_at_once_and_wait_for_no_step():
+    points = torch.randn(200, 40, generator=torch.Generator().manual_seed(2)).cuda()
+    with counted() as few:
+        kmeans(points, 10, 2, seed=0)
+    with counted() as many:
+        kmeans(points, 10, 40, seed=0)
+    assert many["launches"] < 2 * few["launches"]
+    assert (many["to_card"], many["to_host"]) == (1, 0)
+    assert many["synchronizations"] < 10
 
 
 def test_float64_is_on_the_card_for_the_sum_of_features_alone(load, pixels):

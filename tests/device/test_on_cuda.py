@@ -6,6 +6,7 @@ import torch
 from standin import counted, memory_left, memory_taken
 
 import genseg
+from genseg.kmeans import kmeans
 from genseg.runs.plan import items_in, make_plan
 from genseg.runs.rows import DONE, FAILED
 from genseg.runs.store import Store
@@ -42,6 +43,15 @@ def test_labels_are_the_cpus(load, photo, name, recipe):
     on_card, on_host = (segmented(load(name, device), photo, recipe, batch_size=4) for device in ("cuda", "cpu"))
     assert np.mean(on_card.labels == on_host.labels) > 0.999  # rounding may decide a tie
     assert on_card.n_segments > 1
+
+
+@pytest.mark.parametrize("n_init", [1, 30])
+def test_clusters_are_the_cpus(n_init):
+    points = torch.randn(200, 40, generator=torch.Generator().manual_seed(2))
+    on_card, on_host = (kmeans(points.to(device), 12, n_init, seed=0) for device in ("cuda", "cpu"))
+    assert on_card.labels.is_cuda
+    assert torch.equal(on_card.labels.cpu(), on_host.labels)
+    torch.testing.assert_close(on_card.centers.cpu(), on_host.centers)
 
 
 def test_labels_in_bfloat16_are_the_cpus(load, photo):

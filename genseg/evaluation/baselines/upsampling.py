@@ -35,10 +35,10 @@ def naive(method_input: MethodInput) -> Masks:
 def feature_upsampling(method_input: MethodInput) -> Masks:
     """Scale the features that k-means saw bilinearly, and assign each pixel to the nearest centre."""
     features, grid_labels = method_input.clusters.features, method_input.clusters.grid_labels
-    points = with_positions(features, method_input.recipe.position)
-    centers = np.stack([points[grid_labels.ravel() == k].mean(axis=0) for k in np.unique(grid_labels)])
-    maps = torch.from_numpy(points.T.reshape(-1, *features.shape[1:]))
-    return masks_of_maps(method_input, nearness_of(maps, torch.from_numpy(centers)))
+    points = with_positions(features.cpu(), method_input.recipe.position)
+    centers = torch.stack([points[grid_labels.ravel() == k].mean(dim=0) for k in np.unique(grid_labels)])
+    maps = points.T.reshape(-1, *features.shape[1:])
+    return masks_of_maps(method_input, nearness_of(maps, centers))
 
 
 def nearness_of(features: Tensor, centers: Tensor) -> Tensor:
