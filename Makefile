@@ -10,7 +10,7 @@ INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 OPEN ?= $(shell command -v xdg-open || command -v open)
 
-.PHONY: help demo test test-device test-all check plugin format docs bench ladder quality runs clean
+.PHONY: help demo test test-device test-all check plugin format docs bench bench-gpu ladder quality runs clean
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | sort
 
@@ -63,6 +63,9 @@ docs: $(READY) ## build the pages of docs/ into build/docs and open them
 bench: $(READY) ## time and FLOPs of the engine beside the procedure as published
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/flops.py
+
+bench-gpu: $(READY) ## time, memory and launches on a card, as a table to paste into an issue
+	$(BIN)/python benchmarks/gpu.py $(if $(MODELS),--models $(MODELS))
 
 ladder: $(READY) ## what each approximation gains and costs; DATA=FOLDER of photos with ground truth
 	$(BIN)/python benchmarks/ladder.py --data $(DATA)

@@ -33,7 +33,7 @@ from genseg.files import write_whole
 from genseg.images import inner, load_image, mirrored, model_size, to_tensor
 from genseg.modulate import labels_at, masks_for, normalized
 from genseg_backends.families.stable_diffusion import StableDiffusion
-from procedures import DTYPES, Procedure, flop_counter, random_sd15, with_overrides
+from procedures import DTYPES, RANDOM, Procedure, flop_counter, launches_of, with_overrides
 from published import Published
 from quality import provenance, wide_console
 from speed_report import completed, plot, tables
@@ -51,7 +51,7 @@ class Job:
 
     Attributes:
         procedure: What runs.
-        backend: A backend's name, or ``random-sd15``.
+        backend: A backend's name, or one of `procedures.RANDOM`.
         model: A checkpoint in place of the backend's own.
         device: A torch device.
         photos: Files.
@@ -73,8 +73,8 @@ class Job:
 
     def load(self) -> Any:
         """The model."""
-        if self.backend == "random-sd15":
-            return random_sd15(self.device, self.procedure.dtype, self.seed)
+        if self.backend in RANDOM:
+            return RANDOM[self.backend](self.device, self.procedure.dtype, self.seed)
         compiled = {"compile": True} if self.procedure.compiled else {}
         return genseg.load_backend(
             self.backend, model=self.model, device=self.device, dtype=self.procedure.dtype, **compiled
@@ -131,6 +131,7 @@ def measure(job: Job) -> dict[str, Any]:
         "peak_memory": peak,
         "loaded_memory": loaded,
         "flops": flops_of(run, job.photos[0]) if job.flops else None,
+        "launches": launches_of(run, job.photos[0]) if isinstance(run, genseg.Segmenter) else None,  # not of a million
         "threads": torch.get_num_threads(),
     }
 
@@ -223,7 +224,9 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--sweep", type=int, nargs="*", default=SWEEP, metavar="K", help="`paper` over K, one photo")
     parser.add_argument("--backend", default="tiny")
     parser.add_argument("--model", help="a checkpoint in place of the backend's own")
-    parser.add_argument("--random", choices=["sd15"], help="a model of this shape with random weights as backend")
+    parser.add_argument(
+        "--random", choices=["sd15", "sdxl"], help="a model of this shape with random weights as backend"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=DTYPES, help="in place of every procedure's own")
     parser.add_argument("--seed", type=int, default=0)
