@@ -13,7 +13,7 @@ from genseg_backends.loading.revisions import REVISIONS
 
 
 class Options(TypedDict, total=False):
-    """Options of every backend of this kind besides model, device and dtype; see `LatentBackend.from_pretrained`."""
+    """Options of every backend of this kind besides model, device and dtype; see `Pretrained.from_pretrained`."""
 
     revision: str | None
     config: str | None
@@ -60,7 +60,7 @@ class Released:
         dtype: str | None = None,
         **options: Unpack[Options],
     ) -> LatentBackend:
-        """Load the checkpoint, at its pinned revision, or ``model``; see `LatentBackend.from_pretrained`."""
+        """Load the checkpoint, at its pinned revision, or ``model``; see `Pretrained.from_pretrained`."""
         if model is None and "revision" not in options:
             options["revision"] = self.card.revision
         return self.kind.from_pretrained(

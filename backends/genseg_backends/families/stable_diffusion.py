@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import diffusers
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from genseg.errors import GensegError
 from genseg.interface import ModelCard
 from genseg_backends.engine.codecs import Codec
 from genseg_backends.engine.parts import check_class
 from genseg_backends.engine.patches import uncompiled
+from genseg_backends.engine.pretrained import Checkpoint, Parts
 from genseg_backends.engine.unets import UNetBackend, check_prompt, no_guidance
 from genseg_backends.families.released import Released
-from genseg_backends.loading.checkpoints import load_network_config, load_part
-from genseg_backends.loading.hub import file_of, local_path, the_hub
-from genseg_backends.loading.placement import check_memory, device_of, dtype_of, features_dtype_of, in_dtype, place
-from genseg_backends.loading.schedulers import load_scheduler, prediction
-from genseg_backends.loading.single_file import CONFIGS, Parts, load_single_file
+from genseg_backends.loading.placement import in_dtype
+from genseg_backends.loading.schedulers import prediction
+from genseg_backends.loading.single_file import CONFIGS, load_single_file
 from genseg_backends.loading.text import clip_prompt
 
 if TYPE_CHECKING:  # diffusers imports all of its autoencoders with one
@@ -49,6 +48,8 @@ class StableDiffusion(UNetBackend):
             timestep and prompt, or the scheduler is of another kind.
     """
 
+    pipeline_class = "StableDiffusionPipeline"
+    exact_vae = False
     taesd = "madebyollin/taesd"
     guidance_scale = 7.5
 
@@ -113,112 +114,47 @@ class StableDiffusion(UNetBackend):
         return network(x, timesteps, **conditioning).sample
 
     @classmethod
-    def from_pretrained(
-        cls,
-        model: str,
-        name: str,
-        device: str | None = None,
-        dtype: str | None = None,
-        *,
-        layout: str = "sd1",
-        home: str | None = None,  # noqa: ARG003
-        recipe: Mapping[str, Any] | None = None,
-        revision: str | None = None,
-        config: str | None = None,
-        prediction_type: str | None = None,
-        offline: bool = False,
-        tiling: bool = False,
-        offload: bool = False,
-        compile: bool = False,
-        channels_last: bool | None = None,
-        features_dtype: str | None = None,
-        tiny_vae: str | None = None,
-    ) -> Self:
-        """Load a checkpoint: a diffusers folder, a hub id, or a single ``.safetensors`` file of all parts.
-
-        Args:
-            model: The folder, hub id or file.
-            name: The name under which results are reported.
-            device: A torch device; None for CUDA where there is one, else the CPU.
-            dtype: As in `LatentBackend.from_pretrained`.
-            layout: The folder of ``configs/`` that single files are read by.
-            home: Not needed: configurations of single files are packaged.
-            recipe: Recipe values, laid over the preset.
-            revision: Branch, tag or commit on the hub.
-            config: The diffusers folder or hub id whose configurations and scheduler belong to a single file, in place
-                of ``layout``.
-            prediction_type: As in `LatentBackend.from_pretrained`, and so are those below. A single file of 2.x is
-                one of 512 pixels if it predicts noise, and of 768 if it predicts v.
-            offline: Whether only what has been downloaded before is used.
-            tiling: Whether the autoencoder works in tiles.
-            offload: Whether U-Net and autoencoder wait on the CPU while the other computes.
-            compile: Whether the passes of branches are compiled, the first time they run.
-            channels_last: Whether convolutions keep channels last in memory.
-            features_dtype: What features are read in; None for ``dtype``.
-            tiny_vae: Hub id or folder of an `AutoencoderTiny` of the same latents; None for TAESD.
-
-        Returns:
-            The backend.
-
-        Raises:
-            GensegError: If the weights are missing or of another architecture, there is too little memory, or the
-                device is not available.
-        """
-        where = device_of(device)
-        precision = dtype_of(dtype, where)
-        reading = features_dtype_of(features_dtype, dtype, where, max(PARAMETERS.values()))
-        file = file_of(local_path(model, revision))
-        if config and not file:
-            raise GensegError(f"config={config!r} is for single files, and {model} has its own; leave it out")
-        with the_hub(config or model, offline=offline):
-            if file:
-                source = config or str(CONFIGS / cls._layout(layout, prediction(prediction_type, file)))
-                parts = load_single_file(file, reading, source, prediction_type)
-            else:
-                room = torch.device("cpu") if offload else where
-                parts = cls._load_folder(model, reading, room, revision, prediction_type)
-
-        def encode_prompt(prompt: str) -> Mapping[str, Tensor]:
-            with the_hub(model, offline=offline):
-                return {"encoder_hidden_states": clip_prompt(model, prompt, revision)}
-
-        vae = in_dtype(parts.vae, precision)
-        placed = place(parts.unet, vae, where, precision, tiling=tiling, offload=offload, channels_last=channels_last)
-        return cls(
-            unet=placed.network,
-            vae=placed.vae,
-            scheduler=parts.scheduler,
-            prompt_embeds=parts.prompt_embeds,
-            name=name,
-            recipe=recipe,
-            tiny_vae=cls.tiny_vae_loader(tiny_vae, precision, where, offline),
-            device=where,
-            reader=placed.reader,
-            compile=compile,
-            encode_prompt=None if file else encode_prompt,
-        )
-
-    @staticmethod
-    def _layout(layout: str, said: Mapping[str, Any]) -> str:
-        """The folder of ``configs/`` for what a file says that it predicts, which tells the kinds of 2.x apart."""
-        kinds = {"epsilon": "sd2-512", "v_prediction": "sd2-768-v"} if layout.startswith("sd2") else {}
-        return kinds.get(said.get("prediction_type", ""), layout)
+    def of_parts(cls, network: nn.Module, conditioning: Mapping[str, Tensor], **others: Any) -> Self:
+        """The backend over parts that were read."""
+        return cls(unet=network, prompt_embeds=conditioning["encoder_hidden_states"], **others)
 
     @classmethod
-    def _load_folder(
-        cls, model: str, dtype: torch.dtype, room: torch.device, revision: str | None, prediction_type: str | None
-    ) -> Parts:
-        """All parts of a checkpoint in the diffusers layout; the text encoder is dropped before the others are read."""
-        kind = diffusers.UNet2DConditionModel
-        shape = load_network_config(kind, model, "unet", revision)
-        cls.check_config(shape)
-        check_memory(kind, shape, dtype, room)
-        return Parts(
-            scheduler=load_scheduler(model, revision, prediction_type=prediction_type),
-            prompt_embeds=clip_prompt(model, revision=revision),
-            unet=load_part(kind, model, "unet", dtype, revision),
-            vae=load_part(diffusers.AutoencoderKL, model, "vae", dtype, revision).eval(),
-        )
+    def load_parts(cls, checkpoint: Checkpoint) -> Parts:
+        """Read a checkpoint's folder, or a single file of all parts; `Checkpoint.home` has its configurations.
+
+        A single file of 2.x is one of 512 pixels if it predicts noise, and of 768 if it predicts v.
+
+        Raises:
+            GensegError: As `from_pretrained`, or if a folder is given another one's configuration.
+        """
+        file, config, predicts = checkpoint.file, checkpoint.config, checkpoint.prediction_type
+        if file is None:
+            if config:
+                raise GensegError(
+                    f"config={config!r} is for single files, and {checkpoint.model} has its own; leave it out"
+                )
+            return super().load_parts(checkpoint)
+        layout = _layout(Path(checkpoint.home or "sd1").name, prediction(predicts, file))
+        dtype = checkpoint.features_dtype(max(PARAMETERS.values()))
+        parts = load_single_file(file, dtype, config or str(CONFIGS / layout), predicts)
+        prompt = {"encoder_hidden_states": parts.prompt_embeds}
+        return Parts(parts.unet, in_dtype(parts.vae, checkpoint.dtype), parts.scheduler, prompt, encode_prompt=None)
+
+    @classmethod
+    def encode_text(
+        cls,
+        checkpoint: Checkpoint,
+        prompt: str,
+        denoiser: Mapping[str, Callable[[], nn.Module]],  # noqa: ARG003
+    ) -> Mapping[str, Tensor]:
+        """The embedding of a prompt, by the checkpoint's CLIP text encoder."""
+        return {"encoder_hidden_states": clip_prompt(checkpoint.whole, prompt, checkpoint.revision)}
+
+
+def _layout(layout: str, said: Mapping[str, Any]) -> str:
+    """The folder of ``configs/`` for what a file says that it predicts, which tells the kinds of 2.x apart."""
+    kinds = {"epsilon": "sd2-512", "v_prediction": "sd2-768-v"} if layout.startswith("sd2") else {}
+    return kinds.get(said.get("prediction_type", ""), layout)
 
 
 PARAMETERS = {"sd1": 859_520_964, "sd2-768-v": 865_910_724, "sd2-512": 865_910_724}
@@ -231,7 +167,7 @@ def _released(
     card = ModelCard(
         "Stable Diffusion", licence, model, parameters=PARAMETERS[layout], calibration=calibration or "derived"
     )
-    return Released(StableDiffusion, name, about, card, layout=layout)
+    return Released(StableDiffusion, name, about, card, home=str(CONFIGS / layout))
 
 
 sd14 = _released(

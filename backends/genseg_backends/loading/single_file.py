@@ -38,7 +38,7 @@ FAMILIES = {768: "1.x; use backend sd14 or sd15", 1024: "2.x; use backend sd20, 
 """Families by the width of the prompts that they take."""
 
 
-class Parts(NamedTuple):
+class FileParts(NamedTuple):
     """Parts of a latent U-Net backend, on the CPU.
 
     Attributes:
@@ -54,7 +54,7 @@ class Parts(NamedTuple):
     prompt_embeds: Tensor
 
 
-def load_single_file(file: Path, dtype: torch.dtype, config: str, prediction_type: str | None = None) -> Parts:
+def load_single_file(file: Path, dtype: torch.dtype, config: str, prediction_type: str | None = None) -> FileParts:
     """All parts of a single-file checkpoint.
 
     Args:
@@ -88,7 +88,7 @@ def load_single_file(file: Path, dtype: torch.dtype, config: str, prediction_typ
         vae = read_single_file(read_vae, file, "vae", source)
         encoder = read_single_file(read_text, file, "text_encoder", source)
     prompt_embeds = encoded(encoder, empty_prompt_ids(encoder.config, open_clip=OPEN_CLIP in weights))
-    return Parts(unet, vae, scheduler, prompt_embeds)
+    return FileParts(unet, vae, scheduler, prompt_embeds)
 
 
 @contextmanager
