@@ -59,34 +59,32 @@ class Procedure:
     Attributes:
         name: ``published``, or a preset of the engine.
         dtype: What the network computes in.
-        compiled: Whether the branches' passes are compiled.
         options: Recipe keys as ``key=value``, laid over the preset and the backend's calibration.
     """
 
     name: str
     dtype: str = "float32"
     options: tuple[str, ...] = ()
-    compiled: bool = False
 
     @classmethod
     def of(cls, text: str) -> Procedure:
-        """Read ``NAME[:DTYPE[+compile]][,key=value]...``, such as ``paper:bfloat16,draws=1``.
+        """Read ``NAME[:DTYPE][,key=value]...``, such as ``paper:bfloat16,draws=1``.
 
         Raises:
             GensegError: For an unknown name or dtype.
         """
         head, *options = text.split(",")
         name, _, dtype = head.partition(":")
-        dtype, _, extra = (dtype or "float32").partition("+")
-        if name not in ("published", *list_presets()) or dtype not in DTYPES or extra not in ("", "compile"):
+        dtype = dtype or "float32"
+        if name not in ("published", *list_presets()) or dtype not in DTYPES:
             raise genseg.GensegError(
                 f"{text!r} is no procedure; give published or {' or '.join(list_presets())}, then :DTYPE "
-                f"({', '.join(DTYPES)}, +compile) and ,key=value if wanted"
+                f"({', '.join(DTYPES)}) and ,key=value if wanted"
             )
-        return cls(name, dtype, tuple(options), extra == "compile")
+        return cls(name, dtype, tuple(options))
 
     def __str__(self) -> str:
-        return ",".join([f"{self.name}:{self.dtype}{'+compile' if self.compiled else ''}", *self.options])
+        return ",".join([f"{self.name}:{self.dtype}", *self.options])
 
     def recipe(self, calibration: Mapping[str, Any], shared: list[str]) -> genseg.Recipe:
         """The recipe: preset < the backend's calibration < ``shared`` options < the procedure's own."""

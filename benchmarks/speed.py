@@ -39,7 +39,7 @@ from quality import provenance, wide_console
 from speed_report import completed, plot, tables
 
 PROCEDURES = (
-    *("published:float32", "published:bfloat16", "paper:float32", "paper:bfloat16", "paper:bfloat16+compile"),
+    *("published:float32", "published:bfloat16", "paper:float32", "paper:bfloat16"),
     *("fast:float32", "fast:bfloat16"),
 )
 SWEEP = (10, 20, 40)  # numbers of masks
@@ -75,10 +75,7 @@ class Job:
         """The model."""
         if self.backend in RANDOM:
             return RANDOM[self.backend](self.device, self.procedure.dtype, self.seed)
-        compiled = {"compile": True} if self.procedure.compiled else {}
-        return genseg.load_backend(
-            self.backend, model=self.model, device=self.device, dtype=self.procedure.dtype, **compiled
-        )
+        return genseg.load_backend(self.backend, model=self.model, device=self.device, dtype=self.procedure.dtype)
 
     def method(self, backend: Any, *options: str) -> Callable[[Any], Any]:
         """What segments a photo, with recipe keys laid over the procedure's own."""

@@ -31,7 +31,7 @@ def completed(
     published = [name for name in procedures if name.startswith("published:")]
     reference = published[0] if published else None
     for name, entry in procedures.items():
-        dtype = name.split(",")[0].partition(":")[2].removesuffix("+compile")
+        dtype = name.split(",")[0].partition(":")[2]
         same = [p for p in published if p.split(",")[0] == f"published:{dtype}"]
         entry["speedup"] = procedures[reference]["seconds"] / entry["seconds"] if reference else None
         entry["speedup_same_dtype"] = procedures[same[0]]["seconds"] / entry["seconds"] if same else None

@@ -168,7 +168,7 @@ def test_options_reach_the_factory(received, name, expected):
 
 
 def test_a_factory_without_options_is_called_when_all_are_none(received):
-    genseg.load_backend("plain", revision=None, compile=None)
+    genseg.load_backend("plain", revision=None, tiling=None)
     assert received == [(None, None, None)]
 
 

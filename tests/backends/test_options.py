@@ -1,7 +1,6 @@
 """What the Stable Diffusion backends take besides a checkpoint, and the previews of their images."""
 
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
@@ -34,28 +33,6 @@ def test_offloaded_parts_take_turns_and_compute_the_same(folders, pixels):
         point = next(iter(backend.points.values()))
         results.append(backend.decode(backend.regenerate(state, point, torch.ones(1, 4, 4), recipe)))
     assert torch.equal(*results)
-
-
-def test_compiled_branches_are_those_of_the_model_and_are_compiled_once(folders, pixels, monkeypatch):
-    graphs = []
-
-    def traced(graph, _):
-        graphs.append(graph)
-        return graph.forward
-
-    # traced as for any compiler, and then run as it is: generating code takes minutes
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=traced))
-    plain, compiled = load("sd15", folders["sd1"]), load("sd15", folders["sd1"], compile=True)
-    recipe = genseg.load_recipe(QUICK, batch_size=2)
-    point, offsets = next(iter(plain.points.values())), 10 * torch.eye(4).reshape(4, 4, 1).expand(4, 4, 4)
-    results, counts = [], []
-    for backend, seed in ((plain, 0), (compiled, 0), (compiled, 1)):
-        state = backend.encode(pixels(128, 128), recipe, seed=seed)
-        results.append(backend.regenerate(state, point, offsets, recipe))
-        counts.append(len(graphs))
-    torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(results[2], results[0], atol=1e-2)
-    assert counts[0] == 0 < counts[1] == counts[2]  # another image needs no other code
 
 
 def test_channels_last_is_a_matter_of_memory_alone(folders):
@@ -91,7 +68,7 @@ def test_features_may_be_read_in_another_dtype(folders, pixels):
 
 
 def test_an_option_that_is_none_is_not_given(folders):
-    assert load("sd15", folders["sd1"], revision=None, compile=None).compiled is None
+    assert load("sd15", folders["sd1"], revision=None, tiling=None).taps
 
 
 @pytest.mark.parametrize(("name", "near"), [("revison", "did you mean revision"), ("tilling", "did you mean tiling")])

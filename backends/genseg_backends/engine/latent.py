@@ -33,7 +33,7 @@ class LatentBackend(Pretrained, DiffusionBackend):
     """A released diffusion model over in-memory parts, used as they are: only dropout is switched off, for good.
 
     Args:
-        network: The denoiser, of `network_class`.
+        network: The denoiser, of `network_class`; wrapped by ``torch.compile``, that runs where no site is used.
         vae: The autoencoder, or a codec with ``stride``, ``encode(image)`` and ``decode(latents)``; None for pixels.
         scheduler: A diffusers scheduler, of which only the noise schedule is used.
         conditioning: What the network is told beside x and the timestep, of one row each; see `describe`.
@@ -42,7 +42,6 @@ class LatentBackend(Pretrained, DiffusionBackend):
         preset: The preset used when the caller names none.
         device: Where to compute; None for where the network is. Given where hooks bring the network there.
         reader: The same network in another dtype, to read features from; None for the network itself.
-        compile: Whether the passes of branches are compiled, the first time they run.
         tiny_vae: An `AutoencoderTiny` of the same latents for `preview`, or what loads one when it is first needed.
         encode_prompt: What makes ``conditioning`` of a prompt, for `generate`; None where no text encoder is at hand.
 
@@ -73,7 +72,6 @@ class LatentBackend(Pretrained, DiffusionBackend):
         preset: str = "paper",
         device: torch.device | str | None = None,
         reader: nn.Module | None = None,
-        compile: bool = False,
         tiny_vae: nn.Module | Callable[[], nn.Module] | None = None,
         encode_prompt: Callable[[str], Mapping[str, Tensor]] | None = None,
     ) -> None:
@@ -86,7 +84,7 @@ class LatentBackend(Pretrained, DiffusionBackend):
         self._device = torch.device(device or next(bare.parameters()).device)
         self.network, self.reader = bare.eval(), uncompiled(reader or bare).eval()
         self.dtype = compute_dtype(bare)
-        self.compiled = network if network is not bare else torch.compile(network) if compile else None
+        self.compiled = network if network is not bare else None
         self.codec = codec_of(vae, self.vae_class, type(self).codec_class, bare.config["in_channels"] // self.packing)
         self.conditioning = self._here(conditioning)
         self._tiny_vae, self._encode_prompt = tiny_vae, encode_prompt

@@ -35,7 +35,7 @@ def check_patches(network: nn.Module) -> None:
         if module._compiled_call_impl is not None:
             raise GensegError(
                 f"{name or type(network).__name__} was compiled in place, where hooks are ignored; load the model "
-                "again without .compile(), and use compile=True"
+                "again without .compile(), and pass torch.compile(network)"
             )
         for key, hook in getattr(getattr(module, "_diffusers_hook", None), "hooks", {}).items():
             if hook._is_stateful:

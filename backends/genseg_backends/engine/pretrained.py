@@ -131,7 +131,6 @@ class Pretrained:
         offline: bool = False,
         tiling: bool = False,
         offload: bool = False,
-        compile: bool = False,
         channels_last: bool | None = None,
         features_dtype: str | None = None,
         tiny_vae: str | None = None,
@@ -153,7 +152,6 @@ class Pretrained:
             offline: Whether only what has been downloaded before is used.
             tiling: Whether the autoencoder works in tiles, which saves memory on large images and shows at their seams.
             offload: Whether network and autoencoder wait on the CPU while the other computes, for small cards.
-            compile: Whether the passes of branches are compiled, the first time they run.
             channels_last: Whether convolutions keep channels last in memory; None for where that is faster and as
                 exact: in float32 on the CPU.
             features_dtype: What features are read in, by a second copy of the network; None for ``dtype``.
@@ -186,7 +184,6 @@ class Pretrained:
             name=name,
             device=where,
             reader=placed.reader,
-            compile=compile,
             tiny_vae=cls.tiny_vae_loader(tiny_vae, precision, where, offline),
             encode_prompt=parts.encode_prompt,
         )

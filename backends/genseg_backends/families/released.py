@@ -21,7 +21,6 @@ class Options(TypedDict, total=False):
     offline: bool
     tiling: bool
     offload: bool
-    compile: bool
     channels_last: bool | None
     features_dtype: str | None
     tiny_vae: str | None

@@ -40,7 +40,6 @@ class StableDiffusion(UNetBackend):
         tiny_vae: An `AutoencoderTiny` of the same latents for `preview`, or what loads one when it is first needed.
         device: Where to compute; None for where the U-Net is. Given where hooks bring the U-Net there.
         reader: The same U-Net in another dtype, to read features from; None for the U-Net itself.
-        compile: Whether the passes of branches are compiled, the first time they run.
         encode_prompt: What makes the network's inputs of a prompt, for `generate`.
 
     Raises:
@@ -66,7 +65,6 @@ class StableDiffusion(UNetBackend):
         tiny_vae: AutoencoderTiny | Callable[[], AutoencoderTiny] | None = None,
         device: torch.device | str | None = None,
         reader: UNet2DConditionModel | None = None,
-        compile: bool = False,
         encode_prompt: Callable[[str], Mapping[str, Tensor]] | None = None,
     ) -> None:
         check_class(uncompiled(unet), self.network_class)
@@ -85,7 +83,6 @@ class StableDiffusion(UNetBackend):
             preset=preset,
             device=device,
             reader=reader,
-            compile=compile,
             tiny_vae=tiny_vae,
             encode_prompt=encode_prompt,
         )

@@ -39,9 +39,7 @@ class SpaceToDepth:
         return F.pixel_shuffle(latents, self.stride)
 
 
-def tiny(
-    model: str | None = None, device: str | None = None, dtype: str | None = None, *, compile: bool = False
-) -> StableDiffusion:
+def tiny(model: str | None = None, device: str | None = None, dtype: str | None = None) -> StableDiffusion:
     """The small model that ships with genseg: 128×128 photos, no download (Apache-2.0)."""
     folder = Path(model) if model else FOLDER
     if model is None:
@@ -53,7 +51,6 @@ def tiny(
     return StableDiffusion(
         unet=in_dtype(unet, dtype_of(dtype, where)),
         reader=unet,  # in float32 always: k-means would make other clusters of features that are rounded
-        compile=compile,
         vae=SpaceToDepth(stride),
         scheduler=load_scheduler(str(folder)),
         prompt_embeds=_null_prompt(folder),
