@@ -1,9 +1,11 @@
+import sys
+
 import numpy as np
 import pytest
 import torch
 from sklearn.cluster import KMeans, kmeans_plusplus
 
-from genseg.kmeans import _lloyd, kmeans
+from genseg.cluster.kmeans import _lloyd, kmeans
 
 
 def features(side: int, channels: int, seed: int = 0) -> torch.Tensor:
@@ -40,7 +42,7 @@ def test_batches_of_starts_do_not_matter(monkeypatch):
     points = features(8, 16)
     whole = kmeans(points, 5, 10, seed=0)
     assert not torch.equal(kmeans(points, 5, 3, seed=0).labels, whole.labels)  # a later start is the best
-    monkeypatch.setattr("genseg.kmeans.MAX_DISTANCES", 3 * 5 * 64)  # three starts at once
+    monkeypatch.setattr(sys.modules["genseg.cluster.kmeans"], "MAX_DISTANCES", 3 * 5 * 64)  # three starts at once
     assert torch.equal(kmeans(points, 5, 10, seed=0).labels, whole.labels)
 
 

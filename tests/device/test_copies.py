@@ -6,7 +6,7 @@ from models import sd_parts, sd_unet
 from standin import counted
 
 import genseg
-from genseg.kmeans import kmeans
+from genseg.cluster.kmeans import kmeans
 from genseg_backends.families.stable_diffusion import StableDiffusion
 
 

@@ -6,7 +6,7 @@ import torch
 from standin import counted, memory_left, memory_taken
 
 import genseg
-from genseg.kmeans import kmeans
+from genseg.cluster.kmeans import kmeans
 from genseg.runs.plan import items_in, make_plan
 from genseg.runs.rows import DONE, FAILED
 from genseg.runs.store import Store

@@ -7,8 +7,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from genseg.cluster.kmeans import kmeans
 from genseg.errors import GensegError
-from genseg.kmeans import kmeans
 from genseg.recipe import Recipe
 
 AUTO_CLUSTERS = 25  # number of k-means clusters that n_clusters="auto" merges
