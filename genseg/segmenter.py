@@ -32,7 +32,6 @@ from genseg.pipeline import (
 )
 from genseg.progress import Bar, Progress
 from genseg.recipe import RecipeLike, load_recipe, pick
-from genseg.refine import components
 from genseg.registry import load_backend
 from genseg.segmentation import Segmentation
 
@@ -191,7 +190,7 @@ class Segmenter:
             seed=self.seed,
             confidence=confidence.astype(np.float16),
         )
-        return split_parts(segmentation) if self.recipe.connected else segmentation
+        return segmentation.components() if self.recipe.connected else segmentation
 
     def analyse(self, pixels: Tensor, timer: StageTimer | None = None) -> Analysis:
         """Run the method up to the difference maps, at the model's resolution.
@@ -221,25 +220,6 @@ class Segmenter:
     def modulated(self, clusters: Clusters, timer: StageTimer | None = None) -> Analysis:
         """Run the second half of `analyse`: perturb each cluster and measure differences."""
         return find_differences(self.backend, clusters, self.recipe, timer)
-
-
-def split_parts(segmentation: Segmentation) -> Segmentation:
-    """Make each connected part a segment, with the embedding of its segment and without difference maps."""
-    parts = components(segmentation.labels)
-    _, first = np.unique(parts, return_index=True)
-    segment_of = segmentation.labels.ravel()[first]
-    (height, width), (rows, columns) = parts.shape, segmentation.grid_labels.shape
-    centers = np.ix_(
-        (np.arange(rows) * 2 + 1) * height // (2 * rows), (np.arange(columns) * 2 + 1) * width // (2 * columns)
-    )
-    return replace(
-        segmentation,
-        labels=parts,
-        grid_labels=parts[centers],
-        embeddings=segmentation.embeddings[segment_of],
-        colors=palette(len(segment_of)),
-        scores=None,
-    )
 
 
 def segment(

@@ -153,8 +153,8 @@ def test_a_segmentation_is_named(seg):
 
 def test_names_outlive_merging_and_saving(seg, tmp_path: Path):
     named = replace(seg, names=("roof", "tree", "", "sky", "wall", ""))
-    named.labels[:20, :32] = 4  # label 0, the roof, is now smaller than label 4 with which it is merged
-    assert named.merge(3).names == ("wall", "tree", "sky")
+    named.labels[:40, :32] = 4  # a part of the wall, larger than the roof with which it is merged
+    assert named.merge(4).names == ("wall", "tree", "sky", "wall")
     assert seg.merge(3).names is None
     for given in (seg, named):
         assert Segmentation.load(given.save(tmp_path / "x.npz")).names == given.names

@@ -7,6 +7,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools.coco import COCO
 
 from genseg import Cost, GensegError, Recipe, Segmentation
 from genseg.display.palette import palette
@@ -35,16 +36,18 @@ def seg() -> Segmentation:
     )
 
 
-def test_merge_joins_what_is_alike(seg: Segmentation):
+def test_merge_joins_what_is_alike_and_touches(seg: Segmentation):
     merged = seg.merge(2)
     assert merged.n_segments == 2
     assert np.array_equal(merged.labels, np.isin(seg.labels, [2, 3]))
-    assert merged.grid_labels.tolist() == [[0, 1, 0], [1, 1, 1]], "the cluster without pixels goes with its nearest"
+    assert merged.grid_labels.tolist() == [[0, 0, 0], [1, 1, 1]]
     assert merged.embeddings.shape == (2, 2)
-    assert merged.scores is not None
-    assert np.array_equal(merged.scores[0], seg.scores[:2].max(axis=0))
+    assert merged.scores is None
     largest = max([0, 1], key=lambda k: (seg.labels == k).sum())
     assert np.array_equal(merged.colors[0], seg.colors[largest])
+    assert np.array_equal(seg.cut(0.5).labels, merged.labels)
+    assert np.array_equal(seg.merge("auto").labels, merged.labels)
+    assert len(seg.tree.heights) == 3
 
 
 def test_merges_are_nested(seg: Segmentation):
@@ -58,10 +61,59 @@ def test_merge_to_all_and_to_one(seg: Segmentation):
     assert seg.merge(1).merge(1).n_segments == 1
 
 
+def test_parts_of_one_label_have_colors_of_their_own(seg: Segmentation):
+    apart = replace(seg, labels=np.where(seg.labels == 1, 2, seg.labels), names=tuple("abcde"))
+    assert apart.n_segments == 3
+    parts = apart.merge(4)
+    assert len(np.unique(parts.colors, axis=0)) == 4
+    assert parts.names == ("a", "c", "c", "d")
+    assert np.array_equal(parts.labels, apart.components().labels)
+
+
 @pytest.mark.parametrize("n", [0, 5])
 def test_merge_out_of_range(seg: Segmentation, n: int):
     with pytest.raises(GensegError, match="from 1 to 4"):
         seg.merge(n)
+    with pytest.raises(GensegError, match="height must lie in"):
+        seg.cut(2.0)
+
+
+def test_a_users_session_with_masks(seg: Segmentation):
+    masks = seg.masks()
+    assert [mask.label for mask in masks] == [0, 3, 2, 1]
+    assert [mask.area for mask in masks] == sorted(seg.areas[:4].tolist(), reverse=True)
+    assert seg.areas.tolist() == [420, 180, 210, 390, 0]
+    first = seg.mask(0)
+    assert first.bbox == (0, 0, 28, 15)
+    assert np.array_equal(first.segmentation, seg.labels == 0)
+    assert first.confidence == pytest.approx(float(seg.mask_confidence[0]))
+    assert seg.at(39, 0).label == 1
+    assert seg.at(0, 29).label == 2
+    assert repr(seg) == "Segmentation(40×30, 4 segments, backend='tiny', seed=3)"
+    assert "label=0, area=420" in repr(first)
+    assert seg.clean(0.2).merge(2).n_segments == 2
+    assert set(np.unique(seg.clean(0.16).labels)) == {0, 2, 3}
+    assert (seg.clean(0.16).confidence[seg.labels == 1] == 0).all()
+    sam = first.to_sam()
+    ((x, y),) = sam["point_coords"]
+    assert sam["segmentation"][int(y), int(x)]
+    assert sam["bbox"] == [0, 0, 28, 15]
+    with pytest.raises(GensegError, match="no pixel has the label 4"):
+        seg.mask(4)
+    with pytest.raises(GensegError, match="none at x=40"):
+        seg.at(40, 0)
+    with pytest.raises(GensegError, match="min_area must lie in"):
+        seg.clean(5)
+
+
+def test_json_is_what_coco_reads(seg: Segmentation, tmp_path: Path):
+    coco = COCO(seg.save(tmp_path / "x.json"))
+    assert coco.loadCats(coco.getCatIds()) == [{"id": 1, "name": "segment"}]
+    for annotation in coco.loadAnns(coco.getAnnIds()):
+        mask = seg.mask(annotation["id"] - 1)
+        assert np.array_equal(coco.annToMask(annotation), mask.segmentation)
+        assert annotation["area"] == mask.area
+        assert annotation["bbox"] == list(mask.bbox)
 
 
 def test_confidence_is_averaged_over_masks_and_cut_at_a_threshold(seg: Segmentation):

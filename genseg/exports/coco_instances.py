@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from pycocotools import mask as coco_masks
 
-from genseg.exports.coco import annotation, category_entries, image_entry
 from genseg.exports.items import ExportImage, Target
 from genseg.exports.json_arrays import JsonArrayWriter
+from genseg.segmentation.coco import annotation, category_entries, image_entry
 
 
 def write(items: Iterable[ExportImage], target: Target) -> None:

@@ -11,10 +11,10 @@ from PIL import Image
 from pycocotools import mask as coco_masks
 
 from genseg.display.palette import palette
-from genseg.exports.coco import category_entries, image_entry
 from genseg.exports.items import ExportImage, Target
 from genseg.exports.json_arrays import JsonArrayWriter
 from genseg.runs.rows import rle_of
+from genseg.segmentation.coco import category_entries, image_entry
 
 
 def write(items: Iterable[ExportImage], target: Target) -> None:

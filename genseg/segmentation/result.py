@@ -2,47 +2,41 @@
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from skimage.segmentation import find_boundaries
 
+from genseg.cluster.tree import NATURAL, Tree, tree_of
 from genseg.cost import Cost
-from genseg.display.captions import captioned
-from genseg.display.html import pictures
 from genseg.errors import GensegError
-from genseg.files import Layout, read_arrays, write_whole
-from genseg.recipe import Recipe, load_recipe
+from genseg.files import write_whole
+from genseg.recipe import Recipe
+from genseg.refine import cleaned
+from genseg.segmentation import storage
+from genseg.segmentation.coco import coco_of
+from genseg.segmentation.masks import Mask, masks_of
+from genseg.segmentation.parts import connected, merged
+from genseg.segmentation.pictures import Pictures
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from genseg.interface import Embedder
 
-FORMAT = 1  # of .npz files
-LAYOUT: Layout = {
-    "labels": (np.int32, "HW"),
-    "grid_labels": (np.int32, "hw"),
-    "embeddings": (np.float32, "KC"),
-    "colors": (np.uint8, "K3"),
-    "image": (np.uint8, "HW3"),
-    "scores?": (np.float32, "KYX"),
-    "confidence?": (np.float16, "HW"),
-}
-ARRAYS = tuple(name.rstrip("?") for name in LAYOUT)
 SHOWN = 400  # pixels: width of a picture in a notebook, at most
 
 
-@dataclass(frozen=True)
-class Segmentation:
+@dataclass(frozen=True, repr=False)
+class Segmentation(Pictures):
     """One image's segments.
+
+    Every operation returns a new segmentation, so that they chain: ``seg.clean(0.002).merge(8)``.
 
     Attributes:
         labels: int32 (H, W) at the input image's own resolution, every pixel in 0..K-1.
@@ -74,10 +68,75 @@ class Segmentation:
     names: tuple[str, ...] | None = None
     confidence: npt.NDArray[np.float16] | None = None
 
+    def __repr__(self) -> str:
+        """Size, number of segments and where they came from, in a line."""
+        height, width = self.labels.shape
+        return f"Segmentation({width}×{height}, {self.n_segments} segments, backend={self.backend!r}, seed={self.seed})"
+
     @property
     def n_segments(self) -> int:
         """Number of labels that at least one pixel has."""
-        return len(np.unique(self.labels))
+        return int(np.count_nonzero(self.areas))
+
+    @property
+    def areas(self) -> npt.NDArray[np.int64]:
+        """int64 (K,): the number of pixels of each label."""
+        return np.bincount(self.labels.ravel(), minlength=len(self.colors))
+
+    def masks(self) -> list[Mask]:
+        """The segments as masks, the largest first."""
+        confidence = None if self.confidence is None else self.mask_confidence
+        return masks_of(self.labels, self.areas, confidence, self.names)
+
+    def mask(self, label: int) -> Mask:
+        """The mask of a label.
+
+        Raises:
+            GensegError: If no pixel has the label.
+        """
+        for mask in self.masks():
+            if mask.label == label:
+                return mask
+        raise GensegError(f"no pixel has the label {label}; there are {np.unique(self.labels).tolist()}")
+
+    def at(self, x: int, y: int) -> Mask:
+        """The mask under the pixel in column ``x`` and row ``y``, both from 0.
+
+        Raises:
+            GensegError: If the image has no such pixel.
+        """
+        height, width = self.labels.shape
+        if not (0 <= x < width and 0 <= y < height):
+            raise GensegError(f"the image has {width}×{height} pixels, and none at x={x}, y={y}")
+        return self.mask(int(self.labels[y, x]))
+
+    def components(self) -> Segmentation:
+        """Make each connected part a segment, with the embedding and the name of its segment.
+
+        Returns:
+            A new segmentation without difference maps, its labels in reading order.
+        """
+        return connected(self)
+
+    def clean(self, min_area: float) -> Segmentation:
+        """Merge small connected parts into the neighbor with the longest common border.
+
+        Args:
+            min_area: The share of the image, in [0, 1], below which a part is small.
+
+        Returns:
+            A new segmentation with the same labels, of which some may have lost their pixels.
+
+        Raises:
+            GensegError: If ``min_area`` is not in [0, 1].
+        """
+        if not 0 <= min_area <= 1:
+            raise GensegError(f"min_area must lie in [0, 1], a share of the image, not be {min_area}")
+        labels = cleaned(self.labels, math.ceil(min_area * self.labels.size))
+        confidence = self.confidence
+        if confidence is not None:
+            confidence = np.where(labels == self.labels, confidence, np.float16(0))
+        return replace(self, labels=labels, confidence=confidence)
 
     def name(
         self,
@@ -134,8 +193,7 @@ class Segmentation:
             GensegError: If there is no confidence.
         """
         sums = np.bincount(self.labels.ravel(), self._known_confidence().ravel(), minlength=len(self.colors))
-        counts = np.bincount(self.labels.ravel(), minlength=len(self.colors))
-        return (sums / np.maximum(counts, 1)).astype(np.float32)
+        return (sums / np.maximum(self.areas, 1)).astype(np.float32)
 
     def confident_labels(self, threshold: float) -> npt.NDArray[np.int32]:
         """int32 (H, W): the labels, -1 for "ignore" where the confidence is below ``threshold``, in [0, 1].
@@ -150,90 +208,87 @@ class Segmentation:
             raise GensegError("these segments were saved without confidence; segment the image again")
         return self.confidence
 
-    def merge(self, n_segments: int) -> Segmentation:
-        """Coarser segments from the merge tree over embeddings (Ward linkage); no model call.
+    @cached_property
+    def tree(self) -> Tree:
+        """The merge tree of the connected parts, in the order of `components`; no model call."""
+        parts = self.components()
+        return tree_of(parts.labels, parts.embeddings)
 
-        Labels without pixels are left out of the tree. Merges are nested: a cut into fewer segments only joins
-        segments of a cut into more. A merged segment has the colour and the name of its largest part.
+    def merge(self, n_segments: int | Literal["auto"]) -> Segmentation:
+        """Coarser segments from the merge tree: Ward linkage of the connected parts' embeddings; no model call.
+
+        Only parts that touch are merged, so that each segment is connected. Merges are nested: a cut into fewer
+        segments only joins segments of a cut into more. A merged segment has the color and the name of its largest
+        part.
 
         Args:
-            n_segments: How many segments to keep.
+            n_segments: How many segments there are to be, from 1 to the number of connected parts; ``"auto"`` for a
+                natural number, which `cut` finds by itself.
 
         Returns:
-            A new segmentation with labels 0..n_segments-1.
+            A new segmentation with labels 0..n_segments-1, in reading order.
 
         Raises:
-            GensegError: If ``n_segments`` is below 1 or above the number of segments there are.
+            GensegError: If ``n_segments`` is not such a number.
         """
-        present, sizes = np.unique(self.labels, return_counts=True)
-        if not 1 <= n_segments <= len(present):
+        if n_segments == "auto":
+            return self.cut()
+        if not 1 <= n_segments <= self.tree.n_regions:
             raise GensegError(
-                f"merge needs a number from 1 to {len(present)}, the segments there are, not {n_segments}"
+                f"merge needs a number from 1 to {self.tree.n_regions}, the connected parts there are, "
+                f"or 'auto', not {n_segments}"
             )
-        from genseg.cluster import merge_groups
+        return merged(self, self.tree.groups(n_segments))
 
-        groups = merge_groups(self.embeddings, present, n_segments)
-        members = [present[groups[present] == group] for group in range(n_segments)]
-        size_of = dict(zip(present.tolist(), sizes.tolist(), strict=True))
-        largest = [max(m.tolist(), key=size_of.__getitem__) for m in members]
-        return replace(
-            self,
-            labels=groups[self.labels],
-            grid_labels=groups[self.grid_labels],
-            embeddings=np.stack(
-                [np.average(self.embeddings[m], axis=0, weights=[size_of[k] for k in m.tolist()]) for m in members]
-            ).astype(np.float32),
-            colors=self.colors[largest],
-            scores=None if self.scores is None else np.stack([self.scores[m].max(axis=0) for m in members]),
-            names=None if self.names is None else tuple(self.names[k] for k in largest),
-        )
+    def cut(self, height: float = NATURAL) -> Segmentation:
+        """Make all merges of the tree up to a height, in [0, 1]: 0 for the connected parts, 1 for the whole image.
 
-    def overlay(self, opacity: float = 0.5) -> Image.Image:
-        """Draw the segments' colors, names and boundaries over the image; RGB at the image's own size."""
-        mixed = (1 - opacity) * self.image + opacity * self.colors[self.labels]
-        mixed[find_boundaries(self.labels, mode="thick")] = 255
-        picture = Image.fromarray(mixed.round().astype(np.uint8))
-        return picture if self.names is None else captioned(picture, self.labels, self.names)
+        Raises:
+            GensegError: If ``height`` is not in [0, 1].
+        """
+        if not 0 <= height <= 1:
+            raise GensegError(f"height must lie in [0, 1], not be {height}")
+        return self.merge(self.tree.number_at(height))
 
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the overlay into a matplotlib axes (a new one for None) and return it."""
-        import matplotlib.pyplot as plt
+    def to_coco(self, file_name: str = "") -> dict[str, Any]:
+        """The masks as COCO's JSON has them, each as uncompressed run lengths, which are exact.
 
-        if ax is None:
-            ax = plt.subplots(layout="constrained")[1]
-        ax.imshow(self.overlay())
-        ax.set_axis_off()
-        ax.set_title(f"{self.backend}, {self.n_segments} segments")
-        return ax
+        Args:
+            file_name: The image's name.
+
+        Returns:
+            ``images``, ``annotations``, with ids 1 + label and the confidence as ``score``, and ``categories``: the
+            names of the segments, or ``"segment"``.
+        """
+        source = f"segments by genseg, backend {self.backend}, seed {self.seed}"
+        categories = None if self.names is None else self.classes
+        return coco_of(self.masks(), self.labels.shape, categories, file_name, source)
 
     def save(self, path: str | Path) -> Path:
         """Write the segmentation; the suffix says how.
 
-        ``.png``: the label map, indexed, each label its palette colour; in 16-bit grey where there are more than 256
-        labels. ``.npz``: everything, for `load`.
+        ``.png``: the label map, indexed, each label its palette color; in 16-bit gray where there are more than 256
+        labels. ``.json``: the masks as COCO has them (`to_coco`). ``.npz``: everything, for `load`.
 
         Raises:
             GensegError: For another suffix, or an unwritable file.
         """
         path = Path(path)
-        suffix = path.suffix.lower()
-        if suffix == ".png":
-            is_indexed = len(self.colors) <= 256
-            picture = Image.fromarray(self.labels.astype(np.uint8 if is_indexed else np.uint16))
-            if is_indexed:
-                picture.putpalette(self.colors.tobytes())
-            write_whole(path, lambda file: picture.save(file, format="PNG"))
-        elif suffix == ".npz":
-            meta = {"format": FORMAT, "backend": self.backend, "seed": self.seed, "names": self.names}
-            meta |= {"recipe": asdict(self.recipe), "cost": asdict(self.cost)}
-            arrays = {name: getattr(self, name) for name in ARRAYS if getattr(self, name) is not None}
-            write_whole(
-                path, lambda file: np.savez_compressed(file, allow_pickle=False, meta=json.dumps(meta), **arrays)
-            )
-        else:
-            raise GensegError(
-                f"cannot save as {path.suffix or 'a file without suffix'}; use .png (labels) or .npz (everything)"
-            )
+        match path.suffix.lower():
+            case ".png":
+                storage.write_labels(path, self.labels, self.colors)
+            case ".json":
+                content = json.dumps(self.to_coco()).encode()
+                write_whole(path, lambda file: file.write(content))
+            case ".npz":
+                arrays = {name: getattr(self, name) for name in storage.ARRAYS if getattr(self, name) is not None}
+                meta = {"backend": self.backend, "seed": self.seed, "names": self.names}
+                storage.write_arrays(path, arrays, meta | {"recipe": asdict(self.recipe), "cost": asdict(self.cost)})
+            case _:
+                raise GensegError(
+                    f"cannot save as {path.suffix or 'a file without suffix'}; "
+                    "use .png (labels), .json (COCO's masks) or .npz (everything)"
+                )
         return path
 
     @staticmethod
@@ -243,57 +298,4 @@ class Segmentation:
         Raises:
             GensegError: If the file is missing, damaged, or of another kind.
         """
-        path = Path(path)
-        try:
-            meta: dict[str, Any] = json.loads(str(read_arrays(path, {"meta": (np.str_, "")})["meta"]))
-            if meta["format"] != FORMAT:
-                raise GensegError(
-                    f"{path} was saved by another version of genseg (format {meta['format']}); upgrade genseg"
-                )
-            arrays = read_arrays(path, LAYOUT)
-            _check_values(arrays)
-            names = meta.get("names")  # absent in files from before segments had names
-            if names is not None and len(names) != len(arrays["colors"]):
-                raise ValueError("there must be a name for each label")
-            return Segmentation(
-                **{"scores": None, "confidence": None, **arrays},
-                recipe=load_recipe(meta["recipe"]),
-                cost=Cost(**meta["cost"]),
-                backend=str(meta["backend"]),
-                seed=int(meta["seed"]),
-                names=None if names is None else tuple(map(str, names)),
-            )
-        except GensegError:
-            raise
-        except FileNotFoundError as error:
-            raise GensegError(f"{path} does not exist; check the path") from error
-        except Exception as error:  # zipfile, json or numpy, on a file that is not ours
-            raise GensegError(f"{path} is not a segmentation that genseg saved ({error}); save it again") from error
-
-    def resized(self, width: int) -> Segmentation:
-        """Scale image and labels down to at most ``width`` pixels wide; draw boundaries after, or they fade."""
-        rows, columns = self.labels.shape
-        size = (min(columns, width), max(round(rows * min(width / columns, 1)), 1))
-        image = Image.fromarray(self.image).resize(size, Image.Resampling.LANCZOS)
-        labels = Image.fromarray(self.labels).resize(size, Image.Resampling.NEAREST)
-        return replace(self, image=np.asarray(image), labels=np.asarray(labels))
-
-    def _repr_png_(self) -> bytes:
-        buffer = io.BytesIO()
-        self.resized(SHOWN).overlay().save(buffer, format="PNG")
-        return buffer.getvalue()
-
-    def _repr_html_(self) -> str:
-        shown, (height, width) = self.resized(SHOWN), self.labels.shape
-        facts = f"{self.backend}, {self.n_segments} segments, {width}×{height} pixels, seed {self.seed}"
-        spent = f"{sum(self.cost.seconds.values()):.1f} s, {self.cost.evaluations} model evaluations"
-        return pictures([Image.fromarray(shown.image), shown.overlay()], f"{facts}; {spent}")
-
-
-def _check_values(arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    last = len(arrays["colors"]) - 1
-    for name, most in {"labels": last, "grid_labels": last, "confidence": 1}.items():
-        if name in arrays and not (arrays[name].min() >= 0 and arrays[name].max() <= most):
-            raise ValueError(f"{name} must lie in [0, {most}]")
-    if not np.isfinite(arrays["embeddings"]).all():
-        raise ValueError("embeddings are not finite")
+        return Segmentation(**storage.read(Path(path)))

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import genseg
 from genseg import GensegError
-from genseg.app.downloads import FILES, coco, download
+from genseg.app.downloads import FILES, download
 from genseg.app.options import CLUSTERS, ELSEWHERE, MAX_IN_APP, advanced, as_text, key_help
 from genseg.app.render import difference_map, files, grid_cells, view, views
 from genseg.app.request import SegmentRequest
@@ -167,7 +167,7 @@ def test_coco_holds_the_segments_exactly(done):
     masks = pytest.importorskip("pycocotools.mask")
     result = done[0].results[0]
     dataset = json.loads(download(done[0], 0, "coco.json")[1])
-    assert dataset == coco(result, "photo.png")
+    assert dataset == result.to_coco("photo.png")
     assert dataset["images"] == [{"id": 1, "file_name": "photo.png", "width": 96, "height": 64}]
     covered = np.zeros_like(result.labels)
     for one in dataset["annotations"]:

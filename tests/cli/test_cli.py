@@ -101,7 +101,7 @@ def test_a_broken_image_does_not_stop_the_others(photo, tmp_path):
         (("-b", "tinny"), ("'tinny'", "did you mean tiny?")),
         (("--save", "labels,overlays"), ("'overlays'", "did you mean overlay?")),
         (("--merge", "0"), ("--merge", "at least 1")),
-        (("--merge", "5", "-k", "4"), ("--merge", "from 1 to n_clusters=4")),
+        (("--merge", "few"), ("--merge", "or auto")),
         (("--seed", "-1"), ("seed must be at least 0",)),
         (("-o", "file/out"), ("cannot write to file/out", "--out")),
         (("--load", "offload"), ("--load offload is not KEY=VALUE", "offload=true")),

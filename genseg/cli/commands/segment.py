@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -38,7 +38,9 @@ def segment(
     clusters: Annotated[
         str | None, typer.Option("--clusters", "-k", metavar="K|auto", help="Number of clusters: n_clusters=K.")
     ] = None,
-    merge: Annotated[int | None, typer.Option(metavar="N", help="Merge into at most N segments.")] = None,
+    merge: Annotated[
+        str | None, typer.Option(metavar="N|auto", help="Merge into at most N segments, or into a natural number.")
+    ] = None,
     names: Annotated[
         str | None, typer.Option(metavar="CLASSES", help="Name segments by these classes, such as 'sky,building,tree'.")
     ] = None,
@@ -82,7 +84,8 @@ def segment(
         options.append(f"n_clusters={clusters}")
     check_writable(out)
     further = load_options(load or [], revision)
-    _check(recipe, options, merge, seed)
+    _check(recipe, options, seed)
+    most_segments = _number_of_segments(merge)
 
     todo = [(image, files) for image, files in plan if files]
     count = len(plan) + len(unusable)
@@ -106,7 +109,6 @@ def segment(
             from genseg.segmenter import Segmenter
 
             resolved = loaded.resolve(recipe, options)
-            _check_merge(merge, resolved)
             segmenter = Segmenter(loaded, resolved, seed=seed, progress=bars.stage)
             loading = time.perf_counter() - begun
         if dry_run:
@@ -120,8 +122,8 @@ def segment(
         for image, files in todo:
             try:
                 segmentation = segmenter(image)
-                if merge is not None:
-                    segmentation = segmentation.merge(min(merge, segmentation.n_segments))
+                if most_segments is not None:
+                    segmentation = segmentation.merge(most_segments(segmentation))
                 if named is not None:
                     segmentation = named(segmentation)
                 write(segmentation, files)
@@ -132,22 +134,29 @@ def segment(
         report.end()
 
 
-def _check(recipe: str | None, options: list[str], merge: int | None, seed: int) -> None:
+def _check(recipe: str | None, options: list[str], seed: int) -> None:
     """Refuse what can be refused before a model is loaded, the quickest to see first."""
     if seed < 0:
         raise GensegError(f"seed must be at least 0, not {seed}")
 
     from genseg.recipe import load_recipe
 
-    # A calibration lies below what the caller gave: "auto" is left where that names no n_clusters.
-    _check_merge(merge, load_recipe(recipe or "paper", calibration={"n_clusters": "auto"}, options=options))
+    load_recipe(recipe or "paper", options=options)
 
 
-def _check_merge(merge: int | None, recipe: Recipe) -> None:
-    most = recipe.n_clusters
-    if merge is not None and (merge < 1 or (isinstance(most, int) and merge > most)):
-        what = f"from 1 to n_clusters={most}" if isinstance(most, int) else "of at least 1"
-        raise GensegError(f"--merge needs a number {what}, not {merge}")
+def _number_of_segments(merge: str | None) -> Callable[[Segmentation], int | Literal["auto"]] | None:
+    """Return a function that says what `Segmentation.merge` takes for ``--merge``; None without it.
+
+    Raises:
+        GensegError: If it is neither a number of at least 1 nor ``auto``.
+    """
+    if merge is None:
+        return None
+    if merge == "auto":
+        return lambda _: "auto"
+    if not merge.isdecimal() or int(merge) < 1:
+        raise GensegError(f"--merge needs a number of at least 1, or auto, not {merge}")
+    return lambda segmentation: min(int(merge), segmentation.tree.n_regions)
 
 
 def _unreadable(image: Path, recipe: Recipe) -> str:

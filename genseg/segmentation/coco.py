@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from genseg.segmentation.masks import Mask
+
 
 def image_entry(number: int, file_name: str, size: tuple[int, int]) -> dict[str, Any]:
     """Return the entry of an image, with its (H, W)."""
@@ -38,3 +43,30 @@ def annotation(
 def category_entries(names: Iterable[str]) -> list[dict[str, Any]]:
     """Return the categories 1, 2, … of names."""
     return [{"id": 1 + index, "name": name} for index, name in enumerate(names)]
+
+
+def coco_of(
+    masks: Iterable[Mask], size: tuple[int, ...], classes: Sequence[str] | None, file_name: str, description: str
+) -> dict[str, Any]:
+    """Return one image's masks as COCO's JSON; see `Segmentation.to_coco`."""
+    categories = ["segment"] if classes is None else list(classes)
+    annotations = []
+    for mask in sorted(masks, key=lambda mask: mask.label):
+        category = 0 if mask.name is None else categories.index(mask.name)
+        runs = {"size": list(size), "counts": run_lengths(mask.segmentation)}
+        entry = annotation(mask.label + 1, 1, category, runs, mask.area, mask.bbox)
+        annotations.append(entry if mask.confidence is None else entry | {"score": round(mask.confidence, 4)})
+    return {
+        "info": {"description": description},
+        "images": [image_entry(1, file_name, (size[0], size[1]))],
+        "annotations": annotations,
+        "categories": category_entries(categories),
+    }
+
+
+def run_lengths(mask: npt.NDArray[np.bool_]) -> list[int]:
+    """COCO's uncompressed run lengths of a mask (H, W): of 0 and 1 in turn, column by column, of 0 first."""
+    edges = np.flatnonzero(np.diff(mask.ravel(order="F"), prepend=False, append=False))
+    bounds = np.concatenate([[0], edges, [mask.size]])
+    lengths: list[int] = np.diff(bounds).tolist()
+    return lengths if lengths[-1] else lengths[:-1]

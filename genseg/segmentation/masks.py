@@ -1,0 +1,81 @@
+"""Segments as masks, as Segment Anything's users know them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """One segment of an image.
+
+    Attributes:
+        segmentation: bool (H, W): its pixels.
+        area: In pixels.
+        bbox: Left, top, width and height, in pixels.
+        label: Its number in the label map.
+        confidence: Mean over its pixels, in [0, 1]; None where a segmentation has none.
+        name: What it is called; None before segments have names.
+    """
+
+    segmentation: npt.NDArray[np.bool_]
+    area: int
+    bbox: tuple[int, int, int, int]
+    label: int
+    confidence: float | None = None
+    name: str | None = None
+
+    def __repr__(self) -> str:
+        """All but the pixels, in a line."""
+        name = "" if self.name is None else f", name={self.name!r}"
+        confidence = "" if self.confidence is None else f", confidence={self.confidence:.2f}"
+        return f"Mask(label={self.label}, area={self.area}, bbox={self.bbox}{confidence}{name})"
+
+    def to_sam(self) -> dict[str, Any]:
+        """The mask under the keys of Segment Anything's automatic mask generator.
+
+        ``stability_score`` is the confidence: both say how firmly the mask's pixels belong to it. There is no
+        ``predicted_iou``, since nothing here predicts one.
+        """
+        left, top, width, height = self.bbox
+        rows, columns = np.nonzero(self.segmentation[top : top + height, left : left + width])
+        middle = len(rows) // 2  # a pixel of the mask
+        point = [float(left + columns[middle]), float(top + rows[middle])]
+        image_height, image_width = self.segmentation.shape
+        return {
+            "segmentation": self.segmentation,
+            "area": self.area,
+            "bbox": list(self.bbox),
+            "stability_score": self.confidence,
+            "point_coords": [point],
+            "crop_box": [0, 0, image_width, image_height],
+        }
+
+
+def masks_of(
+    labels: npt.NDArray[np.int32],
+    areas: npt.NDArray[np.int64],
+    confidence: npt.NDArray[np.float32] | None,
+    names: Sequence[str] | None,
+) -> list[Mask]:
+    """The masks of labels (H, W) that pixels have, the largest first; the others are by label, of K each."""
+    masks = [
+        Mask(
+            segmentation=labels == label,
+            area=int(areas[label]),
+            bbox=(columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start),
+            label=label,
+            confidence=None if confidence is None else float(confidence[label]),
+            name=None if names is None else names[label],
+        )
+        for label, box in enumerate(ndimage.find_objects(labels + 1))
+        if box is not None
+        for rows, columns in [box]
+    ]
+    return sorted(masks, key=lambda mask: -mask.area)

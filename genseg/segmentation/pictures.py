@@ -1,0 +1,77 @@
+"""Pictures of segmentations: overlays, figures, and what notebooks show."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from skimage.segmentation import find_boundaries
+
+from genseg.cost import Cost
+from genseg.display.captions import captioned
+from genseg.display.html import pictures
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from matplotlib.axes import Axes
+
+SHOWN = 400  # pixels: width of a picture in a notebook, at most
+
+
+class Pictures:
+    """The pictures of a `Segmentation`, which this is the base of."""
+
+    labels: npt.NDArray[np.int32]
+    colors: npt.NDArray[np.uint8]
+    image: npt.NDArray[np.uint8]
+    names: tuple[str, ...] | None
+    cost: Cost
+    backend: str
+    seed: int
+    n_segments: Any
+
+    def overlay(self, opacity: float = 0.5) -> Image.Image:
+        """Draw the segments' colors, names and boundaries over the image; RGB at the image's own size."""
+        mixed = (1 - opacity) * self.image + opacity * self.colors[self.labels]
+        mixed[find_boundaries(self.labels, mode="thick")] = 255
+        picture = Image.fromarray(mixed.round().astype(np.uint8))
+        return picture if self.names is None else captioned(picture, self.labels, self.names)
+
+    def show(self) -> None:
+        """Open the overlay in the system's image viewer; a notebook shows a segmentation by itself."""
+        self.overlay().show()
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the overlay into a matplotlib axes (a new one for None) and return it."""
+        import matplotlib.pyplot as plt
+
+        if ax is None:
+            ax = plt.subplots(layout="constrained")[1]
+        ax.imshow(self.overlay())
+        ax.set_axis_off()
+        ax.set_title(f"{self.backend}, {self.n_segments} segments")
+        return ax
+
+    def resized(self, width: int) -> Self:
+        """Scale image and labels down to at most ``width`` pixels wide; draw boundaries after, or they fade."""
+        rows, columns = self.labels.shape
+        size = (min(columns, width), max(round(rows * min(width / columns, 1)), 1))
+        image = Image.fromarray(self.image).resize(size, Image.Resampling.LANCZOS)
+        labels = Image.fromarray(self.labels).resize(size, Image.Resampling.NEAREST)
+        return replace(self, image=np.asarray(image), labels=np.asarray(labels))  # type: ignore[type-var]
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.resized(SHOWN).overlay().save(buffer, format="PNG")
+        return buffer.getvalue()
+
+    def _repr_html_(self) -> str:
+        shown, (height, width) = self.resized(SHOWN), self.labels.shape
+        facts = f"{self.backend}, {self.n_segments} segments, {width}×{height} pixels, seed {self.seed}"
+        spent = f"{sum(self.cost.seconds.values()):.1f} s, {self.cost.evaluations} model evaluations"
+        return pictures([Image.fromarray(shown.image), shown.overlay()], f"{facts}; {spent}")

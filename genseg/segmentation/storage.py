@@ -1,0 +1,88 @@
+"""Files of segmentations: everything as ``.npz``, label maps as ``.png``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from genseg.cost import Cost
+from genseg.errors import GensegError
+from genseg.files import Layout, read_arrays, write_whole
+from genseg.recipe import load_recipe
+
+FORMAT = 1  # of .npz files
+LAYOUT: Layout = {
+    "labels": (np.int32, "HW"),
+    "grid_labels": (np.int32, "hw"),
+    "embeddings": (np.float32, "KC"),
+    "colors": (np.uint8, "K3"),
+    "image": (np.uint8, "HW3"),
+    "scores?": (np.float32, "KYX"),
+    "confidence?": (np.float16, "HW"),
+}
+ARRAYS = tuple(name.rstrip("?") for name in LAYOUT)
+
+
+def write_labels(path: Path, labels: npt.NDArray[np.int32], colors: npt.NDArray[np.uint8]) -> None:
+    """Write a label map as an indexed PNG in its colors, or in 16-bit gray where there are more than 256 labels."""
+    is_indexed = len(colors) <= 256
+    picture = Image.fromarray(labels.astype(np.uint8 if is_indexed else np.uint16))
+    if is_indexed:
+        picture.putpalette(colors.tobytes())
+    write_whole(path, lambda file: picture.save(file, format="PNG"))
+
+
+def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) -> None:
+    """Write the arrays of `LAYOUT` and what else describes a segmentation as ``.npz``."""
+    described = json.dumps({"format": FORMAT, **meta})
+    write_whole(path, lambda file: np.savez_compressed(file, allow_pickle=False, meta=described, **arrays))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read what `write_arrays` wrote: the fields of a `Segmentation`.
+
+    Raises:
+        GensegError: If the file is missing, damaged, or of another kind or version.
+    """
+    try:
+        meta: dict[str, Any] = json.loads(str(read_arrays(path, {"meta": (np.str_, "")})["meta"]))
+        if meta["format"] != FORMAT:
+            raise GensegError(
+                f"{path} was saved by another version of genseg (format {meta['format']}); upgrade genseg"
+            )
+        arrays = read_arrays(path, LAYOUT)
+        _check_values(arrays)
+        names = meta.get("names")  # absent in files from before segments had names
+        if names is not None and len(names) != len(arrays["colors"]):
+            raise ValueError("there must be a name for each label")
+        return {
+            "scores": None,
+            "confidence": None,
+            **arrays,
+            "recipe": load_recipe(meta["recipe"]),
+            "cost": Cost(**meta["cost"]),
+            "backend": str(meta["backend"]),
+            "seed": int(meta["seed"]),
+            "names": None if names is None else tuple(map(str, names)),
+        }
+    except GensegError:
+        raise
+    except FileNotFoundError as error:
+        raise GensegError(f"{path} does not exist; check the path") from error
+    except Exception as error:  # zipfile, json or numpy, on a file that is not ours
+        raise GensegError(f"{path} is not a segmentation that genseg saved ({error}); save it again") from error
+
+
+def _check_values(arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    last = len(arrays["colors"]) - 1
+    for name, most in {"labels": last, "grid_labels": last, "confidence": 1}.items():
+        if name in arrays and not (arrays[name].min() >= 0 and arrays[name].max() <= most):
+            raise ValueError(f"{name} must lie in [0, {most}]")
+    if not np.isfinite(arrays["embeddings"]).all():
+        raise ValueError("embeddings are not finite")
