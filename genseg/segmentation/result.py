@@ -29,8 +29,6 @@ from genseg.segmentation.pictures import Pictures
 if TYPE_CHECKING:
     from genseg.interface import Embedder
 
-SHOWN = 400  # pixels: width of a picture in a notebook, at most
-
 
 @dataclass(frozen=True, repr=False)
 class Segmentation(Pictures):
