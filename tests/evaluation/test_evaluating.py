@@ -171,7 +171,10 @@ def test_segments_of_flat_fields_beat_a_grid(data: Dataset, tmp_path: Path) -> N
     found = evaluate(
         data, tmp_path / "out", n_clusters=4, methods=("slic", "grid"), protocols=("oracle",), resolution="full"
     )
-    assert found.results["gains"]["grid"]["oracle"]["boundary_f"][0] > 0
+    low, high = found.results["gains"]["grid"]["oracle"]["boundary_f"]
+    assert low > 0
+    ahead = f"oracle, slic against grid: ahead in boundary F (+{100 * low:.1f} to +{100 * high:.1f} points), "
+    assert [line[: len(ahead)] for line in found.verdict()] == [ahead]
 
 
 def test_the_command_writes_every_protocol_by_name(tmp_path: Path) -> None:
@@ -179,6 +182,9 @@ def test_the_command_writes_every_protocol_by_name(tmp_path: Path) -> None:
     arguments = ["evaluate", "folder", str(root), "--protocol", "all", "--baselines", "naive", "--resolution", "full"]
     result = CliRunner().invoke(app, [*arguments, "-k", "4", "-o", str(out), "size=64", "margin=0"])
     assert result.exit_code == 0, result.output
+    assert "oracle, modulation against naive: " in result.output.splitlines()[-1]
+    assert max(map(len, result.stdout.splitlines())) <= 120
+    assert "covering" not in result.output
     results = json.loads((out / "results.json").read_text())
     for method in ("modulation", "naive"):
         assert {p: f["protocol"] for p, f in results["figures"][method].items()} == {

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from genseg.evaluation.results import Evaluation
 
 BASELINES = ["naive", "feature-upsampling"]
+MAIN_METRICS = ("miou", "boundary_f")
 
 
 def evaluate(
@@ -44,6 +45,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same result.")] = 0,
     device: cli_options.Device = None,
     dtype: cli_options.Dtype = None,
+    all_metrics: Annotated[bool, typer.Option("--all", help="Print all metrics of table.md.")] = False,
     offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
 ) -> None:
     """Score modulation and baselines on a data set; write results.json, table.md, table.tex, plot.png, gallery.png.
@@ -95,7 +97,7 @@ def evaluate(
         )
         evaluation.save(out)
         bars.say(f"results in {out}: results.json, table.md, table.tex, plot.png, gallery.png")
-    show(evaluation)
+    show(evaluation, all_metrics)
     for entry in evaluation.results["unmeasured"]:
         typer.echo(f"genseg: {entry['method']}, {entry['protocol']}: {entry['why']}", err=True)
     for failure in evaluation.results["failures"]:
@@ -104,19 +106,21 @@ def evaluate(
         raise typer.Exit(1)
 
 
-def show(evaluation: Evaluation) -> None:
-    """Print the table."""
+def show(evaluation: Evaluation, all_metrics: bool = False) -> None:
+    """Print the table, of the main metrics or of all, and what it says."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    rows = evaluation.rows()
+    rows = evaluation.rows() if all_metrics else evaluation.rows(MAIN_METRICS)
     table = Table(*rows[0], title=evaluation.caption())
     for row in rows:
         table.add_row(*(Text(cell) for cell in row.values()))
     console = Console()
-    console = console if console.is_terminal else Console(width=240)
+    console = console if console.is_terminal else Console(width=240 if all_metrics else 120)
     console.print(table)
+    for line in evaluation.verdict():
+        typer.echo(line)
 
 
 def datasets() -> None:
