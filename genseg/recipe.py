@@ -133,6 +133,14 @@ CHOICES = {
 }
 KEYS = tuple(f.name for f in fields(Recipe))
 
+OTHER_WORDS = {
+    **dict.fromkeys(("k", "K", "clusters", "num_clusters"), "n_clusters"),
+    **dict.fromkeys(("n_segments", "merge"), "n_clusters, or Segmentation.merge for fewer segments afterwards"),
+    **dict.fromkeys(("min_pixels", "min_size"), "min_area, a share of the image"),
+    "image_size": "size",
+}
+"""What people call recipe keys, and what to use."""
+
 REMOVED = {"response": "full"}
 """Keys of earlier versions, and the one value of each that recipes of today stand for."""
 
@@ -245,6 +253,8 @@ def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
         if (value := values.pop(key)) != REMOVED[key]:
             raise GensegError(f"{key}={value} is no longer supported; leave out {key}")
     for key, value in values.items():
+        if key in OTHER_WORDS:
+            raise GensegError(f"there is no recipe key {key!r}; use {OTHER_WORDS[key]}")
         if key not in KEYS:
             raise unknown("recipe key", str(key), KEYS)
         if isinstance(value, str) and "${" in value:

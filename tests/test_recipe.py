@@ -115,3 +115,8 @@ def test_missing_file_and_preset():
         load_recipe("nowhere.yaml")
     with pytest.raises(GensegError, match="did you mean fast"):
         load_recipe("fats")
+
+
+def test_what_other_tools_call_a_key_is_answered_with_its_name():
+    with pytest.raises(GensegError, match="no recipe key 'k'; use n_clusters"):
+        load_recipe("paper", k=8)
