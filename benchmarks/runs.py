@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,7 @@ def kill(args: argparse.Namespace, scratch: Path) -> None:
             if early := moments.random() < 0.25:  # a quarter while Ray and the workers start
                 begun = moments.uniform(0, starting)
             else:
-                process.stdout.readline()
+                until_images(process.stdout)
                 begun = moments.uniform(0, working)
             if kills < args.kills:
                 time.sleep(begun)
@@ -119,11 +119,16 @@ def told(line: Sequence[str]) -> tuple[float, float]:
     start = time.perf_counter()
     process = subprocess.Popen(line, stdout=subprocess.PIPE)
     assert process.stdout is not None
-    process.stdout.readline()
+    until_images(process.stdout)
     begun = time.perf_counter()
     process.communicate()
     assert process.returncode == 0
     return begun - start, time.perf_counter() - begun
+
+
+def until_images(lines: Iterable[bytes]) -> None:
+    """Read the output of a run until it tells of its images."""
+    next((line for line in lines if images_done(line.decode()) is not None), None)
 
 
 def memory(args: argparse.Namespace, scratch: Path) -> None:

@@ -82,8 +82,15 @@ class Bars(Progress):
             self.update(self._images, completed=self._finished + done / total)
 
 
+STARTS = {
+    "one process": "one worker is enough: segmenting in this process",
+    "ray": "starting Ray, whose workers share the images",
+}
+"""How a run tells which of its engines it starts."""
+
+
 class RunBar(Progress):
-    """A line for each step of a run, and on a terminal a bar over its images, with throughput and time left.
+    """A line for each percent of a run, and on a terminal a bar over its images, with throughput and time left.
 
     Args:
         quiet: Whether to show neither.
@@ -95,9 +102,14 @@ class RunBar(Progress):
         super().__init__(*columns, console=console, transient=True, disable=quiet or not sys.stdout.isatty())
         self._quiet, self._begun, self._before = quiet, time.monotonic(), 0
         self._bar = self.add_task("start", total=None, count="")
+        self._percent = -1
 
     def on_progress(self, stage: str, done: int, total: int) -> None:
         """Show the progress of a stage; for images, with their pace since it began."""
+        if stage in STARTS:
+            if not self._quiet:
+                self.console.print(STARTS[stage], soft_wrap=True)
+            return
         if stage != "images":
             self.update(self._bar, description=stage)
             return
@@ -109,5 +121,6 @@ class RunBar(Progress):
             pace = (done - self._before) / seconds
             count += f", {pace:.3g} a second, {minutes((total - done) / pace)} left"
         self.update(self._bar, completed=done, count=count)
-        if self.disable and not self._quiet:
+        if self.disable and not self._quiet and self._percent != (percent := 100 * done // max(total, 1)):
+            self._percent = percent
             self.console.print(f"images: {count}", soft_wrap=True)

@@ -1,31 +1,27 @@
-"""The driver of a run: plan, workers, shards, report, with Ray Data on a laptop or a cluster."""
+"""The driver of a run: plan, workers, shards, report; in one process, or with Ray Data on a laptop or a cluster."""
 
 from __future__ import annotations
 
-import logging
 import os
-import signal
-import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from genseg.errors import GensegError, needing
+from genseg.errors import GensegError
 from genseg.fingerprint import weights_of
 from genseg.progress import Bar, Progress
 from genseg.recipe import RecipeLike, load_recipe, read_recipe
 from genseg.registry import BACKENDS
 from genseg.runs.manifest import check_resumable, load_manifest, write_manifest
-from genseg.runs.plan import make_plan
+from genseg.runs.one_process import OneProcess, one_process, useful_workers
+from genseg.runs.plan import items_of, make_plan
+from genseg.runs.ray_workers import RayWorkers, is_connected, ray_workers
 from genseg.runs.report import write_report
 from genseg.runs.run import Run
 from genseg.runs.store import Store
-from genseg.runs.worker import Worker, WorkerSettings, resolve_recipe, shards_left
-
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
-MOST_BLOCKS = 10_000  # of Ray Data; a block has one shard, or several of a very large run
+from genseg.runs.worker import WorkerSettings, shards_left
 
 
 def run_dataset(
@@ -53,6 +49,9 @@ def run_dataset(
 ) -> Run:
     """Segment a dataset into shards of Parquet.
 
+    This process does the work where one worker is enough: one shard, one GPU (or CPU) or ``workers=1``. Else Ray
+    starts workers that share it.
+
     A plan fixes each shard's images beforehand, and a shard's file is written whole or not at all. So ``resume``
     completes a run that was killed, and each image is segmented once. Images that fail become rows with an error.
 
@@ -75,7 +74,8 @@ def run_dataset(
         pixel_confidence: Whether rows include the map of confidence, and not only its mean over masks.
         resume: Whether to resume the run in ``out``, if there is one.
         max_errors: Stop once more images than this have failed; None for never.
-        address: Address of a Ray cluster, such as ``"auto"``; None to start one on this machine.
+        address: Address of a Ray cluster, such as ``"auto"``, or ``"local"`` to start Ray on this machine even for
+            one worker; None for the variable RAY_ADDRESS, if it is set.
         progress: True for a progress bar, or a progress callback ``(stage, done, total)``.
         **overrides: Recipe keys.
 
@@ -111,14 +111,14 @@ def run_dataset(
         keep_images=keep_images,
         pixel_confidence=pixel_confidence,
     )
-    with _ray(address) as ray:
-        on_gpu, most = _accelerators(ray, device, cpus_per_worker)
-        needs = {"num_cpus": cpus_per_worker, "num_gpus": int(on_gpu)}
+    images = items_of(str(given)) if manifest is None else iter(())
+    first = list(islice(images, shard_size + 1))
+    shards = (
+        1 + (len(first) > shard_size) if manifest is None else len(list(shards_left(store, manifest.get("shards", 0))))
+    )
+    with _workers(worker_settings, workers, shards, address, on_progress) as chosen:
         on_progress("load", 0, 1)
-        task = ray.remote(**needs)(resolve_recipe)
-        resolved, problem = ray.get(task.remote(worker_settings, values, options, overrides))
-        if problem:
-            raise GensegError(problem)
+        resolved = chosen.resolve(values, options, overrides)
         settings: dict[str, Any] = {
             "input": str(given),
             "backend": backend,
@@ -133,33 +133,27 @@ def run_dataset(
         }
         if manifest is None:
             on_progress("plan", 0, 1)
-            images, shards = make_plan(store, str(given), shard_size)
-            manifest = write_manifest(store, settings, images=images, shards=shards, shard_size=shard_size)
+            n_images, n_shards = make_plan(store, chain(first, images), shard_size)
+            manifest = write_manifest(store, settings, images=n_images, shards=n_shards, shard_size=shard_size)
         check_resumable(store, manifest, settings)
         left = list(shards_left(store, manifest["shards"]))
-        worker_settings = replace(worker_settings, recipe=resolved, recipe_hash=manifest["recipe_hash"])
-        with closing(_segment(ray, worker_settings, left, min(workers or most, len(left)), needs)) as results:
+        with closing(chosen.segment(manifest["recipe_hash"], resolved, left)) as results:
             follow(results, manifest, len(left), max_errors, on_progress)
     run = Run(str(out))
     write_report(run)
     return run
 
 
-def _segment(
-    ray: Any, settings: WorkerSettings, left: Sequence[int], workers: int, needs: Mapping[str, int]
-) -> Generator[dict[str, Any]]:
-    """Segment shards; yield the result of each as it is finished. Only numbers pass through Ray and the driver."""
-    if not left:
-        return
-    context = ray.data.DataContext.get_current()
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    context.enable_progress_bars = False
-    context.execution_no_progress_timeout_s = -1  # a shard takes as long as it takes
-    pool = ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1)
-    shards = ray.data.from_items([{"shard": k} for k in left], override_num_blocks=min(len(left), MOST_BLOCKS))
-    yield from shards.map_batches(
-        Worker, fn_constructor_args=(settings,), batch_size=1, compute=pool, **needs
-    ).iter_rows()
+def _workers(
+    settings: WorkerSettings, workers: int | None, shards: int, address: str | None, on_progress: Progress
+) -> AbstractContextManager[OneProcess | RayWorkers]:
+    """Work in this process if one worker is enough for the shards (two stand for any number), else with Ray."""
+    address = address or os.environ.get("RAY_ADDRESS")
+    if not address and not is_connected() and useful_workers(workers, shards, settings.device, settings.threads) == 1:
+        on_progress("one process", 0, 1)
+        return one_process(settings)
+    on_progress("ray", 0, 1)
+    return ray_workers(settings, workers, address)
 
 
 def follow(
@@ -183,78 +177,3 @@ def follow(
                 f"{failed} images failed, more than the {max_errors} allowed; see their rows, and raise --max-errors "
                 "to continue with --resume"
             )
-
-
-@contextmanager
-def _ray(address: str | None) -> Iterator[Any]:
-    """Connect to the caller's Ray or to a cluster, or start Ray for as long as the run takes."""
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    with needing("ray", "runs need"):
-        import ray
-        import ray.data
-    is_running = ray.is_initialized()
-    if not is_running:
-        where = address or os.environ.get("RAY_ADDRESS") or "local"
-        on_termination = signal.getsignal(signal.SIGTERM)
-        try:
-            if where == "local":
-                start(object_store_memory=128 * 2**20)
-            else:
-                with _no_stderr():
-                    ray.init(where, log_to_driver=False, logging_level="ERROR")
-        except Exception as error:  # a node that times out raises nothing more special
-            if where != "local":
-                raise GensegError(f"no Ray cluster answers at {where}; check --address") from error
-            cause = next(iter(str(error).splitlines()), type(error).__name__)
-            raise GensegError(f"Ray does not start on this machine: {cause}") from error
-        if on_termination is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, on_termination)  # Ray's own handler prints stacks and aborts
-    try:
-        yield ray
-    finally:
-        if not is_running:
-            ray.shutdown()
-
-
-def start(**options: Any) -> None:
-    """Start Ray on this machine, reachable from this machine alone.
-
-    Args:
-        **options: Further arguments of ``ray.init``.
-    """
-    import ray
-    from ray._private import ray_constants
-
-    # With this constant, Ray takes 127.0.0.1 for its node, as it does by default on macOS and Windows.
-    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
-    try:
-        with _no_stderr():
-            ray.init("local", include_dashboard=False, log_to_driver=False, logging_level="ERROR", **options)
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
-
-
-@contextmanager
-def _no_stderr() -> Iterator[None]:
-    """Silence file descriptor 2, to which Ray's native part writes its log level as it starts."""
-    duplicate = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nothing:  # noqa: PTH123
-            os.dup2(nothing.fileno(), 2)
-        yield
-    finally:
-        os.dup2(duplicate, 2)
-        os.close(duplicate)
-
-
-def _accelerators(ray: Any, device: str | None, cpus_per_worker: int) -> tuple[bool, int]:
-    """Whether each worker has a GPU, and the largest number of workers."""
-    resources = ray.cluster_resources()
-    gpus = int(resources.get("GPU", 0))
-    if gpus and not (device or "cuda").startswith("cpu"):
-        return True, gpus
-    cpus = int(resources.get("CPU", 0))
-    if cpus < cpus_per_worker:
-        raise GensegError(f"a worker needs {cpus_per_worker} of {cpus} CPUs; choose a smaller --cpus-per-worker")
-    return False, cpus // cpus_per_worker

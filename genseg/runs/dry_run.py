@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -14,7 +13,8 @@ from genseg.errors import GensegError
 from genseg.files import in_bytes
 from genseg.progress import minutes
 from genseg.recipe import RecipeLike
-from genseg.runs.plan import items_in, make_plan
+from genseg.runs.one_process import useful_workers
+from genseg.runs.plan import items_in, items_of, make_plan
 from genseg.runs.rows import FAILED, Row
 from genseg.runs.store import Store, parquet
 from genseg.runs.tables import table_of
@@ -70,6 +70,7 @@ def estimate_run(
     options: Sequence[str] = (),
     workers: int | None = None,
     cpus_per_worker: int = 1,
+    shard_size: int = 64,
     **settings: Any,
 ) -> RunCost:
     """Count the images of a run, segment a few of them in this process, and scale up; without Ray.
@@ -80,12 +81,10 @@ def estimate_run(
     Raises:
         GensegError: If the input, the backend or the recipe cannot be used, or no image of the sample.
     """
-    import torch
-
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="genseg-dry-run-") as folder:
         store = Store(folder)
-        images, _ = make_plan(store, str(given), SHARD)
+        images, _ = make_plan(store, items_of(str(given)), SHARD)
         sample = min(SAMPLE, max(images // PART, 1))
         spaced = (i * images // count for count in (sample, min(TRIED, images)) for i in range(count))
         candidates = [items_in(store, at // SHARD)[at % SHARD] for at in dict.fromkeys(spaced)]
@@ -103,9 +102,7 @@ def estimate_run(
         raise GensegError(f"none of {len(rows)} images of {given} can be segmented: {rows[0].error}")
     measured = done[1:] or done  # the first one warms the model up
     each = sum(sum(row.cost.seconds.values()) for row in measured) / len(measured)
-    on_gpu = torch.cuda.is_available() and not (worker_settings.device or "cuda").startswith("cpu")
-    most = torch.cuda.device_count() if on_gpu else max((os.cpu_count() or 1) // cpus_per_worker, 1)
-    number = min(workers or most, images)
+    number = useful_workers(workers, -(-images // shard_size), worker_settings.device, cpus_per_worker)
     return RunCost(
         images=images,
         sample=len(rows),

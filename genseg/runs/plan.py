@@ -74,8 +74,13 @@ def items_of(given: str) -> Iterator[PlannedImage]:
         raise GensegError(f"{given} holds no image ({' '.join(READ)}); name another folder or pattern")
 
 
-def make_plan(store: Store, given: str, shard_size: int) -> tuple[int, int]:
+def make_plan(store: Store, images: Iterator[PlannedImage], shard_size: int) -> tuple[int, int]:
     """Write the plan of a run, a part at a time.
+
+    Args:
+        store: The run's folder.
+        images: From `items_of`.
+        shard_size: Images per shard.
 
     Returns:
         Number of images and of shards.
@@ -83,13 +88,13 @@ def make_plan(store: Store, given: str, shard_size: int) -> tuple[int, int]:
     Raises:
         GensegError: If the input cannot be read, or stands for nothing.
     """
-    images = shards = 0
-    for part, group in enumerate(_batched(_batched(items_of(given), shard_size), PART)):
+    n_images = n_shards = 0
+    for part, group in enumerate(_batched(_batched(images, shard_size), PART)):
         rows = [{"items": [{"key": key, **vars(source)} for key, source in items]} for items in group]
         store.write_table(_part(part), pa.Table.from_pylist(rows, schema=_SCHEMA), row_group_size=1)
-        images += sum(len(items) for items in group)
-        shards += len(group)
-    return images, shards
+        n_images += sum(len(items) for items in group)
+        n_shards += len(group)
+    return n_images, n_shards
 
 
 def items_in(store: Store, shard: int) -> list[PlannedImage]:

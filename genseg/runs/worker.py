@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -92,13 +92,27 @@ class Worker:
 
     def _segment(self, shard: int) -> tuple[int, int, str]:
         try:
-            crashes = CrashLog(self._store, shard)
-            rows = list(self.rows(items_in(self._store, shard), crashes))
-            self._store.write_table(shard_name(shard), table_of(rows))
-            crashes.clear()
+            failures = [row.status == FAILED for row in self.segment(shard)]
         except GensegError as error:  # not of an image: the folder cannot be read or written
             return 0, 0, str(error)
-        return len(rows), sum(row.status == FAILED for row in rows), ""
+        return len(failures), sum(failures), ""
+
+    def segment(self, shard: int) -> Generator[Row]:
+        """Segment a shard: yield its rows as they are made, and write its file after the last.
+
+        Raises:
+            GensegError: If the run's folder cannot be read or written.
+        """
+        crashes, rows = CrashLog(self._store, shard), []
+        try:
+            for row in self.rows(items_in(self._store, shard), crashes):
+                rows.append(row)
+                yield row
+        except (KeyboardInterrupt, GeneratorExit):
+            crashes.forgive()
+            raise
+        self._store.write_table(shard_name(shard), table_of(rows))
+        crashes.clear()
 
     def rows(self, images: Sequence[PlannedImage], crashes: CrashLog | None = None) -> Iterator[Row]:
         """Segment images; yield a row for each, in order. The next few images are fetched while the model works."""
@@ -198,6 +212,10 @@ class CrashLog:
         if self._is_retry:  # the first attempt at a shard needs no notes, and most shards have no second
             self._note(key, self._times + 1 if key == self._last else 1)
         return False
+
+    def forgive(self) -> None:
+        """Note that the running image was stopped by its user: it has not crashed."""
+        self._note(None, 0)
 
     def clear(self) -> None:
         """Remove the log: the shard is finished."""

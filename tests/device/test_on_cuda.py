@@ -7,7 +7,7 @@ from standin import counted, memory_left, memory_taken
 
 import genseg
 from genseg.cluster.kmeans import kmeans
-from genseg.runs.plan import items_in, make_plan
+from genseg.runs.plan import items_in, items_of, make_plan
 from genseg.runs.rows import DONE, FAILED
 from genseg.runs.store import Store
 from genseg.runs.worker import Worker, WorkerSettings
@@ -95,7 +95,7 @@ def test_an_image_that_does_not_fit_fails_alone_and_leaves_no_memory_behind(load
     for name in ("a.png", "b.png"):
         photo.save(tmp_path / name)
     store, backend = Store(str(tmp_path / "run")), load("sd15")
-    make_plan(store, str(tmp_path), 64)
+    make_plan(store, items_of(str(tmp_path)), 64)
     segmenter = genseg.Segmenter(backend, "paper", **QUICK)
     rows = Worker(WorkerSettings(str(tmp_path / "run"), "sd15"), segmenter).rows(items_in(store, 0))
     segmenter(photo)  # what is made once is there

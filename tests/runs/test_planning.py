@@ -110,7 +110,7 @@ def test_inputs_that_cannot_be_used_are_a_sentence(tmp_path, given, problem):
 def test_the_plan_has_each_image_once_in_shards_of_one_size(folder, monkeypatch):
     monkeypatch.setattr("genseg.runs.plan.PART", 1)  # two files of a plan
     store = Store(str(folder.parent / "out"))
-    assert make_plan(store, str(folder), 3) == (4, 2)
+    assert make_plan(store, items_of(str(folder)), 3) == (4, 2)
     shards = [items_in(store, shard) for shard in range(2)]
     assert [len(items) for items in shards] == [3, 1]
     assert [item for items in shards for item in items] == list(items_of(str(folder)))

@@ -7,63 +7,27 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import Iterator
 
 import numpy as np
 import psutil
 import pytest
-from installed import lay_out
 from PIL import Image
+from small_runs import FAST, KEYS, told
 from typer.testing import CliRunner
 
 import genseg
 from genseg import GensegError, Run
 from genseg.cli import app
-from genseg.cli.scaffold import write_project
-from genseg.plugins import Plugins
-from genseg.registry import BACKENDS
-from genseg.runs.driver import follow, run_dataset, start
+from genseg.runs.driver import follow, run_dataset
 from genseg.runs.manifest import recipe_hash
-from genseg.runs.plan import make_plan
+from genseg.runs.plan import items_of, make_plan
+from genseg.runs.ray_workers import start
 from genseg.runs.report import Summary
 from genseg.runs.rows import FAILED, Row
 from genseg.runs.run import SHARDS
 from genseg.runs.store import Store
 from genseg.runs.tables import SCHEMA, rows_of
 from genseg.runs.worker import Worker, WorkerSettings
-
-FAST = {"n_clusters": 4, "draws": 1, "size": 64, "n_init": 1}
-KEYS = [f"{key}={value}" for key, value in FAST.items()]
-
-
-def told(row: Row) -> tuple:
-    """All of a row but what it cost."""
-    masks = [(mask.label, mask.rle, mask.embedding.tobytes()) for mask in row.masks]
-    return row.key, row.source, row.status, row.error, row.labels_png, row.confidence_png, row.recipe_hash, masks
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory, photo):
-    root = tmp_path_factory.mktemp("photos")
-    for k in range(10):
-        photo.crop((8 * k, 4 * k, 8 * k + 64, 4 * k + 48)).save(root / f"{k}.png")
-    (root / "5.png").write_bytes(b"no image")
-    return root
-
-
-@pytest.fixture(scope="module")
-def plugin(tmp_path_factory) -> Iterator[str]:
-    """The name of a backend whose project is installed here and in workers that start from here."""
-    folder = tmp_path_factory.mktemp("plugin")
-    (folder / "site").mkdir()
-    with pytest.MonkeyPatch.context() as patch:
-        for path in lay_out(write_project("new-model", folder), folder / "site"):
-            patch.syspath_prepend(path)
-            patch.setenv("PYTHONPATH", path, prepend=os.pathsep)
-        plugins = Plugins("backend")
-        plugins.discover()
-        patch.setattr(BACKENDS, "plugins", plugins)
-        yield "new-model"
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +44,6 @@ def ray(plugin):  # noqa: ARG001
 @pytest.fixture(scope="module")
 def alone(photos, plugin) -> dict[str, tuple]:
     """The rows that a worker makes in this process, without Ray."""
-    from genseg.runs.plan import items_of
-
     segmenter = genseg.Segmenter(plugin, device="cpu", **FAST)
     job = WorkerSettings("", plugin, {}, 0, "", threads=1)
     return {row.key: told(row) for row in Worker(job, segmenter).rows(list(items_of(str(photos))))}
@@ -115,34 +77,11 @@ def test_a_worker_that_is_killed_loses_and_repeats_nothing(photos, alone, plugin
     assert run.settings["images"] == 10
     assert run.settings["recipe"]["n_clusters"] == 4
 
-    # A second run of the same folder is refused; with --resume it makes what is missing, by the command line.
-    whole = {row.key: told(row) for row in run.rows(failed=True)}
-    with pytest.raises(GensegError, match="holds a run"):
-        run_dataset(photos, tmp_path / "run", plugin, **FAST)
-    for shard in run.shards[1:3]:
-        (tmp_path / "run" / shard).unlink()
-    options = ["-b", plugin, "--resume", "--json", "--workers", "1"]
-    command = ["run", str(photos), *KEYS, "-o", str(tmp_path / "run"), *options]
-    result = CliRunner().invoke(app, command)
-    assert result.exit_code == 1, "an image failed"
-    assert "5.png" in result.stderr
-    figures = json.loads(result.stdout)
-    assert (figures["images"], figures["failed"]) == (10, 1)
-    assert {row.key: told(row) for row in run.rows(failed=True)} == whole
-    page = (tmp_path / "run" / "report.html").read_text()
-    assert "9 of 10" in page
-    assert "5.png" in page
-    assert page.count("<img") == 9
 
-    # What labels depend on cannot change on the way.
-    with pytest.raises(GensegError, match="another recipe and seed"):
-        run_dataset(photos, tmp_path / "run", plugin, seed=1, resume=True, **FAST | {"draws": 2})
-
-
-def test_an_image_that_kills_its_workers_is_given_up_and_the_others_are_not(photos, tmp_path):
+def test_an_image_that_kills_its_workers_is_given_up_and_the_others_are_not(photos, plugin, tmp_path):
     store = Store(str(tmp_path))
-    assert make_plan(store, str(photos), 4) == (10, 3)
-    segmenter = genseg.Segmenter("tiny", "fast", **FAST)
+    assert make_plan(store, items_of(str(photos)), 4) == (10, 3)
+    segmenter = genseg.Segmenter(plugin, device="cpu", **FAST)
     killer, attempts = (photos / "2.png").read_bytes(), 0
 
     class Dead(BaseException):
@@ -164,13 +103,6 @@ def test_an_image_that_kills_its_workers_is_given_up_and_the_others_are_not(phot
     ]  # fmt: skip
     assert "died on this image" in rows[2].error
     assert not store.names("begun/*"), "nothing is left of it"
-
-
-@pytest.mark.usefixtures("ray")
-def test_what_a_backend_refuses_is_told_by_the_driver(photos, plugin, tmp_path):
-    with pytest.raises(GensegError, match="leave model and dtype out"):
-        run_dataset(photos, tmp_path / "run", plugin, model=str(tmp_path / "nowhere"))
-    assert not (tmp_path / "run").exists()
 
 
 def test_too_many_failures_stop_a_run():
@@ -196,8 +128,6 @@ def test_the_hash_leaves_out_what_labels_do_not_depend_on():
 
 
 def test_images_and_confidence_are_kept_if_asked_for(photos):
-    from genseg.runs.plan import items_of
-
     segmenter = genseg.Segmenter("tiny", "fast", **FAST)
     job = WorkerSettings("", "tiny", {}, 0, "", keep_images=True, pixel_confidence=False)
     items = list(items_of(str(photos)))[4:6]
@@ -210,7 +140,8 @@ def test_images_and_confidence_are_kept_if_asked_for(photos):
 
 def test_a_dry_run_counts_and_measures(photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(app, ["run", str(photos), *KEYS, "-r", "fast", "--dry-run", "--json", "--workers", "2"])
+    options = ["--workers", "2", "--shard-size", "5", "--dry-run", "--json"]
+    result = CliRunner().invoke(app, ["run", str(photos), *KEYS, "-r", "fast", *options])
     assert result.exit_code == 0, result.output
     figures = json.loads(result.stdout)
     assert (figures["images"], figures["sample"], figures["workers"]) == (10, 1, 2)

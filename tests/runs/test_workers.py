@@ -4,7 +4,7 @@ import os
 import struct
 
 import genseg
-from genseg.runs.plan import make_plan, shard_name
+from genseg.runs.plan import items_of, make_plan, shard_name
 from genseg.runs.rows import DONE
 from genseg.runs.store import Store
 from genseg.runs.tables import SCHEMA, rows_of
@@ -33,7 +33,7 @@ def test_no_image_keeps_a_shard_from_being_written(tiny, photo, tmp_path, monkey
 
     monkeypatch.setattr(tiny, "encode", encode_or_crash)
     store = Store(str(tmp_path / "run"))
-    make_plan(store, str(folder), 64)
+    make_plan(store, items_of(str(folder)), 64)
     settings = WorkerSettings(str(tmp_path / "run"), "tiny", {}, 0, "")
     result = Worker(settings, segmenter)({"shard": [0]})
     assert result == {"shard": [0], "images": [7], "failed": [3], "problem": [""]}

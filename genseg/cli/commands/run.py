@@ -58,7 +58,7 @@ def run(
         int | None, typer.Option(min=0, metavar="N", help="Stop once more than N images have failed.")
     ] = None,
     address: Annotated[
-        str | None, typer.Option(help="Of a Ray cluster, such as auto; else one of its own on this machine.")
+        str | None, typer.Option(help="Of a Ray cluster, such as auto; local starts Ray even for one worker.")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Estimate time and disk from a few images, and write nothing.")
@@ -66,8 +66,9 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as a JSON object.")] = False,
     offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
 ) -> None:
-    """Segment a data set into shards of Parquet, on all GPUs or CPUs, with Ray; write report.html.
+    """Segment a data set into shards of Parquet, on all GPUs or CPUs; write report.html.
 
+    One process does what one worker can: a single shard, a single GPU or CPU, or --workers 1. Ray shares the rest.
     A run that was killed goes on with --resume. A broken image becomes a row with an error; the exit code is then 1.
     """
     with needing("ray", "runs need"):
@@ -86,6 +87,7 @@ def run(
         "options": keys,
         "workers": workers,
         "cpus_per_worker": cpus_per_worker,
+        "shard_size": shard_size,
         "keep_images": keep_images,
         "pixel_confidence": not mask_confidence,
         "model": model,
@@ -105,7 +107,6 @@ def run(
             backend,
             recipe,
             **shared,
-            shard_size=shard_size,
             resume=resume,
             max_errors=max_errors,
             address=address,
