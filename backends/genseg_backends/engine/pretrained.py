@@ -152,8 +152,8 @@ class Pretrained:
             offline: Whether only what has been downloaded before is used.
             tiling: Whether the autoencoder works in tiles, which saves memory on large images and shows at their seams.
             offload: Whether network and autoencoder wait on the CPU while the other computes, for small cards.
-            channels_last: Whether convolutions keep channels last in memory; None for where that is faster and as
-                exact: in float32 on the CPU.
+            channels_last: Whether convolutions keep channels last in memory; None for where that is faster: in
+                float32 on the CPU, and in half precision on CUDA.
             features_dtype: What features are read in, by a second copy of the network; None for ``dtype``.
             tiny_vae: Hub id or folder of an `AutoencoderTiny` of the same latents; None for the family's.
 
