@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,6 +15,7 @@ from genseg.exports.file_names import FileNamer
 from genseg.exports.formats import EXPORTS
 from genseg.exports.images import IMAGES, verified
 from genseg.exports.items import ExportImage, Target
+from genseg.exports.saved import SavedSegmentations, open_masks
 from genseg.files import whole_folder
 from genseg.runs.run import Run, Skipped
 
@@ -33,7 +34,7 @@ class Exported:
 
 
 def export_run(
-    run: str | Path | Run,
+    run: str | Path | Sequence[str | Path] | Run,
     format: str,
     out: str | Path,
     *,
@@ -44,17 +45,18 @@ def export_run(
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Exported:
-    """Write a run's masks for other tools: a folder that is written as a whole or not at all.
+    """Write the masks of a run or of saved segmentations for other tools: a folder, as a whole or not at all.
 
     Images that failed are left out, and those that cannot be read any more. A few images are in memory at a time.
 
     Args:
-        run: The folder or URL of a run, or one that is open.
+        run: The folder or URL of a run, or one that is open; or the ``.npz`` files of `Segmentation.save`: a folder of
+            them, a pattern, or their paths. Their names become classes, and damaged files are skipped.
         format: ``"coco-instances"``, ``"coco-panoptic"``, ``"cityscapes"``, ``"voc"``, ``"yolo-seg"``,
             ``"huggingface"`` or ``"label-studio"``; the page on exports says what each has.
         out: A new or empty local folder.
         classes: A set of classes that the masks were given, such as ``"concepts-27"``; what has no class is then
-            ignored. None for masks that are all of the class ``"segment"``.
+            ignored. None for masks that are all of the class ``"segment"``, or for the names in ``.npz`` files.
         min_confidence: In [0, 1]; pixels below it become "ignore": they are of no mask.
         min_area: In pixels; segments with fewer are ignored.
         images: ``"link"`` links image files of this machine where the format takes them as they are: hard links, or
@@ -75,9 +77,11 @@ def export_run(
         raise unknown("way with images", images, IMAGES)
     if not 0 <= min_confidence <= 1:
         raise GensegError(f"min_confidence must lie in [0, 1], not be {min_confidence}")
-    run = run if isinstance(run, Run) else Run(str(run))
-    names = None if classes is None else run.class_names(classes)
-    chosen, total, exported = EXPORTS[format], min(len(run), limit or len(run)), Exported()
+    source = run if isinstance(run, Run) else open_masks(run)
+    if classes is None and isinstance(source, SavedSegmentations):
+        classes = next(iter(source.class_sets), None)
+    names = None if classes is None else source.class_names(classes)
+    chosen, total, exported = EXPORTS[format], min(len(source), limit or len(source)), Exported()
 
     def items(target: Target) -> Iterator[ExportImage]:
         free = FileNamer(chosen.layout)
@@ -86,7 +90,7 @@ def export_run(
                 table = opened.enter_context((target.folder / "keys.csv").open("w", newline="", encoding="utf-8"))
                 lines = csv.writer(table)
                 lines.writerow(["name", "key"])
-            for row in islice(run.rows(classes=classes), limit):
+            for row in islice(source.rows(classes=classes), limit):
                 try:
                     row = verified(row, images)
                 except GensegError as error:
@@ -99,13 +103,13 @@ def export_run(
                 exported.images += 1
                 if progress:
                     progress(exported.images, total)
-        for name, reason in run.damaged.items():
+        for name, reason in source.damaged.items():
             exported.skipped.add(f"{name}: {reason}")
         if exported.skipped.count and not exported.images:
             raise NothingLeftError(exported.skipped.reason)
 
     with whole_folder(Path(out)) as folder:
-        described = f"masks by genseg, backend {run.settings.get('backend', 'unknown')}"
+        described = f"masks by genseg, backend {source.settings.get('backend', 'unknown')}"
         target = Target(folder, names, images, min_confidence, min_area, described)
         chosen.write(items(target), target)
     return exported

@@ -44,6 +44,19 @@ def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]], meta: Mappi
     write_whole(path, lambda file: np.savez_compressed(file, allow_pickle=False, meta=described, **arrays))
 
 
+def read_meta(path: Path) -> dict[str, Any]:
+    """Read what describes a segmentation without its arrays: ``backend``, ``names``, …; empty if it is damaged."""
+    try:
+        meta = _meta(path)
+    except Exception:  # zipfile, json or numpy; whoever reads all of the file says what is wrong
+        return {}
+    return meta if isinstance(meta, dict) else {}
+
+
+def _meta(path: Path) -> Any:
+    return json.loads(str(read_arrays(path, {"meta": (np.str_, "")})["meta"]))
+
+
 def read(path: Path) -> dict[str, Any]:
     """Read what `write_arrays` wrote: the fields of a `Segmentation`.
 
@@ -51,7 +64,7 @@ def read(path: Path) -> dict[str, Any]:
         GensegError: If the file is missing, damaged, or of another kind or version.
     """
     try:
-        meta: dict[str, Any] = json.loads(str(read_arrays(path, {"meta": (np.str_, "")})["meta"]))
+        meta: dict[str, Any] = _meta(path)
         if meta["format"] != FORMAT:
             raise GensegError(
                 f"{path} was saved by another version of genseg (format {meta['format']}); upgrade genseg"

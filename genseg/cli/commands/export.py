@@ -17,7 +17,14 @@ FORMATS = tuple(EXPORTS)
 
 
 def export(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="The folder or URL that 'genseg run' wrote to.")],
+    masks: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MASKS",
+            help="The folder or URL that 'genseg run' wrote to; or what 'genseg segment --save npz' wrote: a folder, "
+            "files or patterns.",
+        ),
+    ],
     format: Annotated[
         str,
         typer.Argument(
@@ -43,9 +50,9 @@ def export(
     ] = "link",
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Export only the first N images.")] = None,
 ) -> None:
-    """Write a run's masks in a format that other tools read; DIR is written as a whole or not at all.
+    """Write masks in a format that other tools read; DIR is written as a whole or not at all.
 
-    Images that failed in the run are left out. Images that can no longer be read are skipped; the exit code is then 1.
+    Images that failed in a run are left out. Images and files that cannot be read are skipped; the exit code is then 1.
     """
     from rich.progress import Progress
 
@@ -55,7 +62,7 @@ def export(
             from genseg.exports.export import export_run
 
             exported = export_run(
-                run,
+                masks,
                 format,
                 out,
                 classes=classes,
