@@ -1,5 +1,7 @@
 """A card gives the CPU's labels, also where parts take turns on it and where its memory runs out."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -105,3 +107,20 @@ def test_an_image_that_does_not_fit_fails_alone_and_leaves_no_memory_behind(load
     assert torch.cuda.memory_allocated() == used
     assert (first.status, next(rows).status) == (FAILED, DONE)
     assert "out of memory" in first.error
+
+
+def test_dtype_auto_is_half_precision_with_features_in_float32_where_both_fit(load):
+    backend = load("sd15", dtype="auto")
+    assert (backend.dtype, backend.reader.dtype) == (torch.bfloat16, torch.float32)
+    assert backend.network.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    copies = 6 * sum(parameter.numel() for parameter in backend.network.parameters())
+    with memory_left(2 * copies - 1):
+        assert load("sd15", dtype="auto").reader.dtype == torch.bfloat16
+
+
+def test_float32_on_a_card_is_a_warning_unless_it_was_asked_for(load):
+    with pytest.warns(UserWarning, match="choose dtype='auto'"):
+        load("sd3", dtype=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load("sd3", dtype="float32")
