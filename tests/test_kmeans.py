@@ -52,3 +52,18 @@ def test_clusters_of_equal_points_that_are_left_empty_have_finite_centers():
     assert len(result.labels.unique()) == 2
     assert result.centers.isfinite().all()
     assert float(result.inertia) == pytest.approx(0, abs=1e-4)
+
+
+def test_one_cluster_of_one_point():
+    assert kmeans(torch.ones(1, 3), 1, 2, seed=0).labels.tolist() == [0]
+
+
+def test_rounding_does_not_hide_the_best_start():
+    """Distances within groups that are small and far apart are lost in those between them."""
+    draws = np.random.default_rng(0)
+    groups = [center + draws.normal(size=(12, 3)) * 1e-3 for center in (0, 50, 100)]
+    points = torch.from_numpy(np.concatenate(groups).astype(np.float32))
+    for seed in range(20):
+        labels = kmeans(points, 4, 4, seed).labels.view(3, 12)
+        assert not set(labels[0].tolist()) & set(labels[1].tolist())
+        assert float(kmeans(points, 36, 4, seed).inertia) >= 0

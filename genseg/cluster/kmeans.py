@@ -54,7 +54,7 @@ def kmeans(points: Tensor, n_clusters: int, n_init: int, seed: int) -> KMeans:
     runs = []
     for uniform in map(torch.from_numpy, np.split(draws, range(at_once, n_init, at_once))):
         uniform = uniform.to(points.device)
-        starts = _plus_plus(centered, uniform[:, 0], uniform[:, 1:].reshape(-1, n_clusters - 1, candidates))
+        starts = _plus_plus(centered, uniform[:, 0], uniform[:, 1:].reshape(len(uniform), n_clusters - 1, candidates))
         runs.append(_lloyd(centered, centered[starts], tolerance))
     labels, inertias = (torch.cat(results) for results in zip(*runs, strict=True))
     # The inertias of starts that end in the same clusters differ by rounding: of these, the first is the best.
@@ -134,7 +134,8 @@ def _lloyd(points: Tensor, centers: Tensor, tolerance: Tensor) -> tuple[Tensor, 
                 break
             running, centers, moving = running[left], centers[left], moving[left]
     nearest, labels = _assigned(points, results)
-    return labels, points.square().sum() + nearest.sum(dim=1)
+    # No distance is below 0 but by rounding: sums of such would hide which start is the best.
+    return labels, (nearest + points.square().sum(dim=1)).clamp_(min=0).sum(dim=1)
 
 
 def _assigned(points: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
