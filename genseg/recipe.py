@@ -181,8 +181,10 @@ def load_recipe(
         OmegaConf.set_readonly(layers[0], False)
         recipe = OmegaConf.to_object(OmegaConf.merge(*layers))
     except OmegaConfBaseException as error:
-        where = f" of {error.full_key}" if error.full_key else ""
-        raise GensegError(f"recipe value{where} refused: {str(error).splitlines()[0]}") from error
+        key = error.full_key
+        last = [layer[key] for layer in layers if key in layer][-1:]
+        wanted = _kind(key) if key in KEYS else "a plain value"
+        raise GensegError(f"{key or 'a recipe key'} must be {wanted}, not {reprlib.repr(last)[1:-1]}") from error
     assert isinstance(recipe, Recipe)
     return recipe
 
@@ -247,8 +249,8 @@ def _yaml(text: str, name: str) -> dict[str, Any]:
 
 
 def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of today's keys, literal and within bounds."""
-    values = dict(values)
+    """Values of today's keys, literal and within bounds; numbers of numpy and torch as Python's."""
+    values = {key: value.item() if getattr(value, "shape", None) == () else value for key, value in values.items()}
     for key in values.keys() & REMOVED.keys():
         if (value := values.pop(key)) != REMOVED[key]:
             raise GensegError(f"{key}={value} is no longer supported; leave out {key}")
@@ -268,10 +270,19 @@ def _check_number(key: str, value: Any) -> None:
     """Refuse a number that is out of bounds, or something else in its place."""
     if key not in BOUNDS or value is None or (key == "n_clusters" and value == "auto"):
         return
-    (least, most), is_number = BOUNDS[key], isinstance(value, Real)
+    is_number, (least, most) = isinstance(value, Real), BOUNDS[key]
     if not (is_number and least <= value <= most):
+        raise GensegError(f"{key} must be {_kind(key)}, not {reprlib.repr(value)}")
+
+
+def _kind(key: str) -> str:
+    """The values of a key, in words."""
+    default = getattr(Recipe, key)
+    if key in BOUNDS:
+        whole = "" if isinstance(default, float) else "whole "
         other = ", or 'auto'" if key == "n_clusters" else ""
-        raise GensegError(f"{key} must be a number from {least} to {most}{other}, not {reprlib.repr(value)}")
+        return f"a {whole}number from {BOUNDS[key][0]} to {BOUNDS[key][1]}{other}"
+    return "true or false" if isinstance(default, bool) else "a word"
 
 
 SiteT = TypeVar("SiteT")

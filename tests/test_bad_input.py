@@ -121,9 +121,9 @@ def test_arrays(source, parts, segmenter):
     ("key", "value", "parts"),
     [
         ("n_clusters", 99, ("n_clusters=99", "positions of the feature map", "smaller n_clusters")),
-        ("n_clusters", 1, ("n_clusters must be a number from 2 to 10000, or 'auto'",)),
+        ("n_clusters", 1, ("n_clusters must be a whole number from 2 to 10000, or 'auto'",)),
         ("n_clusters", 2.5, ("n_clusters", "2.5")),
-        ("n_clusters", "many", ("n_clusters must be a number from 2 to 10000, or 'auto'", "'many'")),
+        ("n_clusters", "many", ("n_clusters must be a whole number from 2 to 10000, or 'auto'", "'many'")),
         ("draws", "some", ("draws", "'some'")),
         ("draws", "[1", ("draws",)),
         ("drawz", 3, ("'drawz'", "did you mean draws?")),

@@ -2,6 +2,7 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from genseg import GensegError, Recipe, load_recipe
@@ -43,6 +44,11 @@ def test_none_keyword_means_not_given():
     assert load_recipe("paper", n_clusters=None).n_clusters == 25
 
 
+def test_numbers_of_arrays_are_numbers():
+    recipe = load_recipe("paper", n_clusters=np.arange(9)[5], strength=np.float32(3), connected=np.bool_(True))
+    assert (recipe.n_clusters, recipe.strength, recipe.connected) == (5, 3.0, True)
+
+
 def test_a_resolved_recipe_is_taken_as_it_is():
     recipe = load_recipe("fast", t_f=7)
     assert load_recipe(recipe, calibration={"t_f": 900}) == recipe
@@ -67,7 +73,11 @@ def test_every_key_is_documented(key: str):
         ({"n_clusters": "many"}, "'auto'"),
         ({"t_m": 1000}, "0 to 999"),
         ({"draws": 0}, "1 to 10000"),
-        ({"draws": "few"}, "refused"),
+        ({"draws": "few"}, "draws must be a whole number from 1 to 10000, not 'few'"),
+        ({"draws": 2.5}, "draws must be a whole number from 1 to 10000, not 2.5"),
+        ({"n_clusters": [2]}, r"n_clusters must be a whole number from 2 to 10000, or 'auto', not \[2\]"),
+        ({"injection": "maybe"}, "injection must be true or false, not 'maybe'"),
+        ({"point": {"a": 1}}, "point must be a word, not {'a': 1}"),
         ({"strength": float("nan")}, "0 to 1000000"),
         ({"strength": int("9" * 401)}, "0 to 1000000"),
         ({"kmeans_seed": -1}, "0 to 4294967295"),

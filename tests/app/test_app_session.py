@@ -124,7 +124,7 @@ def test_a_closed_session_holds_nothing(engine, photo):
 def test_what_a_run_cannot_do_is_said_and_the_next_run_works(session):
     for run, why in (
         (SegmentRequest("no-such"), "unknown backend 'no-such'"),
-        (SegmentRequest(options=("reach=999999999",)), "reach must be a number from 0 to"),
+        (SegmentRequest(options=("reach=999999999",)), "reach must be a whole number from 0 to"),
         (SegmentRequest(options=("tap=nowhere",)), "nowhere"),
         (SegmentRequest(recipe="slow"), "unknown recipe 'slow'"),
     ):
