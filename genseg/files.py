@@ -89,6 +89,8 @@ def read_arrays(path: Path, layout: Layout) -> dict[str, Any]:
             if any(lengths.setdefault(axis, length) != length for axis, length in zip(axes, array.shape, strict=True)):
                 raise ValueError(f"{name} is of another size than the other arrays")
             arrays[name] = array.astype(dtype, copy=False)
+            if array.dtype.kind in "iu" and not np.array_equal(arrays[name], array):
+                raise ValueError(f"{name} has numbers out of range")
     return arrays
 
 

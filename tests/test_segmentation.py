@@ -1,7 +1,9 @@
 import io
 import json
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -70,8 +72,8 @@ def test_parts_of_one_label_have_colors_of_their_own(seg: Segmentation):
     assert np.array_equal(parts.labels, apart.components().labels)
 
 
-@pytest.mark.parametrize("n", [0, 5])
-def test_merge_out_of_range(seg: Segmentation, n: int):
+@pytest.mark.parametrize("n", [0, 5, 2.5, "few"])
+def test_merge_out_of_range(seg: Segmentation, n: Any):
     with pytest.raises(GensegError, match="from 1 to 4"):
         seg.merge(n)
     with pytest.raises(GensegError, match="height must lie in"):
@@ -114,6 +116,31 @@ def test_json_is_what_coco_reads(seg: Segmentation, tmp_path: Path):
         assert np.array_equal(coco.annToMask(annotation), mask.segmentation)
         assert annotation["area"] == mask.area
         assert annotation["bbox"] == list(mask.bbox)
+
+
+def test_masks_are_made_one_at_a_time(seg: Segmentation, tmp_path: Path):
+    """Of a photo's hundreds of segments, each mask is as large as the photo."""
+    labels = np.tile(np.arange(300, dtype=np.int32), (200, 1))
+    many = replace(seg, labels=labels, colors=palette(300), image=np.zeros((200, 300, 3), np.uint8), confidence=None)
+    tracemalloc.start()
+    try:
+        assert many.at(299, 199).label == 299
+        many.save(tmp_path / "x.json")
+        assert tracemalloc.get_traced_memory()[1] < 50 * labels.size
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_segmentation_scaled_down_is_whole(seg: Segmentation, tmp_path: Path):
+    small = seg.resized(20)
+    assert {mask.label for mask in small.masks()} == {0, 1, 2, 3}
+    assert Segmentation.load(small.save(tmp_path / "x.npz")).labels.shape == (15, 20)
+
+
+def test_names_may_be_empty_or_of_several_lines(seg: Segmentation):
+    named = replace(seg, names=("sky\nat night", "", "tree", "tree", ""))
+    assert [entry["name"] for entry in named.to_coco()["categories"]] == ["sky\nat night", "tree", "segment"]
+    assert named.overlay().size == (40, 30)
 
 
 def test_confidence_is_averaged_over_masks_and_cut_at_a_threshold(seg: Segmentation):
@@ -181,7 +208,12 @@ def test_files_that_are_not_ours(tmp_path: Path):
         ({"scores": np.zeros(3)}, "scores is missing or of another kind"),
         ({"colors": None}, "colors is missing"),
         ({"names": ["a"]}, "name for each label"),
-        ({"recipe": {"size": -1}}, "size must be a number"),
+        ({"names": [1, 2, 3, 4, 5]}, "names must be words"),
+        ({"labels": np.full((30, 40), 2**32)}, "labels has numbers out of range"),
+        ({"embeddings": np.zeros((5, 0))}, "embeddings are missing"),
+        ({"recipe": "other.yaml"}, "not the name of another file"),
+        ({"cost": {"seconds": {"encode": "long"}}}, "cost must be numbers"),
+        ({"recipe": {"size": -1}}, "size must be a whole number"),
         ({"recipe": 3}, "not a segmentation"),
         ({"cost": {"watts": 3}}, "not a segmentation"),
     ],

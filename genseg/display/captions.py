@@ -34,7 +34,8 @@ def captioned(picture: Image.Image, labels: npt.NDArray[np.int32], names: Sequen
     for label in np.unique(sampled).tolist():
         depth = distance_transform_edt(np.pad(sampled == label, 1))[1:-1, 1:-1]
         y, x = (step * position for position in np.unravel_index(depth.argmax(), depth.shape))
-        half = draw.textlength(names[label], font=font) / 2 + 1
+        name = " ".join(names[label].split())  # in one line, or Pillow refuses it
+        half = draw.textlength(name, font=font) / 2 + 1
         x = min(max(float(x), half), max(picture.width - half, half))
-        draw.text((x, float(y)), names[label], "white", font, anchor="mm", stroke_width=1, stroke_fill="black")
+        draw.text((x, float(y)), name, "white", font, anchor="mm", stroke_width=1, stroke_fill="black")
     return picture

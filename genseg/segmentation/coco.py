@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from genseg.segmentation.masks import Mask
 
+UNNAMED = "segment"  # the category of segments without a name
+
 
 def image_entry(number: int, file_name: str, size: tuple[int, int]) -> dict[str, Any]:
     """Return the entry of an image, with its (H, W)."""
@@ -46,13 +48,13 @@ def category_entries(names: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def coco_of(
-    masks: Iterable[Mask], size: tuple[int, ...], classes: Sequence[str] | None, file_name: str, description: str
+    masks: Iterable[Mask], size: tuple[int, ...], classes: Sequence[str], file_name: str, description: str
 ) -> dict[str, Any]:
     """Return one image's masks as COCO's JSON; see `Segmentation.to_coco`."""
-    categories = ["segment"] if classes is None else list(classes)
+    categories = {name: index for index, name in enumerate(classes)}
     annotations = []
-    for mask in sorted(masks, key=lambda mask: mask.label):
-        category = 0 if mask.name is None else categories.index(mask.name)
+    for mask in masks:
+        category = categories.setdefault(mask.name or UNNAMED, len(categories))
         runs = {"size": list(size), "counts": run_lengths(mask.segmentation)}
         entry = annotation(mask.label + 1, 1, category, runs, mask.area, mask.bbox)
         annotations.append(entry if mask.confidence is None else entry | {"score": round(mask.confidence, 4)})

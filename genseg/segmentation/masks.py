@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,10 +63,22 @@ def masks_of(
     areas: npt.NDArray[np.int64],
     confidence: npt.NDArray[np.float32] | None,
     names: Sequence[str] | None,
-) -> list[Mask]:
-    """The masks of labels (H, W) that pixels have, the largest first; the others are by label, of K each."""
-    masks = [
-        Mask(
+    only: int | None = None,
+) -> Iterator[Mask]:
+    """Yield the masks of the labels that pixels have, in the order of labels; one at a time, for each is an image.
+
+    Args:
+        labels: int32 (H, W) in 0..K-1.
+        areas: int64 (K,): the number of pixels of each label.
+        confidence: float32 (K,); None for none.
+        names: K names; None for none.
+        only: The label of the only mask to yield; None for all.
+    """
+    for label, box in enumerate(ndimage.find_objects(labels + 1)):
+        if box is None or only not in (None, label):
+            continue
+        rows, columns = box
+        yield Mask(
             segmentation=labels == label,
             area=int(areas[label]),
             bbox=(columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start),
@@ -74,8 +86,3 @@ def masks_of(
             confidence=None if confidence is None else float(confidence[label]),
             name=None if names is None else names[label],
         )
-        for label, box in enumerate(ndimage.find_objects(labels + 1))
-        if box is not None
-        for rows, columns in [box]
-    ]
-    return sorted(masks, key=lambda mask: -mask.area)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from genseg.display.palette import palette
 from genseg.refine import components
+from genseg.segmentation.sampling import centers
 
 if TYPE_CHECKING:
     from genseg.segmentation.result import Segmentation
@@ -24,7 +25,7 @@ def connected(segmentation: Segmentation) -> Segmentation:
     return replace(
         segmentation,
         labels=parts,
-        grid_labels=parts[_centers(parts.shape, segmentation.grid_labels.shape)],
+        grid_labels=parts[centers(parts.shape, segmentation.grid_labels.shape)],
         embeddings=segmentation.embeddings[segment_of],
         colors=palette(len(segment_of)),
         scores=None,
@@ -65,15 +66,9 @@ def merged(segmentation: Segmentation, groups: npt.NDArray[np.int32]) -> Segment
     return replace(
         segmentation,
         labels=labels,
-        grid_labels=labels[_centers(labels.shape, segmentation.grid_labels.shape)],
+        grid_labels=labels[centers(labels.shape, segmentation.grid_labels.shape)],
         embeddings=embeddings.astype(np.float32),
         colors=colors,
         scores=None,
         names=None if names is None else tuple(names[label] for label in largest.tolist()),
     )
-
-
-def _centers(shape: tuple[int, ...], grid: tuple[int, ...]) -> tuple[npt.NDArray[np.intp], ...]:
-    """Indices of the pixels at the centers of a grid's cells."""
-    rows, columns = ((np.arange(n) * 2 + 1) * side // (2 * n) for n, side in zip(grid, shape, strict=True))
-    return np.ix_(rows, columns)

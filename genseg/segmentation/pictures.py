@@ -14,6 +14,7 @@ from skimage.segmentation import find_boundaries
 from genseg.cost import Cost
 from genseg.display.captions import captioned
 from genseg.display.html import pictures
+from genseg.segmentation.sampling import centers
 
 if TYPE_CHECKING:
     from typing import Self
@@ -30,6 +31,7 @@ class Pictures:
     colors: npt.NDArray[np.uint8]
     image: npt.NDArray[np.uint8]
     names: tuple[str, ...] | None
+    confidence: npt.NDArray[np.float16] | None
     cost: Cost
     backend: str
     seed: int
@@ -62,8 +64,11 @@ class Pictures:
         rows, columns = self.labels.shape
         size = (min(columns, width), max(round(rows * min(width / columns, 1)), 1))
         image = Image.fromarray(self.image).resize(size, Image.Resampling.LANCZOS)
-        labels = Image.fromarray(self.labels).resize(size, Image.Resampling.NEAREST)
-        return replace(self, image=np.asarray(image), labels=np.asarray(labels))  # type: ignore[type-var]
+        nearest = centers(self.labels.shape, size[::-1])
+        confidence = None if self.confidence is None else self.confidence[nearest]
+        return replace(  # type: ignore[type-var]
+            self, image=np.asarray(image), labels=self.labels[nearest], confidence=confidence
+        )
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()

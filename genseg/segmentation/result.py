@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -82,9 +82,12 @@ class Segmentation(Pictures):
         return np.bincount(self.labels.ravel(), minlength=len(self.colors))
 
     def masks(self) -> list[Mask]:
-        """The segments as masks, the largest first."""
+        """The segments as masks, the largest first; each takes as much memory as a gray image."""
+        return sorted(self._masks(), key=lambda mask: -mask.area)
+
+    def _masks(self, only: int | None = None) -> Iterator[Mask]:
         confidence = None if self.confidence is None else self.mask_confidence
-        return masks_of(self.labels, self.areas, confidence, self.names)
+        return masks_of(self.labels, self.areas, confidence, self.names, only)
 
     def mask(self, label: int) -> Mask:
         """The mask of a label.
@@ -92,9 +95,8 @@ class Segmentation(Pictures):
         Raises:
             GensegError: If no pixel has the label.
         """
-        for mask in self.masks():
-            if mask.label == label:
-                return mask
+        for mask in self._masks(only=label):
+            return mask
         raise GensegError(f"no pixel has the label {label}; there are {np.unique(self.labels).tolist()}")
 
     def at(self, x: int, y: int) -> Mask:
@@ -231,10 +233,10 @@ class Segmentation(Pictures):
         """
         if n_segments == "auto":
             return self.cut()
-        if not 1 <= n_segments <= self.tree.n_regions:
+        if not (isinstance(n_segments, int | np.integer) and 1 <= n_segments <= self.tree.n_regions):
             raise GensegError(
                 f"merge needs a number from 1 to {self.tree.n_regions}, the connected parts there are, "
-                f"or 'auto', not {n_segments}"
+                f"or 'auto', not {n_segments!r}"
             )
         return merged(self, self.tree.groups(n_segments))
 
@@ -259,8 +261,7 @@ class Segmentation(Pictures):
             names of the segments, or ``"segment"``.
         """
         source = f"segments by genseg, backend {self.backend}, seed {self.seed}"
-        categories = None if self.names is None else self.classes
-        return coco_of(self.masks(), self.labels.shape, categories, file_name, source)
+        return coco_of(self._masks(), self.labels.shape, () if self.names is None else self.classes, file_name, source)
 
     def save(self, path: str | Path) -> Path:
         """Write the segmentation; the suffix says how.

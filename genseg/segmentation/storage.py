@@ -71,6 +71,7 @@ def read(path: Path) -> dict[str, Any]:
             )
         arrays = read_arrays(path, LAYOUT)
         _check_values(arrays)
+        _check_meta(meta)
         names = meta.get("names")  # absent in files from before segments had names
         if names is not None and len(names) != len(arrays["colors"]):
             raise ValueError("there must be a name for each label")
@@ -97,5 +98,16 @@ def _check_values(arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     for name, most in {"labels": last, "grid_labels": last, "confidence": 1}.items():
         if name in arrays and not (arrays[name].min() >= 0 and arrays[name].max() <= most):
             raise ValueError(f"{name} must lie in [0, {most}]")
-    if not np.isfinite(arrays["embeddings"]).all():
-        raise ValueError("embeddings are not finite")
+    if not arrays["embeddings"].size or not np.isfinite(arrays["embeddings"]).all():
+        raise ValueError("embeddings are missing or not finite")
+
+
+def _check_meta(meta: Mapping[str, Any]) -> None:
+    names, cost = meta.get("names"), meta["cost"]
+    if not isinstance(meta["recipe"], Mapping):
+        raise ValueError("its recipe must be keys and values, not the name of another file")
+    if not (names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names))):
+        raise ValueError("names must be words")
+    numbers = [number for key, number in cost.items() if key != "seconds"] + list(cost.get("seconds", {}).values())
+    if not all(isinstance(number, int | float) for number in numbers):
+        raise ValueError("cost must be numbers")
