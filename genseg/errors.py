@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # end lines, or make terminals do something
 
 
 class GensegError(ValueError):
@@ -25,6 +28,19 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> GensegError:
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return GensegError(f"unknown {kind} {name!r}: {hint}available: {', '.join(names) or 'none'}")
+
+
+def in_one_line(text: str) -> str:
+    r"""A text for a terminal: control characters, as in strangers' file names, become ``\\n`` or ``\\x1b``."""
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def whole_number(text: str) -> int | None:
+    """A number of digits alone, from 0; None for anything else, and for more digits than Python reads."""
+    try:
+        return int(text) if text.isdecimal() else None
+    except ValueError:
+        return None
 
 
 @contextmanager

@@ -130,7 +130,10 @@ def test_the_second_picture_of_a_phone_is_not_mentioned(photo):
 def test_only_regular_files_are_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "gone.png").symlink_to("annex/object")
-    for path, problem in (("pipe.png", "is no regular file"), ("gone.png", "link to annex/object, which is gone")):
+    for path, problem in (
+        ("pipe.png", "is no regular file"),
+        ("gone.png", "is a link to annex/object, which does not exist"),
+    ):
         with pytest.raises(ImageError, match=problem):
             open_image(tmp_path / path, LIMIT)
     with pytest.raises(ImageError, match="cannot be opened"):

@@ -27,7 +27,7 @@ from genseg.cli.commands.run import run
 from genseg.cli.commands.segment import segment
 from genseg.cli.commands.synth import synth
 from genseg.cli.completion import recipes as recipe_names
-from genseg.cli.errors import EXIT_CODES, report_errors
+from genseg.cli.errors import EXIT_CODES, complain, report_errors
 from genseg.version import __version__
 
 
@@ -71,7 +71,7 @@ def _start(
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
         warnings.filterwarnings("default", category=UserWarning, module=r"genseg(_backends)?\b")
-    warnings.showwarning = lambda message, *_, **__: typer.echo(f"genseg: warning: {message}", err=True)
+    warnings.showwarning = lambda message, *_, **__: complain(f"warning: {message}")
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may be no text in any encoding
         sys.stdout.reconfigure(errors="backslashreplace")
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import typer
 
-from genseg.errors import GensegError, NothingLeftError, is_out_of_memory, user_message
+from genseg.errors import GensegError, NothingLeftError, in_one_line, is_out_of_memory, user_message
 
 EXIT_CODES = """Exit codes:
 
@@ -18,6 +18,11 @@ EXIT_CODES = """Exit codes:
 2  refused: a mistake in the command, or a model, data set or folder that cannot be used
 
 130  stopped by Ctrl-C, 143 by SIGTERM; finished files are kept"""
+
+
+def complain(message: str) -> None:
+    """Say on stderr, in one line, what is wrong."""
+    typer.echo(f"genseg: {in_one_line(message)}", err=True)
 
 
 @contextmanager
@@ -33,5 +38,5 @@ def report_errors() -> Iterator[None]:
         code, message = 1 if isinstance(error, NothingLeftError) else 2, user_message(error)
     else:
         return
-    typer.echo(f"genseg: {message}", err=True)
+    complain(message)
     raise typer.Exit(code)

@@ -79,6 +79,8 @@ def _expanded(argument: str, image_filter: ImageFilter) -> list[Path]:
     from genseg.images.files import SUFFIXES
     from genseg.images.listing import ANY
 
+    if not argument:
+        raise GensegError("an argument is empty, perhaps a variable that is not set; name images, folders or patterns")
     path = Path(argument)
     if path.is_dir():
         images = _images_in(path, image_filter)

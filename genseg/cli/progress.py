@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
+from genseg.errors import in_one_line
 from genseg.progress import FIRST, TimeLeft, counted, left_in_words, minutes
 
 ENDS = ("done", "kept", "failed")  # the stages that an image of many ends with
@@ -50,7 +51,7 @@ class Bars(Progress):
     def say(self, line: str) -> None:
         """Print a line above the bars."""
         if not self._quiet:
-            self.console.print(line, soft_wrap=True)
+            self.console.print(in_one_line(line), soft_wrap=True)
 
     def next_image(self, line: str) -> None:
         """Print the result of an image, and count it."""

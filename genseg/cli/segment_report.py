@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from genseg.cli.errors import complain
 from genseg.cli.files import files_of
 from genseg.cli.progress import Bars
 from genseg.files import KINDS
@@ -88,7 +89,7 @@ class Report:
             self._bars.say(f"files in {self._out}: {names}")
         self._bars.stop()
         for image, problem in self._failed.items():
-            typer.echo(f"genseg: {problem}" if image in problem else f"genseg: {image}: {problem}", err=True)
+            complain(problem if image in problem else f"{image}: {problem}")
         if self._failed:
             raise typer.Exit(1)
 

@@ -118,8 +118,8 @@ def _opened(source: Path | bytes) -> Iterator[IO[bytes]]:
     except ImageError:
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
-        link = f" as a link to {source.readlink()}, which is gone" if source.is_symlink() else ""
-        raise ImageError(f"{source} does not exist{link}; check the path") from error
+        link = f" is a link to {source.readlink()}, which" if source.is_symlink() else ""
+        raise ImageError(f"{source}{link} does not exist; check the path") from error
     except PermissionError as error:
         raise ImageError(f"{source} may not be read; change its permissions") from error
     except (OSError, ValueError) as error:

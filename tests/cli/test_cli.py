@@ -93,6 +93,13 @@ def test_a_broken_image_does_not_stop_the_others(photo, tmp_path):
     assert last.startswith(f"genseg: {tmp_path / 'z.png'} is not an image")
 
 
+def test_names_of_files_are_one_line_and_do_nothing_to_the_terminal(tmp_path):
+    (tmp_path / "a\n\x1b[31mb.png").write_text("no image")
+    result = run("segment", tmp_path, *QUICK, "-o", tmp_path / "out")
+    assert result.stdout == f"{tmp_path}/a\\n\\x1b[31mb.png: failed\n"
+    assert_refused(result, r"a\n\x1b[31mb.png is not an image", code=1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
@@ -102,6 +109,8 @@ def test_a_broken_image_does_not_stop_the_others(photo, tmp_path):
         (("--save", "labels,overlays"), ("'overlays'", "did you mean overlay?")),
         (("--merge", "0"), ("--merge", "at least 1")),
         (("--merge", "few"), ("--merge", "or auto")),
+        (("--merge", "9" * 5000), ("--merge", "or auto")),
+        (("",), ("an argument is empty",)),
         (("--seed", "-1"), ("seed must be at least 0",)),
         (("-o", "file/out"), ("cannot write to file/out", "--out")),
         (("--load", "offload"), ("--load offload is not KEY=VALUE", "offload=true")),
@@ -250,6 +259,13 @@ def test_files_that_cannot_be_written_are_one_generated_images_error(tmp_path):
     assert result.stderr.count("\n") == 1
     assert "seed 7: failed" in result.stdout
     assert (tmp_path / "000008.overlay.png").is_file()
+
+
+def test_more_steps_than_the_model_has_are_refused(tmp_path):
+    """Of 1000 steps one would be at the timestep 1000, which no schedule of 1000 has."""
+    options = [option for option in QUICK if not option.startswith("replay")]
+    result = run("generate", "", "num_inference_steps=1000", *options, "-o", tmp_path / "out")
+    assert_refused(result, "num_inference_steps must be at most 999")
 
 
 def test_a_prompt_that_cannot_be_is_refused(tmp_path):

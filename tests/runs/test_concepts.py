@@ -229,7 +229,7 @@ def test_the_command_tells_what_each_concept_got(tmp_path):
         (("nowhere",), "nowhere holds no run; name the folder"),
         (("run", "--k", "1000"), "the run has 10 masks, fewer than 1000"),
         (("run", "--k", "auto"), "the run has 10 masks, fewer than 16"),
-        (("run", "--k", "few"), "--k must be a number or auto, not few"),
+        (("run", "--k", "few"), "--k must be a number or auto, not 'few'"),
         (("run", "--name", "a/b", "--k", "2"), "cannot be called 'a/b'"),
     ],
 )

@@ -99,9 +99,10 @@ class NoiseSchedule(Schedule):
 
     def sampler(self, steps: int) -> Tensor:
         """Evenly spaced timesteps, the last of them 1: int64 [steps]."""
+        last = len(self.alpha_bar) - 1
         stride = len(self.alpha_bar) // steps
-        if stride == 0:
-            raise GensegError(f"num_inference_steps must be at most {len(self.alpha_bar)}")
+        if steps > last:
+            raise GensegError(f"num_inference_steps must be at most {last}, not {steps}")
         return torch.arange(steps).flip(0) * stride + 1
 
     def scales(self, t: float) -> tuple[float, float]:

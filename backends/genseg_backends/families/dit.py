@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from genseg.errors import GensegError
+from genseg.errors import GensegError, whole_number
 from genseg.interface import ModelCard
 from genseg_backends.engine.latent import Sites
 from genseg_backends.engine.transformers import Spot, Stack, TransformerBackend
@@ -48,9 +48,10 @@ class DiT(TransformerBackend):
         classes = self.network.config["num_embeds_ada_norm"]
         if not prompt:
             return {"class_labels": torch.tensor([classes], device=self.device)}
-        if not prompt.isdecimal() or int(prompt) >= classes:
+        number = whole_number(prompt)
+        if number is None or number >= classes:
             raise GensegError(f"{self.name} takes the number of a class, from 0 to {classes - 1}, as its prompt")
-        return {"class_labels": torch.tensor([int(prompt)], device=self.device)}
+        return {"class_labels": torch.tensor([number], device=self.device)}
 
     def call(self, network: Callable[..., Any], x: Tensor, timesteps: Tensor, **conditioning: Tensor) -> Tensor:
         """The noise estimate, without the learned variance."""

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from genseg.cli import options as cli_options
-from genseg.cli.errors import report_errors
+from genseg.cli.errors import complain, report_errors
 from genseg.cli.options import OFFLINE, go_offline
 from genseg.errors import needing
 
@@ -59,6 +59,6 @@ def app(
     served = App(Limits(max_upload_mb, max_pixels, queue), models=models, device=device, dtype=dtype)
     address = served.launch(host, port, share=share, auth=pair)
     if pair is None and (share or host not in LOCAL):
-        typer.echo("genseg: warning: anyone who reaches this address can use it; --auth asks for a login", err=True)
+        complain("warning: anyone who reaches this address can use it; --auth asks for a login")
     typer.echo(f"genseg app: {address} (Ctrl+C stops it)")
     served.block()

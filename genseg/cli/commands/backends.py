@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from genseg.cli import options as cli_options
-from genseg.cli.errors import report_errors
+from genseg.cli.errors import complain, report_errors
 from genseg.cli.options import go_offline, load_options
 from genseg.errors import GensegError
 
@@ -137,7 +137,7 @@ def check(
         table.add_row(title.replace("_", " "), result, f"{time.perf_counter() - start:.1f}", reason)
     _console().print(table)
     if failures:
-        typer.echo(f"genseg: {name} fails {failures} of {len(CHECKS)} checks", err=True)
+        complain(f"{name} fails {failures} of {len(CHECKS)} checks")
         raise typer.Exit(1)
 
 

@@ -9,6 +9,7 @@ import typer
 
 from genseg.cli import completion as complete
 from genseg.cli import options as cli_options
+from genseg.cli.errors import complain
 from genseg.cli.files import check_writable, split_inputs
 from genseg.cli.progress import Bars
 from genseg.display.spreadsheet import cell
@@ -79,7 +80,7 @@ def compare(
         _write_csv(comparison, out)
         bars.say(f"report in {out}: index.html, comparison.json, images.csv, pairs.csv")
     for backend, image, problem in comparison.failures.itertuples(index=False):
-        typer.echo(f"genseg: {': '.join(filter(None, (backend, image)))}: {problem}", err=True)
+        complain(f"{': '.join(filter(None, (backend, image)))}: {problem}")
     if len(comparison.failures):
         raise typer.Exit(1)
 

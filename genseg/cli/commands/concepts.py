@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import reprlib
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from genseg.cli.errors import complain
 from genseg.cli.progress import Bars
-from genseg.errors import GensegError, needing
+from genseg.errors import GensegError, needing, whole_number
 
 if TYPE_CHECKING:
     from genseg.runs.run import Run
@@ -32,8 +34,9 @@ def concepts(
 
     Writes RUN/classes/NAME, or replaces it. Memory does not grow with the run.
     """
-    if k != "auto" and not k.isdecimal():
-        raise GensegError(f"--k must be a number or auto, not {k}")
+    number = "auto" if k == "auto" else whole_number(k)
+    if number is None:
+        raise GensegError(f"--k must be a number or auto, not {reprlib.repr(k)}")
     with needing("ray", "runs need"):
         from genseg.runs.run import Run
 
@@ -41,7 +44,7 @@ def concepts(
 
         from genseg.runs.concepts import find_concepts
     with Bars(1) as bars:
-        result = find_concepts(opened, k if k == "auto" else int(k), name=name, seed=seed, progress=bars.stage)
+        result = find_concepts(opened, number, name=name, seed=seed, progress=bars.stage)
     show(opened, result.name)
     if report_damaged(opened):
         raise typer.Exit(1)
@@ -50,10 +53,7 @@ def concepts(
 def report_damaged(run: Run) -> bool:
     """Report damaged shards and images; return whether there are any."""
     for name, reason in islice(run.damaged.items(), 1):
-        typer.echo(
-            f"genseg: {len(run.damaged)} shards or images are damaged and left out; the first: {name}: {reason}",
-            err=True,
-        )
+        complain(f"{len(run.damaged)} shards or images are damaged and left out; the first: {name}: {reason}")
     return bool(run.damaged)
 
 

@@ -10,6 +10,7 @@ import typer
 
 from genseg.cli import completion as complete
 from genseg.cli import options as cli_options
+from genseg.cli.errors import complain
 from genseg.cli.options import OFFLINE, go_offline
 from genseg.cli.progress import Bars
 from genseg.students.settings import StudentSettings
@@ -89,7 +90,5 @@ def distill(
         )
     typer.echo(f"files in {out}: model.safetensors, model.onnx, training.json, curves/")
     if left_out := record["unreadable"]["images"]:
-        typer.echo(
-            f"genseg: {left_out} images or shards are left out; the first: {record['unreadable']['why']}", err=True
-        )
+        complain(f"{left_out} images or shards are left out; the first: {record['unreadable']['why']}")
         raise typer.Exit(1)

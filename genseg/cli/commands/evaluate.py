@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from genseg.cli import options as cli_options
+from genseg.cli.errors import complain
 from genseg.cli.files import check_writable
 from genseg.cli.options import OFFLINE, go_offline, load_options
 from genseg.cli.progress import Bars
@@ -99,9 +100,9 @@ def evaluate(
         bars.say(f"results in {out}: results.json, table.md, table.tex, plot.png, gallery.png")
     show(evaluation, all_metrics)
     for entry in evaluation.results["unmeasured"]:
-        typer.echo(f"genseg: {entry['method']}, {entry['protocol']}: {entry['why']}", err=True)
+        complain(f"{entry['method']}, {entry['protocol']}: {entry['why']}")
     for failure in evaluation.results["failures"]:
-        typer.echo(f"genseg: {failure['image']}: {failure['problem']}", err=True)
+        complain(f"{failure['image']}: {failure['problem']}")
     if evaluation.results["failures"]:
         raise typer.Exit(1)
 

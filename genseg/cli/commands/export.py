@@ -10,6 +10,7 @@ import typer
 
 from genseg.cli import completion as complete
 from genseg.cli import options as cli_options
+from genseg.cli.errors import complain
 from genseg.errors import needing
 from genseg.exports.formats import EXPORTS
 
@@ -74,8 +75,5 @@ def export(
             )
     typer.echo(f"{exported.images} images in {out}")
     if exported.skipped.count:
-        typer.echo(
-            f"genseg: {exported.skipped.count} images or shards are left out; the first: {exported.skipped.reason}",
-            err=True,
-        )
+        complain(f"{exported.skipped.count} images or shards are left out; the first: {exported.skipped.reason}")
         raise typer.Exit(1)

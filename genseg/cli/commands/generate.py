@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from genseg.cli import options as cli_options
-from genseg.cli.errors import report_errors
+from genseg.cli.errors import complain, report_errors
 from genseg.cli.files import check_writable, kinds_of, planned, write
 from genseg.cli.options import OFFLINE, go_offline, load_options
 from genseg.cli.progress import Bars
@@ -74,6 +74,6 @@ def generate(
         if len(failed) < number:
             bars.say(f"files in {out}: {', '.join('SEED' + KINDS[kind] for kind in kinds)}")
     for image, problem in failed.items():
-        typer.echo(f"genseg: {image}: {problem}", err=True)
+        complain(f"{image}: {problem}")
     if failed:
         raise typer.Exit(1)

@@ -10,6 +10,7 @@ import typer
 from genseg.cli import completion as complete
 from genseg.cli import options as cli_options
 from genseg.cli.commands.concepts import RunFolder, report_damaged, show
+from genseg.cli.errors import complain
 from genseg.cli.options import OFFLINE, go_offline
 from genseg.cli.progress import Bars
 from genseg.errors import GensegError, needing
@@ -88,7 +89,7 @@ def _by_text(
         unnamed = name_run(run, names, loaded, name=name, resume=resume, progress=bars.stage)
     show(run, name)
     if unnamed.count:
-        typer.echo(f"genseg: {unnamed.count} images have no names; the first: {unnamed.reason}", err=True)
+        complain(f"{unnamed.count} images have no names; the first: {unnamed.reason}")
     if unnamed.count or report_damaged(run):
         raise typer.Exit(1)
 
@@ -104,6 +105,6 @@ def _by_examples(
         naming = name_run_from_examples(run, examples, name=name, limit=limit, device=device, progress=bars.stage)
     show(run, name)
     if naming.absent:
-        typer.echo(f"genseg: never assigned, as no example shows them: {', '.join(naming.absent)}", err=True)
+        complain(f"never assigned, as no example shows them: {', '.join(naming.absent)}")
     if report_damaged(run):
         raise typer.Exit(1)

@@ -11,6 +11,7 @@ import typer
 
 from genseg.cli import options as cli_options
 from genseg.cli.commands.concepts import report_damaged
+from genseg.cli.errors import complain
 from genseg.cli.options import OFFLINE, go_offline, load_options
 from genseg.cli.progress import RunBar
 from genseg.errors import needing
@@ -120,6 +121,6 @@ def run(
             typer.echo(f"{name}: {figure}")
         typer.echo(f"files in {out}: shards/, run.json, {NAME}")
     for row in summary.failures:
-        typer.echo(f"genseg: {row.key}: {row.error}", err=True)
+        complain(f"{row.key}: {row.error}")
     if report_damaged(done) or summary.failed:
         raise typer.Exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from genseg.cli.files import check_writable, kinds_of, planned, split_inputs, wr
 from genseg.cli.options import OFFLINE, go_offline, load_options
 from genseg.cli.progress import Bars
 from genseg.cli.segment_report import Report
-from genseg.errors import GensegError, user_message
+from genseg.errors import GensegError, user_message, whole_number
 from genseg.files import KINDS
 
 if TYPE_CHECKING:
@@ -154,9 +155,10 @@ def _number_of_segments(merge: str | None) -> Callable[[Segmentation], int | Lit
         return None
     if merge == "auto":
         return lambda _: "auto"
-    if not merge.isdecimal() or int(merge) < 1:
-        raise GensegError(f"--merge needs a number of at least 1, or auto, not {merge}")
-    return lambda segmentation: min(int(merge), segmentation.tree.n_regions)
+    number = whole_number(merge)
+    if number is None or number < 1:
+        raise GensegError(f"--merge needs a number of at least 1, or auto, not {reprlib.repr(merge)}")
+    return lambda segmentation: min(number, segmentation.tree.n_regions)
 
 
 def _unreadable(image: Path, recipe: Recipe) -> str:
