@@ -74,6 +74,8 @@ def read_arrays(path: Path, layout: Layout) -> dict[str, Any]:
     """
     import numpy as np
 
+    if path.exists() and not path.is_file():  # a pipe may never end
+        raise ValueError("it is no regular file")
     with zipfile.ZipFile(path) as archive:
         check_unpacked(sum(member.file_size for member in archive.infolist()), path.stat().st_size)
     arrays: dict[str, Any] = {}

@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -191,6 +192,9 @@ def test_files_that_are_not_ours(tmp_path: Path):
         Segmentation.load(tmp_path / "x.npz")
     with pytest.raises(GensegError, match="does not exist"):
         Segmentation.load(tmp_path / "y.npz")
+    os.mkfifo(tmp_path / "pipe.npz")
+    with pytest.raises(GensegError, match="no regular file"):
+        Segmentation.load(tmp_path / "pipe.npz")
     np.savez(tmp_path / "z.npz", meta='{"format": 99}')
     with pytest.raises(GensegError, match="another version"):
         Segmentation.load(tmp_path / "z.npz")

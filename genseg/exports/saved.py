@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from genseg.errors import GensegError, unknown
+from genseg.files import as_utf8
 from genseg.runs.rows import Row, png_of
 from genseg.runs.run import MANIFEST, Run
 from genseg.runs.sources import ImageSource
@@ -71,9 +72,9 @@ class SavedSegmentations:
                 if len(segmentation.colors) > MOST_LABELS:
                     raise GensegError(f"{file} has more than {MOST_LABELS} segments; merge some")
                 image = png_of(segmentation.image)
-                row = Row.of(segmentation, file.stem, ImageSource(str(file)), "", image=image)
+                row = Row.of(segmentation, as_utf8(file.stem), ImageSource(str(file)), "", image=image)
             except GensegError as error:
-                self.damaged[file.stem] = str(error)
+                self.damaged[as_utf8(file.stem)] = str(error)
                 continue
             if classes is not None:
                 names = segmentation.names or ("",) * len(segmentation.colors)

@@ -1,6 +1,7 @@
 """Exports of `.npz` files, which are those of a run with the same masks."""
 
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -72,6 +73,11 @@ def test_a_damaged_file_is_skipped_and_counted(folder, tmp_path):
     assert "a.npz is not a segmentation that genseg saved" in result.stderr
     with pytest.raises(GensegError, match=r"a\.npz is not a segmentation"):
         genseg.export_run(folder / "a.npz", "voc", tmp_path / "none")
+
+
+def test_names_that_are_no_utf8_are_exported(folder, tmp_path):
+    (folder / "a.npz").rename(folder / os.fsdecode(b"caf\xe9.npz"))
+    assert genseg.export_run(folder, "voc", tmp_path / "out") == Exported(2)
 
 
 def test_names_become_classes(folder, tmp_path):
