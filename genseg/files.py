@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -20,7 +21,14 @@ LONGEST_NAME = 255  # bytes of a file's or folder's name, on nearly all file sys
 TEMPORARY, TEMPORARY_FOLDER = ".genseg-", ".genseg-folder-"
 """What temporary names begin with; nothing of the final name, which may be as long as the file system allows."""
 
-KINDS = {"image": ".image.png", "overlay": ".overlay.png", "labels": ".labels.png", "npz": ".npz"}
+KINDS = {
+    "image": ".image.png",
+    "overlay": ".overlay.png",
+    "labels": ".labels.png",
+    "npz": ".npz",
+    "coco": ".coco.json",
+    "labelme": ".json",  # labelme looks for NAME.json beside NAME.jpg
+}
 """The files that genseg can write for an image, and the ending of each one's name."""
 
 Layout: TypeAlias = "Mapping[str, tuple[type[np.generic], str]]"
@@ -49,6 +57,12 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write an object as JSON; see `write_whole`."""
+    encoded = json.dumps(content).encode()
+    write_whole(path, lambda file: file.write(encoded))
 
 
 def check_unpacked(size: int, packed: int) -> None:
@@ -150,6 +164,11 @@ def _locked(folder: Path) -> Iterator[bool]:
 def as_utf8(name: str) -> str:
     r"""A file name as tables and pages take it; bytes that are not UTF-8 become ``\xe9``."""
     return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def relative_to(path: Path, folder: Path) -> str:
+    """The way to a file from a folder, with ``/``; links of folders are followed first."""
+    return Path(os.path.relpath(path.parent.resolve() / path.name, folder.resolve())).as_posix()
 
 
 def fits(path: Path) -> bool:

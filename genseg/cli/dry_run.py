@@ -211,7 +211,7 @@ def print_estimate(
     one = estimate_cost(
         segmenter,
         image,
-        lambda segmentation, folder: write(segmentation, files_of(image, folder, kinds)),
+        lambda segmentation, folder: write(segmentation, files_of(image, folder, kinds), image),
         segmenter.progress,
     )
     each = sum(one.seconds.values())

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import typer
 
 from genseg.errors import GensegError, unknown
-from genseg.files import KINDS, fits, write_whole
+from genseg.files import KINDS, fits, write_json, write_whole
 
 if TYPE_CHECKING:
     from genseg.images.listing import ImageFilter
@@ -181,8 +181,13 @@ def check_writable(out: Path) -> None:
         raise GensegError(f"cannot write to {out}: {error.strerror or error}; choose another --out") from error
 
 
-def write(segmentation: Segmentation, files: OutputFiles) -> None:
+def write(segmentation: Segmentation, files: OutputFiles, image: Path) -> None:
     """Write a segmentation's files, each wholly or not at all.
+
+    Args:
+        segmentation: The segmentation.
+        files: The file of each kind.
+        image: The image that JSON files refer to.
 
     Raises:
         GensegError: If one cannot be written.
@@ -193,5 +198,11 @@ def write(segmentation: Segmentation, files: OutputFiles) -> None:
     for kind, path in files.items():
         if kind in pictures:
             write_whole(path, partial(pictures[kind]().save, format="PNG"))
+        elif kind == "coco":
+            write_json(path, segmentation.to_coco(image.name))
+        elif kind == "labelme":
+            from genseg.segmentation.labelme import document_of
+
+            write_json(path, document_of(segmentation, image, path))
         else:
             segmentation.save(path)

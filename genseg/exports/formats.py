@@ -38,5 +38,6 @@ EXPORTS = {
     "yolo-seg": Format("yolo", "flat", keys=False),
     "huggingface": Format("huggingface"),
     "label-studio": Format("label_studio"),
+    "labelme": Format("labelme"),
 }
 """By name, as in `genseg.export_run`."""

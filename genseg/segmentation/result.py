@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,7 +16,7 @@ from PIL import Image
 from genseg.cluster.tree import NATURAL, Tree, tree_of
 from genseg.cost import Cost
 from genseg.errors import GensegError
-from genseg.files import write_whole
+from genseg.files import write_json
 from genseg.recipe import Recipe
 from genseg.refine import cleaned
 from genseg.segmentation import storage
@@ -277,8 +276,7 @@ class Segmentation(Pictures):
             case ".png":
                 storage.write_labels(path, self.labels, self.colors)
             case ".json":
-                content = json.dumps(self.to_coco()).encode()
-                write_whole(path, lambda file: file.write(content))
+                write_json(path, self.to_coco())
             case ".npz":
                 arrays = {name: getattr(self, name) for name in storage.ARRAYS if getattr(self, name) is not None}
                 meta = {"backend": self.backend, "seed": self.seed, "names": self.names}

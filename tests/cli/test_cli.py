@@ -8,10 +8,12 @@ import signal
 import sys
 from pathlib import Path
 
+import labelme_files
 import numpy as np
 import pytest
 from commands import QUICK, assert_refused, run
 from PIL import Image
+from pycocotools.coco import COCO
 
 import genseg
 from genseg import Cost, GensegError
@@ -27,6 +29,35 @@ def test_each_image_gets_the_files_asked_for(segmented_folder):
     assert np.array_equal(np.asarray(Image.open(out / "b.labels.png")), seg.labels)
     assert np.array_equal(np.asarray(Image.open(out / "b.overlay.png")), np.asarray(seg.overlay()))
     assert seg.labels.shape == (64, 96)
+
+
+def test_json_of_coco_and_labelme_has_the_masks_and_leads_to_the_image(photo_folder, tmp_path):
+    out = tmp_path / "masks"
+    command = ("segment", photo_folder / "b.png", *QUICK, "-k", "4", "-o", out, "--save", "coco,labelme,labels")
+    result = run(*command, "--json")
+    assert result.exit_code == 0, result.stderr
+    files = json.loads(result.stdout)["files"]
+    assert files == {"coco": f"{out}/b.coco.json", "labelme": f"{out}/b.json", "labels": f"{out}/b.labels.png"}
+    labels = np.asarray(Image.open(files["labels"]))
+    coco = COCO(files["coco"])
+    assert coco.imgs[1]["file_name"] == "b.png"
+    content, image = labelme_files.read(out / "b.json")
+    assert not Path(content["imagePath"]).is_absolute()
+    assert np.array_equal(image, np.asarray(Image.open(photo_folder / "b.png")))
+    found = labelme_files.instances(content)
+    assert found.keys() == {("segment", label) for label in np.unique(labels).tolist()}
+    for (_, label), mask in found.items():
+        assert np.array_equal(mask, labels == label)
+        assert np.array_equal(coco.annToMask(coco.anns[1 + label]), mask)
+    assert "skipped" in run(*command, "--model", "missing").stdout
+
+
+def test_json_of_a_generated_image_leads_to_its_file(tmp_path):
+    quick = ["n_clusters=3", "n_init=1", "draws=1", "num_inference_steps=4", "t_m=251"]
+    result = run("generate", "", *quick, "-n", "1", "--seed", "7", "-o", tmp_path, "--save", "image,labelme")
+    assert result.exit_code == 0, result.output
+    content, _ = labelme_files.read(tmp_path / "000007.json")
+    assert content["imagePath"] == "000007.image.png"
 
 
 def test_plain_lines_in_order_then_the_cost_and_the_place(segmented_folder, photo_folder):

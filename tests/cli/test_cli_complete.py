@@ -29,7 +29,7 @@ COMPLETIONS = {
     "genseg segment -r f": "fast",
     "genseg segment n_i": "n_init=",
     "genseg segment difference=t": "difference=two-sided",
-    "genseg segment --save overlay,la": "overlay,labels",
+    "genseg segment --save overlay,la": "overlay,labels\noverlay,labelme",
     "genseg segment --embedder maskc": "maskclip",
     "genseg compare --backends tiny,sd14": "tiny,sd14",
     "genseg backends show vitm": "vitmae",

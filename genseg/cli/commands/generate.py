@@ -9,7 +9,7 @@ import typer
 
 from genseg.cli import options as cli_options
 from genseg.cli.errors import complain, report_errors
-from genseg.cli.files import check_writable, kinds_of, planned, write
+from genseg.cli.files import check_writable, files_of, kinds_of, planned, write
 from genseg.cli.options import OFFLINE, go_offline, load_options
 from genseg.cli.progress import Bars
 from genseg.errors import GensegError
@@ -64,7 +64,7 @@ def generate(
                 continue
             segmentation = segmenter.generate(prompt, int(name.name))
             try:
-                write(segmentation, files)
+                write(segmentation, files, files_of(name, out, ["image"])["image"])
             except GensegError as error:
                 failed[image] = str(error)
                 bars.next_image(f"{image}: failed")

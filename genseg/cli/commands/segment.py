@@ -73,7 +73,7 @@ def segment(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object for each image, a line each.")] = False,
     offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
 ) -> None:
-    """Segment images; for each, write NAME.overlay.png, NAME.labels.png or NAME.npz.
+    """Segment images; for each, write NAME.overlay.png, NAME.labels.png, NAME.npz and so on.
 
     Files that exist are left alone. A broken image does not stop the others; the exit code is then 1.
     """
@@ -127,7 +127,7 @@ def segment(
                     segmentation = segmentation.merge(most_segments(segmentation))
                 if named is not None:
                     segmentation = named(segmentation)
-                write(segmentation, files)
+                write(segmentation, files, image)
             except Exception as error:  # whatever is wrong with one image or its files, the others are segmented
                 report.failed(str(image), user_message(error))
             else:
