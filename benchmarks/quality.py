@@ -128,7 +128,7 @@ def identity(args: argparse.Namespace, backend: Backend, recipe: genseg.Recipe) 
     """
     known = {k: v for k, v in dataclasses.asdict(recipe).items() if k not in ("keep_scores", "max_pixels")}
     home = Path(inspect.getfile(type(backend))).parent
-    names = ("batches", "modulate", "pipeline", "refine", "segmenter", "sites")
+    names = ("batches", "modulate", "parts", "pipeline", "refine", "segmenter", "sites", "tree")
     package = Path(genseg.__file__).parent
     sources = [
         *(package / f"{name}.py" for name in names),

@@ -23,8 +23,9 @@ from genseg.cost import StageTimer
 from genseg.images import ImageLike, inner, load_image, mirrored, model_size, to_tensor
 from genseg.interface import Backend
 from genseg.modulate import differences, labels_and_confidence, masks_for, normalized, pack_masks, perturbed
+from genseg.parts import cleaned
 from genseg.recipe import Recipe, pick
-from genseg.refine import cleaned, refined
+from genseg.refine import refined
 
 
 class Reading(NamedTuple):

@@ -7,7 +7,7 @@ from PIL import Image
 
 import genseg
 from genseg import GensegError, Segmenter, load_recipe
-from genseg.refine import components
+from genseg.parts import components
 
 QUICK = {"draws": 1, "replay_steps": 1, "n_init": 1, "n_clusters": 4, "size": 64}
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from genseg.cluster.tree import tree_of
+from genseg.tree import tree_of
 
 REGIONS = np.array([[0, 0, 1], [2, 3, 3]], dtype=np.int32)
 EMBEDDINGS = np.array([[0], [5], [1], [5.1]], dtype=np.float32)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from genseg.cluster.kmeans import kmeans
-from genseg.cluster.tree import NATURAL, tree_of
 from genseg.errors import GensegError
+from genseg.parts import cleaned, components
 from genseg.recipe import Recipe
-from genseg.refine import cleaned, components
+from genseg.tree import NATURAL, tree_of
 
 AUTO_CLUSTERS = 25  # number of k-means clusters that n_clusters="auto" merges
 

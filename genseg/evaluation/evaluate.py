@@ -25,8 +25,8 @@ from genseg.evaluation.scoring import scored
 from genseg.fingerprint import relevant
 from genseg.interface import Backend
 from genseg.naming import named_classes
+from genseg.parts import cleaned
 from genseg.recipe import Recipe, RecipeLike, load_recipe
-from genseg.refine import cleaned
 from genseg.version import __version__
 
 ProgressCallback: TypeAlias = Callable[[str, str, int, int], None]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from genseg.display.palette import palette
-from genseg.refine import components
+from genseg.parts import components
 from genseg.segmentation.sampling import centers
 
 if TYPE_CHECKING:

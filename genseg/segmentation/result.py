@@ -13,17 +13,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from genseg.cluster.tree import NATURAL, Tree, tree_of
 from genseg.cost import Cost
 from genseg.errors import GensegError
 from genseg.files import write_json
+from genseg.parts import cleaned
 from genseg.recipe import Recipe
-from genseg.refine import cleaned
 from genseg.segmentation import storage
 from genseg.segmentation.coco import coco_of
 from genseg.segmentation.masks import Mask, masks_of
 from genseg.segmentation.parts import connected, merged
 from genseg.segmentation.pictures import Pictures
+from genseg.tree import NATURAL, Tree, tree_of
 
 if TYPE_CHECKING:
     from genseg.interface import Embedder

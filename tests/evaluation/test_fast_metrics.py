@@ -7,7 +7,7 @@ from skimage.measure import label
 
 from genseg.evaluation import metrics
 from genseg.evaluation.metrics import IGNORE
-from genseg.refine import components
+from genseg.parts import components
 
 
 def blobs(seed, shape=(23, 31), n=6):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from genseg.evaluation.metrics import IGNORE, boundary_scores, covering
-from genseg.refine import components
+from genseg.parts import components
 
 
 class ImageFigures(NamedTuple):

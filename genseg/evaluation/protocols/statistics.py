@@ -23,7 +23,7 @@ from genseg.evaluation.metrics import (
     variation_of_information,
 )
 from genseg.evaluation.protocols.base import Contingency
-from genseg.refine import components
+from genseg.parts import components
 
 DIAGONAL = 0.0075  # boundary tolerance of the Berkeley benchmark, by the diagonal (Arbeláez et al., 2011)
 

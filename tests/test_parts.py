@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from genseg.refine import cleaned, components
+from genseg.parts import cleaned, components
 
 
 def noisy(seed, shape=(40, 50)):
