@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,22 +51,62 @@ class Tree:
 def tree_of(regions: npt.NDArray[np.int32], embeddings: npt.NDArray[np.float32]) -> Tree:
     """Build the tree of the regions of an image or of a grid.
 
+    The merges are those of scikit-learn's ``AgglomerativeClustering`` with the regions that touch as ``connectivity``,
+    whose import takes longer than all else of a first photo.
+
     Args:
         regions: int32 (H, W) in 0..n-1, of which each has pixels and is connected.
         embeddings: float32 (n, C): one for each region.
     """
-    from scipy.sparse import coo_array
-    from sklearn.cluster import AgglomerativeClustering
+    n = len(embeddings)
+    means, sizes = np.zeros((2 * n - 1, embeddings.shape[1])), np.ones(2 * n - 1)
+    means[:n] = embeddings
+    touching = _touching(regions, n)
+    heap = [
+        entry
+        for region in range(n)
+        for entry in _distances(region, touching[region], means, sizes)
+        if entry[1] < region
+    ]
+    heapq.heapify(heap)
+    merges, heights = [], []
+    for merge in range(n, 2 * n - 1):
+        while True:
+            distance, first, second = heapq.heappop(heap)
+            if first in touching and second in touching:  # neither is a part of another node yet
+                break
+        joined = touching.pop(first) | touching.pop(second)
+        touching[merge] = joined - {first, second}
+        for other in touching[merge]:
+            touching[other] -= {first, second}
+            touching[other].add(merge)
+        sizes[merge] = sizes[first] + sizes[second]
+        means[merge] = (sizes[first] * means[first] + sizes[second] * means[second]) / sizes[merge]
+        for entry in _distances(merge, touching[merge], means, sizes):
+            heapq.heappush(heap, entry)
+        merges.append((first, second))
+        heights.append(distance)
+    ascending = np.maximum.accumulate(np.array(heights))  # a merge along a border may be below an earlier one
+    largest = max(ascending[-1], np.finfo(float).tiny) if n > 1 else 1.0
+    return Tree(np.array(merges, dtype=np.int64).reshape(-1, 2), ascending / largest)
 
-    n_regions = len(embeddings)
-    if n_regions == 1:
-        return Tree(np.empty((0, 2), dtype=np.int64), np.empty(0))
+
+def _touching(regions: npt.NDArray[np.int32], n_regions: int) -> dict[int, set[int]]:
+    """The regions that touch each region along a side of a pixel."""
     before = np.concatenate([regions[:, :-1].ravel(), regions[:-1].ravel()])
     after = np.concatenate([regions[:, 1:].ravel(), regions[1:].ravel()])
-    pairs = np.unique(np.stack([before, after])[:, before != after], axis=1)
-    touching = coo_array((np.ones(pairs.shape[1]), pairs), shape=(n_regions, n_regions)).tocsr()
-    fitted = AgglomerativeClustering(
-        n_clusters=None, distance_threshold=0, linkage="ward", connectivity=touching + touching.T
-    ).fit(embeddings)
-    heights = np.maximum.accumulate(fitted.distances_)  # a merge along a border may be below an earlier one
-    return Tree(fitted.children_.astype(np.int64), heights / max(heights[-1], np.finfo(float).tiny))
+    touching: dict[int, set[int]] = {region: set() for region in range(n_regions)}
+    for first, second in np.unique(np.stack([before, after])[:, before != after], axis=1).T.tolist():
+        touching[first].add(second)
+        touching[second].add(first)
+    return touching
+
+
+def _distances(
+    node: int, others: set[int], means: npt.NDArray[np.float64], sizes: npt.NDArray[np.float64]
+) -> list[tuple[float, int, int]]:
+    """Ward's distance of a node to others, each with the two nodes."""
+    which = np.array(sorted(others), dtype=np.int64)
+    weight = 2 * sizes[node] * sizes[which] / (sizes[node] + sizes[which])
+    distances = np.sqrt(weight * np.square(means[which] - means[node]).sum(axis=1))
+    return [(distance, other, node) for distance, other in zip(distances.tolist(), which.tolist(), strict=True)]

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from sklearn.cluster import AgglomerativeClustering
+from sklearn.feature_extraction.image import grid_to_graph
 
 from genseg.tree import tree_of
 
@@ -27,3 +29,16 @@ def test_one_region_and_regions_that_are_all_alike():
     alike = tree_of(REGIONS, np.ones((4, 3), dtype=np.float32))
     assert alike.heights.tolist() == [0, 0, 0]
     assert alike.number_at(0) == 1
+
+
+def test_merges_are_those_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    regions = np.arange(48, dtype=np.int32).reshape(6, 8)
+    embeddings = rng.normal(size=(48, 5)).astype(np.float32)
+    tree = tree_of(regions, embeddings)
+    ward = AgglomerativeClustering(
+        n_clusters=None, distance_threshold=0, linkage="ward", connectivity=grid_to_graph(6, 8)
+    ).fit(embeddings)
+    assert np.array_equal(np.sort(tree.merges), np.sort(ward.children_))
+    heights = np.maximum.accumulate(ward.distances_)
+    assert tree.heights == pytest.approx(heights / heights[-1])
