@@ -127,7 +127,7 @@ def test_memory_does_not_grow_with_the_run(tmp_path):
             most = max(most, process.memory_info().rss) if count % 50 == 0 else most
         return most
 
-    assert largest(4000) - largest(1000) < 40 * 2**20  # 150 MB more on disk
+    assert largest(4000) - largest(1000) < 75 * 2**20  # half of what is more on disk; resident sizes vary by 40 MB
 
 
 @pytest.mark.filterwarnings("ignore:.*is damaged")
