@@ -137,7 +137,6 @@ OTHER_WORDS = {
     **dict.fromkeys(("k", "K", "clusters", "num_clusters"), "n_clusters"),
     **dict.fromkeys(("n_segments", "merge"), "n_clusters, or Segmentation.merge for fewer segments afterwards"),
     **dict.fromkeys(("min_pixels", "min_size"), "min_area, a share of the image"),
-    "image_size": "size",
 }
 """What people call recipe keys, and what to use."""
 

@@ -123,7 +123,8 @@ def test_of_several_frames_the_first_is_taken_and_said(photo, kind):
 def test_the_second_picture_of_a_phone_is_not_mentioned(photo):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        load_image(encoded(photo, "MPO", save_all=True, append_images=[photo.resize((32, 32))]), LIMIT)
+        image = load_image(encoded(photo, "MPO", save_all=True, append_images=[photo.resize((32, 32))]), LIMIT)
+    assert image.size == photo.size
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")

@@ -64,6 +64,7 @@ def test_no_key_is_too_long_to_be_a_file(tmp_path):
             path = tmp_path / f"{names.of(key)}_000000_{'x' * 40}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
+            assert path.is_file()
 
 
 def test_names_of_flat_layouts_have_their_folders_in_them():

@@ -113,7 +113,7 @@ def segment(
             segmenter = Segmenter(loaded, resolved, seed=seed, progress=bars.stage)
             loading = time.perf_counter() - begun
         if dry_run:
-            while todo and (problem := _unreadable(todo[0][0], resolved)):
+            while todo and (problem := _reading_error(todo[0][0], resolved)):
                 report.failed(str(todo.pop(0)[0]), problem)
             if todo:
                 from genseg.cli.dry_run import print_estimate
@@ -161,8 +161,8 @@ def _number_of_segments(merge: str | None) -> Callable[[Segmentation], int | Lit
     return lambda segmentation: min(number, segmentation.tree.n_regions)
 
 
-def _unreadable(image: Path, recipe: Recipe) -> str:
-    """What is wrong with an image; empty if nothing is."""
+def _reading_error(image: Path, recipe: Recipe) -> str:
+    """Return why an image cannot be read; empty if it can."""
     from genseg.images import load_image
 
     try:
