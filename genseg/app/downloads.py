@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from genseg.errors import GensegError
+from genseg.segmentation.storage import label_map
 
 if TYPE_CHECKING:
     from genseg.app.session import Session
@@ -41,8 +42,7 @@ def download(session: Session, which: int, kind: str) -> tuple[str, bytes]:
     if kind == "coco.json":
         return f"{stem}.{kind}", json.dumps(segmentation.to_coco(session.name)).encode()
     if kind == "labels.png":
-        picture = Image.fromarray(segmentation.labels.astype("uint8"))
-        picture.putpalette(segmentation.colors.tobytes())
+        picture = label_map(segmentation.labels, segmentation.colors)
     else:
         picture = segmentation.overlay() if kind == "overlay.png" else Image.fromarray(segmentation.image)
     buffer = io.BytesIO()

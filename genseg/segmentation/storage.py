@@ -29,12 +29,18 @@ LAYOUT: Layout = {
 ARRAYS = tuple(name.rstrip("?") for name in LAYOUT)
 
 
-def write_labels(path: Path, labels: npt.NDArray[np.int32], colors: npt.NDArray[np.uint8]) -> None:
-    """Write a label map as an indexed PNG in its colors, or in 16-bit gray where there are more than 256 labels."""
+def label_map(labels: npt.NDArray[np.int32], colors: npt.NDArray[np.uint8]) -> Image.Image:
+    """Make an indexed picture of labels in their colors, or one in 16-bit gray where there are more than 256."""
     is_indexed = len(colors) <= 256
     picture = Image.fromarray(labels.astype(np.uint8 if is_indexed else np.uint16))
     if is_indexed:
         picture.putpalette(colors.tobytes())
+    return picture
+
+
+def write_labels(path: Path, labels: npt.NDArray[np.int32], colors: npt.NDArray[np.uint8]) -> None:
+    """Write a `label_map` as PNG."""
+    picture = label_map(labels, colors)
     write_whole(path, lambda file: picture.save(file, format="PNG"))
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tomllib
 import weakref
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from genseg.app.request import SegmentRequest
 from genseg.app.session import Session
 from genseg.app.uploads import examples
 from genseg.cli import app as command_line
+from genseg.display.palette import palette
 from genseg.recipe import BOUNDS, CHOICES, Recipe
 
 
@@ -161,6 +162,14 @@ def test_titles_distinguish_two_recipes_of_one_backend(session):
     assert "<span>tiny:</span>" in files(session)
     assert "<span>tiny, plus:</span>" in files(session)
     assert [view["title"].partition(":")[0] for view in views(session)] == ["tiny", "tiny, plus"]
+
+
+def test_a_label_map_of_more_than_256_segments_is_exact(session):
+    list(session.segment([REQUEST]))
+    many = session.results[0]
+    session.results[0] = replace(many, labels=many.labels + 290, colors=palette(300))
+    with Image.open(io.BytesIO(download(session, 0, "labels.png")[1])) as picture:
+        assert np.array_equal(np.asarray(picture), session.results[0].labels)
 
 
 def test_coco_holds_the_segments_exactly(done):
