@@ -292,6 +292,13 @@ def test_files_that_cannot_be_written_are_one_generated_images_error(tmp_path):
     assert (tmp_path / "000008.overlay.png").is_file()
 
 
+def test_an_image_that_cannot_be_segmented_does_not_stop_those_generated_after_it(tmp_path):
+    quick = ["n_clusters=3", "n_init=1", "draws=1", "num_inference_steps=4", "t_m=251", "strength=1e-12"]
+    result = run("generate", "", *quick, "-n", "2", "-o", tmp_path)
+    assert result.exit_code == 1
+    assert [line[:15] for line in result.stderr.splitlines()] == ["genseg: seed 0:", "genseg: seed 1:"]
+
+
 def test_more_steps_than_the_model_has_are_refused(tmp_path):
     """Of 1000 steps one would be at the timestep 1000, which no schedule of 1000 has."""
     options = [option for option in QUICK if not option.startswith("replay")]

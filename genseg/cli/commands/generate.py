@@ -12,7 +12,7 @@ from genseg.cli.errors import complain, report_errors
 from genseg.cli.files import check_writable, files_of, kinds_of, planned, write
 from genseg.cli.options import OFFLINE, go_offline, load_options
 from genseg.cli.progress import Bars
-from genseg.errors import GensegError
+from genseg.errors import GensegError, user_message
 from genseg.files import KINDS
 
 SAVED = ["image", "overlay", "labels"]
@@ -39,7 +39,7 @@ def generate(
 ) -> None:
     """Let a model make images and segment them, without inversion; for each, write SEED.overlay.png and so on.
 
-    Files that cannot be written do not stop the other images; the exit code is then 1.
+    What fails for one image does not stop the others; the exit code is then 1.
     """
     if "=" in prompt and prompt.partition("=")[0].isidentifier():
         raise GensegError(f'the prompt comes before recipe keys; give "" before {prompt} for none')
@@ -62,11 +62,13 @@ def generate(
             if not files:
                 bars.next_image(f"{image}: skipped, its files exist; --overwrite makes them again")
                 continue
-            segmentation = segmenter.generate(prompt, int(name.name))
             try:
+                segmentation = segmenter.generate(prompt, int(name.name))
                 write(segmentation, files, files_of(name, out, ["image"])["image"])
-            except GensegError as error:
-                failed[image] = str(error)
+            except Exception as error:  # whatever is wrong with one image or its files, the others are made
+                if isinstance(error, GensegError) and segmenter.backend.meter.evaluations == 0:
+                    raise  # of the request: the model has refused it before its first pass
+                failed[image] = user_message(error)
                 bars.next_image(f"{image}: failed")
             else:
                 spent = sum(segmentation.cost.seconds.values())
