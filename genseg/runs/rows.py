@@ -26,7 +26,7 @@ LEVELS = 15  # of confidence above 0, so that its map is a PNG of 4 bits a pixel
 
 
 @dataclass(frozen=True)
-class Mask:
+class StoredMask:
     """One segment of an image.
 
     Attributes:
@@ -68,7 +68,7 @@ class Row:
     status: str = DONE
     error: str = ""
     size: tuple[int, int] = (0, 0)
-    masks: tuple[Mask, ...] = ()
+    masks: tuple[StoredMask, ...] = ()
     cost: Cost = field(default_factory=Cost)
     recipe_hash: str = ""
     labels_png: bytes | None = None
@@ -99,7 +99,7 @@ class Row:
         """
         areas, means = np.bincount(segmentation.labels.ravel()), segmentation.mask_confidence
         masks = tuple(
-            Mask(k, int(areas[k]), float(means[k]), rle_of(segmentation.labels == k), segmentation.embeddings[k])
+            StoredMask(k, int(areas[k]), float(means[k]), rle_of(segmentation.labels == k), segmentation.embeddings[k])
             for k in np.flatnonzero(areas).tolist()
         )
         assert segmentation.confidence is not None

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from genseg.cost import Cost
 from genseg.recipe import Recipe
-from genseg.runs.rows import DAMAGED, DONE, FAILED, Mask, Row
+from genseg.runs.rows import DAMAGED, DONE, FAILED, Row, StoredMask
 from genseg.runs.sources import ImageSource
 from genseg.runs.validation import fault
 
@@ -69,7 +69,7 @@ def rows_of(batch: pa.RecordBatch, max_pixels: int = Recipe.max_pixels) -> Itera
         ValueError: If masks lack numbers.
     """
     columns = set(batch.schema.names)
-    masks: Iterator[tuple[Mask, ...]] = repeat(())
+    masks: Iterator[tuple[StoredMask, ...]] = repeat(())
     if "masks" in columns:
         masks = _masks(batch.column("masks"))
         columns |= {f"masks.{part.name}" for part in batch.schema.field("masks").type.value_type}
@@ -98,14 +98,14 @@ _NO_MASK: dict[str, Any] = {"label": 0, "area": 0, "confidence": 0.0, "rle": "",
 """Defaults of a mask's columns that are not read."""
 
 
-def _masks(column: pa.ListArray) -> Iterator[tuple[Mask, ...]]:
+def _masks(column: pa.ListArray) -> Iterator[tuple[StoredMask, ...]]:
     """Yield the masks of each row; embeddings stay arrays on the way, for speed."""
     flat = column.flatten()
     if flat.null_count or any(part.null_count for part in flat.flatten()):
         raise ValueError("masks without numbers")
     facts = {each.name: flat.field(each.name) for each in flat.type}
     values = [_vectors(each) if name == "embedding" else each.to_pylist() for name, each in facts.items()]
-    masks = (Mask(**_NO_MASK | dict(zip(facts, mask, strict=True))) for mask in zip(*values, strict=True))
+    masks = (StoredMask(**_NO_MASK | dict(zip(facts, mask, strict=True))) for mask in zip(*values, strict=True))
     return (tuple(islice(masks, length or 0)) for length in column.value_lengths().to_pylist())
 
 
@@ -120,7 +120,7 @@ def _vectors(column: pa.ListArray) -> list[npt.NDArray[np.float32]]:
     return [vector.copy() for vector in np.split(values, ends[:-1])] if len(ends) else []
 
 
-def _row(record: Mapping[str, Any], masks: tuple[Mask, ...] = ()) -> Row:
+def _row(record: Mapping[str, Any], masks: tuple[StoredMask, ...] = ()) -> Row:
     return Row(
         key=record.get("key") or "",
         source=ImageSource(record.get("uri") or "", record.get("offset"), record.get("length")),

@@ -14,7 +14,7 @@ import pyarrow as pa
 from genseg.errors import GensegError
 
 if TYPE_CHECKING:
-    from genseg.runs.rows import Mask, Row
+    from genseg.runs.rows import Row, StoredMask
 
 Types: TypeAlias = Mapping[str, type | tuple[type, ...]]
 
@@ -72,7 +72,7 @@ def fault(row: Row, columns: Collection[str], max_pixels: int) -> str:
     return _fault_of_masks(row.masks, columns, pixels if "height" in columns else None)
 
 
-def _fault_of_masks(masks: Sequence[Mask], columns: Collection[str], pixels: int | None) -> str:
+def _fault_of_masks(masks: Sequence[StoredMask], columns: Collection[str], pixels: int | None) -> str:
     if "masks.confidence" in columns and not all(0 <= mask.confidence <= 1 for mask in masks):
         return "confidence of masks"
     if "masks.embedding" in columns:
@@ -88,7 +88,7 @@ def _fault_of_masks(masks: Sequence[Mask], columns: Collection[str], pixels: int
     return ""
 
 
-def _is_mask(mask: Mask, pixels: int) -> bool:
+def _is_mask(mask: StoredMask, pixels: int) -> bool:
     lengths = run_lengths(mask.rle)
     return bool((lengths >= 0).all()) and lengths.sum() == pixels and lengths[1::2].sum() == mask.area
 

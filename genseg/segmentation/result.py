@@ -21,7 +21,7 @@ from genseg.recipe import Recipe
 from genseg.segmentation import storage
 from genseg.segmentation.coco import coco_of
 from genseg.segmentation.masks import Mask, masks_of
-from genseg.segmentation.parts import connected, merged
+from genseg.segmentation.merging import connected, merged
 from genseg.segmentation.pictures import Pictures
 from genseg.tree import NATURAL, Tree, tree_of
 

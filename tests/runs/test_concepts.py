@@ -14,7 +14,7 @@ from genseg import Concepts, GensegError, find_concepts
 from genseg.cli import app
 from genseg.runs.class_sets import ClassCounts
 from genseg.runs.embeddings import rows_in_chunks
-from genseg.runs.rows import FAILED, Mask, Row
+from genseg.runs.rows import FAILED, Row, StoredMask
 from genseg.runs.run import MANIFEST, Run
 from genseg.runs.sources import ImageSource
 from genseg.runs.store import Store
@@ -26,7 +26,7 @@ WIDTH, PER_IMAGE = 6, 5
 def image(key: str, embeddings, first_label: int = 0) -> Row:
     """A row with a mask of 10 pixels, 11, 12, ... for each embedding."""
     masks = tuple(
-        Mask(first_label + k, 10 + k, 0.5, "", np.asarray(e, dtype=np.float32)) for k, e in enumerate(embeddings)
+        StoredMask(first_label + k, 10 + k, 0.5, "", np.asarray(e, dtype=np.float32)) for k, e in enumerate(embeddings)
     )
     size = (1, sum(mask.area for mask in masks))
     return Row(key, ImageSource(f"{key}.png"), size=size, masks=masks, labels_png=b"")

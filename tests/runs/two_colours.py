@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from genseg.runs.rows import LEVELS, Mask, Row, _levels_png, png_of, rle_of
+from genseg.runs.rows import LEVELS, Row, StoredMask, _levels_png, png_of, rle_of
 from genseg.runs.run import MANIFEST, Run
 from genseg.runs.sources import ImageSource
 from genseg.runs.store import Store
@@ -30,7 +30,7 @@ def row_of(index: int, confidence: np.ndarray | None = None) -> Row:
         ImageSource(""),
         size=labels.shape,
         masks=tuple(
-            Mask(k, int((labels == k).sum()), 1.0, rle_of(labels == k), np.zeros(1, np.float32)) for k in range(2)
+            StoredMask(k, int((labels == k).sum()), 1.0, rle_of(labels == k), np.zeros(1, np.float32)) for k in range(2)
         ),
         labels_png=png_of(labels.astype(np.uint8)),
         confidence_png=_levels_png(levels),
