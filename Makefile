@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FRESH := build/plugin
-# Bytecode is written of what is imported, when it is: to compile all that is installed takes a minute.
+# Bytecode is written of what is imported, when it is: to compile all that is installed takes a minute. Without any,
+# every command of a test would parse torch and diffusers again, for 30 seconds.
+unexport PYTHONDONTWRITEBYTECODE
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
 # Two workers, each with half of the modules; the one that is done first takes from the other's end.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
