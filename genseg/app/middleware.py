@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import logging
-from collections.abc import Awaitable, Callable, MutableMapping, Set
-from typing import Any, TypeAlias
-from urllib.parse import urlsplit
+from collections.abc import Set
 
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
@@ -15,11 +12,15 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse
 
-Message: TypeAlias = MutableMapping[str, Any]
-Scope: TypeAlias = MutableMapping[str, Any]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+from genseg.web.middleware import (
+    Application,
+    ErrorMiddleware,
+    Message,
+    OwnAddressMiddleware,
+    Receive,
+    Scope,
+    Send,
+)
 
 PUBLIC = (
     *("/", "/config", "/login", "/logout", "/theme.css", "/favicon.ico", "/robots.txt", "/manifest.json"),
@@ -35,7 +36,10 @@ MAX_BODY = 64 * 1024
 
 WRONG_PASSWORD_SECONDS = 1.0
 
-LOG = logging.getLogger("genseg.app")
+OTHER_ADDRESS = (
+    "this is not an address of the app; open the one that it printed, "
+    "or set GRADIO_ROOT_PATH to the address of its proxy"
+)
 
 HEADERS = {
     "content-security-policy": "; ".join(
@@ -65,80 +69,11 @@ def middleware(names: Set[str], origins: Set[str]) -> list[Middleware]:
     """
     return [
         Middleware(ErrorMiddleware),
-        Middleware(OwnAddressMiddleware, names, origins),
+        Middleware(OwnAddressMiddleware, names, origins, OTHER_ADDRESS),
         Middleware(AllowlistMiddleware),
         Middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY),
         Middleware(PasswordMiddleware),
     ]
-
-
-class ErrorMiddleware:
-    """Logs what Gradio does not expect of a request in one line, where a server would log a traceback."""
-
-    def __init__(self, app: Application) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on; answer with status 500 if that fails."""
-        started = False
-
-        async def send_noted(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        try:
-            await self._app(scope, receive, send_noted)
-        except Exception as error:  # whatever a request may bring about
-            if scope["type"] != "http":
-                raise
-            log_failure(f"a request to {scope['path']!r}", error)
-            if not started:
-                await PlainTextResponse("this request cannot be answered", status_code=500)(scope, receive, send)
-
-
-def log_failure(what: str, error: Exception) -> None:
-    """Log an error that visitors can cause in one line, and its traceback only for those who debug."""
-    LOG.warning("%s failed: %.200r", what, error)
-    LOG.debug("its traceback:", exc_info=error)
-
-
-class OwnAddressMiddleware:
-    """Refuses requests that other pages send, or that arrive under a name that is not the server's (DNS rebinding)."""
-
-    def __init__(self, app: Application, names: Set[str], origins: Set[str]) -> None:
-        self._app, self._names, self._origins = app, names, origins
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or refuse it."""
-        headers = Headers(scope=scope) if scope["type"] == "http" else None
-        if headers is None or (self._is_own_host(headers.get("host", "")) and self._is_own_origin(headers)):
-            await self._app(scope, receive, send)
-        else:
-            words = (
-                "this is not an address of the app; open the one that it printed, "
-                "or set GRADIO_ROOT_PATH to the address of its proxy"
-            )
-            await PlainTextResponse(words, status_code=403)(scope, receive, send)
-
-    def _is_own_host(self, host: str) -> bool:
-        try:
-            name = urlsplit(f"//{host}").hostname or ""
-        except ValueError:
-            return False
-        return name in self._names or _is_ip_address(name) or host in (urlsplit(url).netloc for url in self._origins)
-
-    def _is_own_origin(self, headers: Headers) -> bool:
-        origin = headers.get("origin")
-        return origin is None or origin in self._origins or origin.partition("://")[2] == headers.get("host")
-
-
-def _is_ip_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 class AllowlistMiddleware:

@@ -10,12 +10,13 @@ from typing import Literal
 
 from genseg.errors import GensegError
 from genseg.recipe import BOUNDS, CHOICES, Recipe
+from genseg.web.limits import MAX_CLUSTERS
 
 ELSEWHERE = ("n_clusters", "keep_scores", "max_pixels", "connected")
 """Keys that are no advanced option: K has its own control, the page and the server set the next two, and `connected`
 may find more parts than the page has labels, 256, and leaves out the difference maps that it shows."""
 
-MAX_IN_APP = {"n_clusters": 100, "size": 2048, "margin": 512, "draws": 1000, "n_init": 1000, "batch_size": 256}
+MAX_IN_APP = {"n_clusters": MAX_CLUSTERS, "size": 2048, "margin": 512, "draws": 1000, "n_init": 1000, "batch_size": 256}
 """Upper bounds below those of `BOUNDS`, so that one visitor cannot ask for all of the machine's memory and time."""
 
 PATTERNS = {

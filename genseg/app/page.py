@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
 
-from genseg.app.middleware import log_failure
 from genseg.app.options import CLUSTERS, Option, advanced, as_text
 from genseg.app.render import agreement, backends, details, files, line, problem, thumbnails, time_spent, views
-from genseg.app.request import SegmentRequest
 from genseg.app.session import Cancelled, Session, Status
 from genseg.errors import GensegError
 from genseg.recipe import BOUNDS, list_presets
+from genseg.web.middleware import log_failure
+from genseg.web.request import SegmentRequest
 
 if TYPE_CHECKING:
     from genseg.app.session import Sessions

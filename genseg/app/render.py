@@ -12,12 +12,12 @@ from PIL import Image
 from skimage.segmentation import find_boundaries
 
 from genseg.app.downloads import FILES
-from genseg.app.engine import IMPORTS
-from genseg.app.request import SegmentRequest
+from genseg.app.photos import examples
 from genseg.app.session import Session, Status
-from genseg.app.uploads import examples
 from genseg.display.html import data_uri
 from genseg.segmentation import Segmentation
+from genseg.web.engine import IMPORTS
+from genseg.web.request import SegmentRequest
 
 SIDE = 1024  # upper bound of a picture's longer side, in pixels
 THUMBNAIL = 144

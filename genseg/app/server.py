@@ -6,7 +6,6 @@ import asyncio
 import os
 import socket
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
@@ -16,32 +15,18 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from genseg.app.downloads import download
-from genseg.app.engine import Engine
 from genseg.app.middleware import middleware
 from genseg.app.page import build, theme
 from genseg.app.session import Sessions
 from genseg.errors import GensegError
+from genseg.web.engine import Engine
+from genseg.web.limits import Limits
 
 if TYPE_CHECKING:
     import gradio
 
 EVENTS = 100
 """Upper bound of waiting clicks and the like; runs have a queue of their own."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Upper bounds of what visitors may request.
-
-    Attributes:
-        upload_mb: Megabytes of an image file.
-        max_pixels: Pixels of an image.
-        queue: Waiting runs.
-    """
-
-    upload_mb: float = 20
-    max_pixels: int = 20_000_000
-    queue: int = 8
 
 
 class App:

@@ -11,11 +11,12 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from genseg.app.engine import LOAD, WAIT, Engine
-from genseg.app.request import SegmentRequest
-from genseg.app.uploads import examples, read_upload, safe_name
+from genseg.app.photos import examples
 from genseg.errors import GensegError
 from genseg.progress import counted, left_in_words
+from genseg.web.engine import LOAD, WAIT, Engine
+from genseg.web.request import SegmentRequest
+from genseg.web.uploads import read_upload, safe_name
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from genseg.app.downloads import download
-from genseg.app.engine import Engine
-from genseg.app.request import SegmentRequest
 from genseg.app.session import Session
+from genseg.web.engine import Engine
+from genseg.web.request import SegmentRequest
 
 QUICK = ("n_clusters=4", "size=64", "draws=1", "replay_steps=1", "n_init=1")
 

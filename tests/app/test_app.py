@@ -21,13 +21,13 @@ import genseg
 from genseg import GensegError
 from genseg.app.downloads import FILES, download
 from genseg.app.options import CLUSTERS, ELSEWHERE, MAX_IN_APP, advanced, as_text, key_help
+from genseg.app.photos import examples
 from genseg.app.render import difference_map, files, grid_cells, view, views
-from genseg.app.request import SegmentRequest
 from genseg.app.session import Session
-from genseg.app.uploads import examples
 from genseg.cli import app as command_line
 from genseg.display.palette import palette
 from genseg.recipe import BOUNDS, CHOICES, Recipe
+from genseg.web.request import SegmentRequest
 
 
 def test_every_key_of_the_recipe_is_an_option_with_its_choices_and_help():

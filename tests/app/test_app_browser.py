@@ -24,8 +24,8 @@ if CHROMIUM is None:
 
 from test_app_server import _free_port  # noqa: E402
 
+from genseg.app.photos import examples  # noqa: E402
 from genseg.app.server import App  # noqa: E402
-from genseg.app.uploads import examples  # noqa: E402
 
 SCREENSHOTS = os.environ.get("GENSEG_SCREENSHOTS")
 QUICK = {} if SCREENSHOTS else {"size": 64, "draws": 1, "n_init": 1, "replay_steps": 1}

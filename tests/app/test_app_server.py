@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 
 from genseg import GensegError
-from genseg.app.request import SegmentRequest
+from genseg.web.request import SegmentRequest
 
 pytest.importorskip("gradio", reason="the app's extra is not installed")
 
-from genseg.app.server import App, Limits
+from genseg.app.server import App
+from genseg.web.limits import Limits
 
 QUICK = ("n_clusters=4", "size=64", "draws=1", "replay_steps=1", "n_init=1")
 JSON = "application/json"
@@ -186,7 +187,7 @@ def event(app: App, name: str, data: str, event_data: str = "null") -> bytes:
 )
 def test_an_event_with_impossible_data_is_one_line_of_the_log(served, caplog, capfd, name, data, event_data):
     assert b"load the page again" in event(served, name, data, event_data)
-    assert [record.levelname for record in caplog.records if record.name == "genseg.app"] == ["WARNING"]
+    assert [record.levelname for record in caplog.records if record.name == "genseg.web"] == ["WARNING"]
     assert "\n" not in caplog.messages[-1]
     assert "Traceback" not in capfd.readouterr().err
 

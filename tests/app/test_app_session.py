@@ -11,9 +11,9 @@ from app_parts import REQUEST, engine, png, session  # noqa: F401
 from PIL import Image
 
 from genseg import GensegError
-from genseg.app.engine import Engine
-from genseg.app.request import SegmentRequest
 from genseg.app.session import SESSIONS, Cancelled, Session, Sessions
+from genseg.web.engine import Engine
+from genseg.web.request import SegmentRequest
 
 
 def test_what_was_not_clicked_is_not_picked(session):

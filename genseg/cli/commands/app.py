@@ -54,7 +54,8 @@ def app(
     with needing("app", "the app needs"):
         import gradio  # noqa: F401  # before what comes with it
 
-        from genseg.app.server import App, Limits
+        from genseg.app.server import App
+        from genseg.web.limits import Limits
 
     served = App(Limits(max_upload_mb, max_pixels, queue), models=models, device=device, dtype=dtype)
     address = served.launch(host, port, share=share, auth=pair)

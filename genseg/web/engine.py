@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from genseg.app.request import SegmentRequest
 from genseg.errors import GensegError
 from genseg.progress import TimeLeft
 from genseg.recipe import load_recipe
+from genseg.web.request import SegmentRequest
 
 if TYPE_CHECKING:
     from PIL import Image

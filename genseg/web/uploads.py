@@ -1,12 +1,12 @@
-"""Images that visitors upload, of which neither bytes nor name are trusted; and the example photos."""
+"""Images that visitors upload, of which neither bytes nor name are trusted."""
 
 from __future__ import annotations
 
-from pathlib import Path, PurePath
+from pathlib import PurePath
+from typing import TYPE_CHECKING
 
-from PIL import Image
-
-import genseg
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 def read_upload(content: bytes, name: str, max_pixels: int) -> tuple[str, Image.Image]:
@@ -27,13 +27,6 @@ def read_upload(content: bytes, name: str, max_pixels: int) -> tuple[str, Image.
 
     name = safe_name(name)
     return name, load_image(content, max_pixels, name)
-
-
-def examples() -> list[Path]:
-    """The example photos: in a wheel beside this module, in a checkout among the examples."""
-    packaged = Path(__file__).parent / "examples"
-    folder = packaged if packaged.is_dir() else Path(genseg.__file__).parents[1] / "examples" / "images"
-    return sorted(folder.glob("*.jpg"))
 
 
 def safe_name(name: str) -> str:
