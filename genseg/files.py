@@ -28,6 +28,7 @@ KINDS = {
     "npz": ".npz",
     "coco": ".coco.json",
     "labelme": ".json",  # labelme looks for NAME.json beside NAME.jpg
+    "cvat": ".cvat.xml",
 }
 """The files that genseg can write for an image, and the ending of each one's name."""
 
@@ -61,7 +62,12 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write an object as JSON; see `write_whole`."""
-    encoded = json.dumps(content).encode()
+    write_text(path, json.dumps(content))
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a text as UTF-8; see `write_whole`."""
+    encoded = content.encode()
     write_whole(path, lambda file: file.write(encoded))
 
 

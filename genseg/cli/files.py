@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import typer
 
 from genseg.errors import GensegError, unknown
-from genseg.files import KINDS, fits, write_json, write_whole
+from genseg.files import KINDS, fits, write_json, write_text, write_whole
 
 if TYPE_CHECKING:
     from genseg.images.listing import ImageFilter
@@ -204,5 +204,9 @@ def write(segmentation: Segmentation, files: OutputFiles, image: Path) -> None:
             from genseg.segmentation.labelme import document_of
 
             write_json(path, document_of(segmentation, image, path))
+        elif kind == "cvat":
+            from genseg.segmentation import cvat
+
+            write_text(path, cvat.document_of(segmentation, image.name))
         else:
             segmentation.save(path)

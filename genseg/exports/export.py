@@ -53,7 +53,7 @@ def export_run(
         run: The folder or URL of a run, or one that is open; or the ``.npz`` files of `Segmentation.save`: a folder of
             them, a pattern, or their paths. Their names become classes, and damaged files are skipped.
         format: ``"coco-instances"``, ``"coco-panoptic"``, ``"cityscapes"``, ``"voc"``, ``"yolo-seg"``,
-            ``"huggingface"``, ``"label-studio"`` or ``"labelme"``; the page on exports says what each has.
+            ``"huggingface"``, ``"label-studio"``, ``"labelme"`` or ``"cvat"``; the page on exports says what each has.
         out: A new or empty local folder.
         classes: A set of classes that the masks were given, such as ``"concepts-27"``; what has no class is then
             ignored. None for masks that are all of the class ``"segment"``, or for the names in ``.npz`` files.

@@ -39,5 +39,6 @@ EXPORTS = {
     "huggingface": Format("huggingface"),
     "label-studio": Format("label_studio"),
     "labelme": Format("labelme"),
+    "cvat": Format("cvat", "flat", keys=False),
 }
 """By name, as in `genseg.export_run`."""
