@@ -39,13 +39,17 @@ class Tree:
         Returns:
             int32 (n,): the group of each region; groups are numbered by their first region.
         """
+        _, first_region, group = np.unique(self.nodes(n_groups), return_index=True, return_inverse=True)
+        groups: npt.NDArray[np.int32] = first_region.argsort().argsort()[group].astype(np.int32)
+        return groups
+
+    def nodes(self, n_groups: int) -> npt.NDArray[np.int64]:
+        """The node that each region belongs to when ``n_groups`` are left: int64 (n,)."""
         node = np.arange(2 * self.n_regions - 1)
         made = self.n_regions - n_groups
         for merge, (first, second) in reversed(list(enumerate(self.merges[:made].tolist(), start=self.n_regions))):
             node[[first, second]] = node[merge]  # from the last merge on, so that it is final
-        _, first_region, group = np.unique(node[: self.n_regions], return_index=True, return_inverse=True)
-        groups: npt.NDArray[np.int32] = first_region.argsort().argsort()[group].astype(np.int32)
-        return groups
+        return node[: self.n_regions]
 
 
 def tree_of(regions: npt.NDArray[np.int32], embeddings: npt.NDArray[np.float32]) -> Tree:

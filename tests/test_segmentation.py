@@ -109,6 +109,25 @@ def test_a_users_session_with_masks(seg: Segmentation):
         seg.clean(5)
 
 
+def test_masks_overlap_at_the_levels_of_the_tree(seg: Segmentation):
+    named = replace(seg, names=tuple("abcde"))
+    masks = named.hierarchy({"whole": 0.5, "part": 0.02, "subpart": 0.0})
+    assert [mask.level for mask in masks] == ["whole", "whole", "subpart", "subpart", "subpart", "subpart"]
+    assert [mask.area for mask in masks] == [600, 600, 420, 390, 210, 180]
+    upper, lower = masks[:2]
+    assert upper.parent is None
+    assert upper.name == "a"
+    assert {child.area for child in upper.children} == {420, 180}
+    for whole in (upper, lower):
+        assert np.array_equal(np.add(*(child.segmentation for child in whole.children)), whole.segmentation)
+        assert all(child.parent is whole for child in whole.children)
+    assert {mask.label for mask in masks} == set(range(6)), "all nodes of the tree but its root"
+    assert "level='whole', 2 children" in repr(upper)
+    for levels in ({"part": 0.1, "whole": 0.5}, {"whole": 1.5}):
+        with pytest.raises(GensegError, match="the coarsest first"):
+            seg.hierarchy(levels)
+
+
 def test_json_is_what_coco_reads(seg: Segmentation, tmp_path: Path):
     coco = COCO(seg.save(tmp_path / "x.json"))
     assert coco.loadCats(coco.getCatIds()) == [{"id": 1, "name": "segment"}]

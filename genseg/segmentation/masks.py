@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,12 @@ class Mask:
         segmentation: bool (H, W): its pixels.
         area: In pixels.
         bbox: Left, top, width and height, in pixels.
-        label: Its number in the label map.
+        label: Its number in the label map; in a hierarchy, its node in the tree.
         confidence: Mean over its pixels, in [0, 1]; None where a segmentation has none.
         name: What it is called; None before segments have names.
+        level: In a hierarchy, the coarsest level that has it, such as ``"whole"``; else None.
+        parent: In a hierarchy, the smallest mask of a coarser level that contains it; else None.
+        children: In a hierarchy, the masks it consists of at the next finer level that divides it; else empty.
     """
 
     segmentation: npt.NDArray[np.bool_]
@@ -30,12 +33,16 @@ class Mask:
     label: int
     confidence: float | None = None
     name: str | None = None
+    level: str | None = None
+    parent: Mask | None = None
+    children: list[Mask] = field(default_factory=list)
 
     def __repr__(self) -> str:
         """All but the pixels, in a line."""
         name = "" if self.name is None else f", name={self.name!r}"
         confidence = "" if self.confidence is None else f", confidence={self.confidence:.2f}"
-        return f"Mask(label={self.label}, area={self.area}, bbox={self.bbox}{confidence}{name})"
+        level = "" if self.level is None else f", level={self.level!r}, {len(self.children)} children"
+        return f"Mask(label={self.label}, area={self.area}, bbox={self.bbox}{confidence}{name}{level})"
 
     def to_sam(self) -> dict[str, Any]:
         """The mask under the keys of Segment Anything's automatic mask generator.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,11 +15,11 @@ from PIL import Image
 
 from genseg.cost import Cost
 from genseg.errors import GensegError
-from genseg.files import write_json
 from genseg.parts import cleaned
 from genseg.recipe import Recipe
 from genseg.segmentation import storage
 from genseg.segmentation.coco import coco_of
+from genseg.segmentation.hierarchy import LEVELS, hierarchy_of
 from genseg.segmentation.masks import Mask, masks_of
 from genseg.segmentation.merging import connected, merged
 from genseg.segmentation.pictures import Pictures
@@ -82,9 +82,10 @@ class Segmentation(Pictures):
 
     def masks(self) -> list[Mask]:
         """The segments as masks, the largest first; each takes as much memory as a gray image."""
-        return sorted(self._masks(), key=lambda mask: -mask.area)
+        return sorted(self.each_mask(), key=lambda mask: -mask.area)
 
-    def _masks(self, only: int | None = None) -> Iterator[Mask]:
+    def each_mask(self, only: int | None = None) -> Iterator[Mask]:
+        """Yield the masks one at a time, in the order of labels, or that of the label ``only``."""
         confidence = None if self.confidence is None else self.mask_confidence
         return masks_of(self.labels, self.areas, confidence, self.names, only)
 
@@ -94,7 +95,7 @@ class Segmentation(Pictures):
         Raises:
             GensegError: If no pixel has the label.
         """
-        for mask in self._masks(only=label):
+        for mask in self.each_mask(only=label):
             return mask
         raise GensegError(f"no pixel has the label {label}; there are {np.unique(self.labels).tolist()}")
 
@@ -216,9 +217,8 @@ class Segmentation(Pictures):
     def merge(self, n_segments: int | Literal["auto"]) -> Segmentation:
         """Coarser segments from the merge tree: Ward linkage of the connected parts' embeddings; no model call.
 
-        Only parts that touch are merged, so that each segment is connected. Merges are nested: a cut into fewer
-        segments only joins segments of a cut into more. A merged segment has the color and the name of its largest
-        part.
+        Only parts that touch are merged, so that each segment is connected, and merges are nested. A merged segment
+        has the color and the name of its largest part.
 
         Args:
             n_segments: How many segments there are to be, from 1 to the number of connected parts; ``"auto"`` for a
@@ -249,6 +249,23 @@ class Segmentation(Pictures):
             raise GensegError(f"height must lie in [0, 1], not be {height}")
         return self.merge(self.tree.number_at(height))
 
+    def hierarchy(self, levels: Mapping[str, float] = LEVELS) -> list[Mask]:
+        """Overlapping masks at several levels of the tree, the largest first: wholes, their parts, and subparts.
+
+        They are the segments of `cut` at each level's height, each listed once, at the coarsest level that has it.
+        Segment with a number, such as ``n_clusters=25``: ``"auto"`` has merged the parts already.
+
+        Args:
+            levels: The height of each level by its name, in [0, 1], the coarsest first.
+
+        Returns:
+            Masks with `level`, `parent` and `children`; their label is their node in `tree`.
+
+        Raises:
+            GensegError: If the heights are others.
+        """
+        return hierarchy_of(self, levels)
+
     def to_coco(self, file_name: str = "") -> dict[str, Any]:
         """The masks as COCO's JSON has them, each as uncompressed run lengths, which are exact.
 
@@ -260,7 +277,7 @@ class Segmentation(Pictures):
             names of the segments, or ``"segment"``.
         """
         source = f"segments by genseg, backend {self.backend}, seed {self.seed}"
-        return coco_of(self._masks(), self.labels.shape, () if self.names is None else self.classes, file_name, source)
+        return coco_of(self.each_mask(), self.labels.shape, self.classes if self.names else (), file_name, source)
 
     def save(self, path: str | Path) -> Path:
         """Write the segmentation; the suffix says how.
@@ -271,22 +288,7 @@ class Segmentation(Pictures):
         Raises:
             GensegError: For another suffix, or an unwritable file.
         """
-        path = Path(path)
-        match path.suffix.lower():
-            case ".png":
-                storage.write_labels(path, self.labels, self.colors)
-            case ".json":
-                write_json(path, self.to_coco())
-            case ".npz":
-                arrays = {name: getattr(self, name) for name in storage.ARRAYS if getattr(self, name) is not None}
-                meta = {"backend": self.backend, "seed": self.seed, "names": self.names}
-                storage.write_arrays(path, arrays, meta | {"recipe": asdict(self.recipe), "cost": asdict(self.cost)})
-            case _:
-                raise GensegError(
-                    f"cannot save as {path.suffix or 'a file without suffix'}; "
-                    "use .png (labels), .json (COCO's masks) or .npz (everything)"
-                )
-        return path
+        return storage.write(self, Path(path))
 
     @staticmethod
     def load(path: str | Path) -> Segmentation:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +14,11 @@ from PIL import Image
 
 from genseg.cost import Cost
 from genseg.errors import GensegError
-from genseg.files import Layout, read_arrays, write_whole
+from genseg.files import Layout, read_arrays, write_json, write_whole
 from genseg.recipe import load_recipe
+
+if TYPE_CHECKING:
+    from genseg.segmentation.result import Segmentation
 
 FORMAT = 1  # of .npz files
 LAYOUT: Layout = {
@@ -44,10 +48,27 @@ def write_labels(path: Path, labels: npt.NDArray[np.int32], colors: npt.NDArray[
     write_whole(path, lambda file: picture.save(file, format="PNG"))
 
 
-def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) -> None:
-    """Write the arrays of `LAYOUT` and what else describes a segmentation as ``.npz``."""
-    described = json.dumps({"format": FORMAT, **meta})
-    write_whole(path, lambda file: np.savez_compressed(file, allow_pickle=False, meta=described, **arrays))
+def write(segmentation: Segmentation, path: Path) -> Path:
+    """Write a segmentation as `Segmentation.save` says."""
+    match path.suffix.lower():
+        case ".png":
+            write_labels(path, segmentation.labels, segmentation.colors)
+        case ".json":
+            write_json(path, segmentation.to_coco())
+        case ".npz":
+            fields = {name: getattr(segmentation, name) for name in ARRAYS}
+            arrays = {name: array for name, array in fields.items() if array is not None}
+            meta = {name: getattr(segmentation, name) for name in ("backend", "seed", "names")}
+            meta |= {"format": FORMAT, "recipe": asdict(segmentation.recipe), "cost": asdict(segmentation.cost)}
+            write_whole(
+                path, lambda file: np.savez_compressed(file, allow_pickle=False, meta=json.dumps(meta), **arrays)
+            )
+        case _:
+            raise GensegError(
+                f"cannot save as {path.suffix or 'a file without suffix'}; "
+                "use .png (labels), .json (COCO's masks) or .npz (everything)"
+            )
+    return path
 
 
 def read_meta(path: Path) -> dict[str, Any]:
@@ -64,7 +85,7 @@ def _meta(path: Path) -> Any:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read what `write_arrays` wrote: the fields of a `Segmentation`.
+    """Read what `write` wrote as ``.npz``: the fields of a `Segmentation`.
 
     Raises:
         GensegError: If the file is missing, damaged, or of another kind or version.
