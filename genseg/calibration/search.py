@@ -185,7 +185,7 @@ def calibrate(
         tap=start.recipe.tap or next(iter(loaded.taps)),
         point=start.recipe.point or next(iter(loaded.points)),
     )
-    tried = _checked_grid(loaded, best_recipe, grid or {})
+    tried = settings_to_try(loaded, best_recipe, grid or {})
     runner = TrialRunner(loaded, best_recipe, images)
     sizes = [(pixels.shape[2], pixels.shape[3]) for pixels in runner.pixels]
     criterion = UnsupervisedCriterion() if truths is None else SupervisedCriterion(truths, sizes, protocol, seed)
@@ -249,8 +249,12 @@ def candidates(backend: Backend, recipe: Recipe) -> dict[str, list[Any]]:
     return {factor: tried[factor] for factor in FACTORS if factor in tried}
 
 
-def _checked_grid(backend: Backend, recipe: Recipe, grid: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
-    """Replace `candidates` by the caller's values, and check each against the recipe."""
+def settings_to_try(backend: Backend, recipe: Recipe, grid: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """List the values that `calibrate` tries, by factor, with the caller's in place of the `candidates`.
+
+    Raises:
+        GensegError: If the recipe cannot have one of them.
+    """
     for key in grid:
         if key not in FACTORS:
             raise unknown("factor", key, FACTORS)

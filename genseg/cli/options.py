@@ -48,6 +48,10 @@ Inputs: TypeAlias = Annotated[
     ),
 ]
 
+Clusters: TypeAlias = Annotated[
+    str | None, typer.Option("--clusters", "-k", metavar="K|auto", help="Number of clusters: n_clusters=K.")
+]
+
 Keys: TypeAlias = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys such as size=256.", autocompletion=complete.keys),
@@ -102,6 +106,11 @@ OFFLINE = "Use only what has been downloaded before."
 
 OWN_OPTIONS = {key: f"--{key}" for key in ("model", "revision", "device", "dtype")} | {"name": "--backend"}
 """What a backend is loaded by that is no `--load`, and what to give instead."""
+
+
+def with_clusters(options: Iterable[str] | None, clusters: str | None) -> list[str]:
+    """Recipe keys, and the number of clusters as another one."""
+    return [*(options or []), *([] if clusters is None else [f"n_clusters={clusters}"])]
 
 
 def names_in(values: Iterable[str]) -> list[str]:

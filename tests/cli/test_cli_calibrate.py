@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import commands
@@ -32,7 +33,11 @@ def test_a_recipe_a_plot_and_the_trials_are_written_and_segment_takes_the_recipe
     assert len((out / "tiny.jsonl").read_text().splitlines()) == 3
     with Image.open(out / "tiny.png") as plot:
         assert plot.format == "PNG"
-    rows = [line.split() for line in result.stdout.splitlines() if line.startswith("strength")]
+    printed = result.stdout.splitlines()
+    tried = "1 of tap, 1 of t_f, 1 of point, 2 of strength in each"
+    assert printed[0] == f"1 images; at most 11 settings in 2 rounds: the start, and {tried}"
+    assert printed[1] == "start: image 0 of at most 11"
+    rows = [line.split() for line in printed if re.match(r"strength +\d", line)]
     assert [row[1] for row in rows] == ["0.0", "25.0", "50.0"]
     assert rows[0][2] == "0.000"
     assert sum(row[-1] == "chosen" for row in rows) == 1
@@ -43,6 +48,14 @@ def test_a_recipe_a_plot_and_the_trials_are_written_and_segment_takes_the_recipe
     recipe = genseg.Segmentation.load(out / "a.npz").recipe
     chosen = next(float(row[1]) for row in rows if row[-1] == "chosen")
     assert (recipe.strength, recipe.size, recipe.n_clusters) == (chosen, 64, 3)
+
+
+def test_a_dry_run_says_what_would_be_tried(image, tmp_path):
+    result = run("tiny", image, *QUICK, "-o", tmp_path / "out", "--dry-run")
+    assert result.exit_code == 0, result.stderr
+    assert "at most" in result.stdout
+    assert "5 of strength" in result.stdout
+    assert not any((tmp_path / "out").glob("*"))
 
 
 def test_labels_are_found_by_name_with_classes_or_annotators(image, tmp_path):
@@ -70,7 +83,7 @@ def test_the_protocol_is_named_in_table_and_trials(image, tmp_path):
     line = ("--labels", tmp_path / "labels", "--protocol", "concept", "-o", tmp_path / "out")
     result = run("tiny", image, *QUICK, *GRID[:4], "--grid=strength=", *line)
     assert result.exit_code == 0, result.stderr
-    assert "concept_miou" in result.stdout.splitlines()[0]
+    assert "concept_miou" in result.stdout
     assert "mean of concept mIoU and boundary F: " in result.stdout
     assert set(json.loads((tmp_path / "out" / "tiny.jsonl").read_text())["terms"]) == {
         "concept_miou",

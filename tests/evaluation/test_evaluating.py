@@ -239,7 +239,12 @@ def test_an_ablation_has_a_row_for_each_value_and_goes_on(tmp_path: Path) -> Non
     assert (out / "ablation.png").stat().st_size > 5000
     again = CliRunner().invoke(app, [*arguments, *quick])
     assert again.output.count(": kept") == 4
-    for sweep, words in (("t_n=1", "t_m"), ("t_m", "reads key=value"), ("t_m=5000", "t_m must be")):
-        refused = CliRunner().invoke(app, ["ablate", "folder", str(root), "--sweep", sweep, "-o", str(out)])
+    for sweep, words in (
+        ("t_n=1", "t_m"),
+        ("t_m", "reads key=value"),
+        ("t_m=5000", "t_m must be"),
+        ("t_m=1 -k 0", "n_clusters"),
+    ):
+        refused = CliRunner().invoke(app, ["ablate", "folder", str(root), "--sweep", *sweep.split(), "-o", str(out)])
         assert refused.exit_code == 2, refused.output
         assert words in refused.output

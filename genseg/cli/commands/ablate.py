@@ -25,6 +25,7 @@ def ablate(
     sweep: Annotated[
         list[str] | None, typer.Option("--sweep", metavar="KEY=A,B,...", help="Values to try; repeatable.")
     ] = None,
+    clusters: cli_options.Clusters = None,
     backend: cli_options.Backend = "tiny",
     recipe: cli_options.Recipe = None,
     protocol: cli_options.Protocols = cli_options.ORACLE,
@@ -69,7 +70,7 @@ def ablate(
             out,
             sweep,
             backend=loaded,
-            options=options or [],
+            options=cli_options.with_clusters(options, clusters),
             recipe=recipe,
             methods=chosen,
             protocols=rules,

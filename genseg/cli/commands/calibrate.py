@@ -53,6 +53,7 @@ def calibrate(
     device: cli_options.Device = None,
     dtype: cli_options.Dtype = None,
     seed: Annotated[int, typer.Option(help="Same seed, same result.")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be tried, and end.")] = False,
 ) -> None:
     """Find where to read features, where to add the offset, and how strong, for one model.
 
@@ -67,19 +68,26 @@ def calibrate(
 
     from genseg.calibration.criterion import check_protocol
     from genseg.calibration.search import calibrate as search
+    from genseg.calibration.search import settings_to_try
     from genseg.recipe import load_recipe
     from genseg.registry import load_backend
 
     load_recipe(options=options)  # refuse a mistyped key before a model is loaded
     check_protocol(protocol, truths)
     loaded = load_backend(backend, model=model, device=device, dtype=dtype)
-    with _Bar() as bar:
+    recipe = loaded.resolve(options=options)
+    tried = settings_to_try(loaded, recipe, factors)
+    console = Console(markup=False, emoji=False, highlight=False)
+    console.print(_summary(tried, rounds, len(chosen)), soft_wrap=True)
+    if dry_run:
+        return
+    with _Bar(console) as bar:
         calibration = search(
             loaded,
             chosen,
             truths=truths,
             protocol=protocol,
-            recipe=loaded.resolve(options=options),
+            recipe=recipe,
             grid=factors,
             rounds=rounds,
             seed=seed,
@@ -88,28 +96,37 @@ def calibrate(
             dtype=dtype,
             progress=bar.on_progress,
         )
-    console = Console(markup=False, emoji=False, highlight=False)
     console.print(_table(calibration))
     console.print(
         f"{calibration.criterion}: {calibration.best.score:.3f}, {calibration.trials[0].score:.3f} to begin with"
     )
-    recipe = calibration.save(out / f"{backend}.yaml")
+    path = calibration.save(out / f"{backend}.yaml")
     figure = calibration.plot()
     write_whole(out / f"{backend}.png", lambda file: figure.savefig(file, format="png"))
-    console.print(f"genseg segment IMAGE -b {backend} -r {recipe}", soft_wrap=True)
+    console.print(f"genseg segment IMAGE -b {backend} -r {path}", soft_wrap=True)
 
 
 class _Bar(Progress):
-    """A bar over images and settings, on a terminal."""
+    """A bar over images and settings on a terminal, and else a line for each setting."""
 
-    def __init__(self) -> None:
+    def __init__(self, console: Console) -> None:
         columns = (TextColumn("{task.description:24}"), BarColumn(), TextColumn("at most"), TimeRemainingColumn())
-        super().__init__(*columns, transient=True, disable=not sys.stdout.isatty())
-        self._all = self.add_task("load", total=None)
+        super().__init__(*columns, console=console, transient=True, disable=not sys.stdout.isatty())
+        self._all, self._setting = self.add_task("load", total=None), ""
 
     def on_progress(self, setting: str, done: int, total: int) -> None:
-        """Show what is tried and how far the search is."""
+        """Show the current setting, and how far the search is."""
+        if self.disable and setting != self._setting:
+            self.console.print(f"{setting}: image {done} of at most {total}")
+        self._setting = setting
         self.update(self._all, description=setting, completed=done, total=total)
+
+
+def _summary(tried: dict[str, list[Any]], rounds: int, images: int) -> str:
+    """Say how many settings a search tries, and of which factors."""
+    most = 1 + rounds * sum(map(len, tried.values()))
+    factors = ", ".join(f"{len(values)} of {factor}" for factor, values in tried.items() if values)
+    return f"{images} images; at most {most} settings in {rounds} rounds: the start, and {factors or 'none'} in each"
 
 
 def _spaced(paths: list[Path], count: int) -> list[Path]:

@@ -29,7 +29,7 @@ def evaluate(
     recipe: cli_options.Recipe = None,
     protocol: cli_options.Protocols = cli_options.ORACLE,
     baselines: cli_options.Baselines = BASELINES,
-    clusters: Annotated[int | None, typer.Option("--clusters", "-k", metavar="K", help="Number of clusters.")] = None,
+    clusters: cli_options.Clusters = None,
     resolution: cli_options.Resolution = "512",
     limit: cli_options.Limit = None,
     split: cli_options.Split = None,
@@ -92,9 +92,8 @@ def evaluate(
             device=device,
             dtype=dtype,
             load=load_options(load or []),
-            options=options or [],
+            options=cli_options.with_clusters(options, clusters),
             progress=bars.on_progress,
-            n_clusters=clusters,
         )
         evaluation.save(out)
         bars.say(f"results in {out}: results.json, table.md, table.tex, plot.png, gallery.png")

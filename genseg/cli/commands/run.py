@@ -32,9 +32,7 @@ def run(
     ] = "genseg-run",
     backend: cli_options.Backend = "tiny",
     recipe: cli_options.Recipe = None,
-    clusters: Annotated[
-        str | None, typer.Option("--clusters", "-k", metavar="K|auto", help="Number of clusters: n_clusters=K.")
-    ] = None,
+    clusters: cli_options.Clusters = None,
     model: cli_options.Model = None,
     load: cli_options.Load = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same result.")] = 0,
@@ -82,7 +80,7 @@ def run(
         from genseg.runs.dry_run import estimate_run
         from genseg.runs.report import NAME, Summary, facts
 
-    keys = [*(options or []), *([] if clusters is None else [f"n_clusters={clusters}"])]
+    keys = cli_options.with_clusters(options, clusters)
     shared: dict[str, Any] = {
         "seed": seed,
         "options": keys,

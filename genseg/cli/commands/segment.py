@@ -36,9 +36,7 @@ def segment(
         str | None, typer.Option(metavar="REV", help="A branch, tag or commit of the model on the hub.")
     ] = None,
     load: cli_options.Load = None,
-    clusters: Annotated[
-        str | None, typer.Option("--clusters", "-k", metavar="K|auto", help="Number of clusters: n_clusters=K.")
-    ] = None,
+    clusters: cli_options.Clusters = None,
     merge: Annotated[
         str | None, typer.Option(metavar="N|auto", help="Merge into at most N segments, or into a natural number.")
     ] = None,
@@ -81,8 +79,7 @@ def segment(
     unusable: dict[str, str] = {}
     images, options = split_inputs(inputs, unusable)
     plan = planned(images, out, kinds, overwrite, unusable)
-    if clusters is not None:
-        options.append(f"n_clusters={clusters}")
+    options = cli_options.with_clusters(options, clusters)
     check_writable(out)
     further = load_options(load or [], revision)
     _check(recipe, options, seed)
