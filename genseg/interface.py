@@ -91,6 +91,8 @@ class ModelCard:
         parameters: Number of parameters of the generative network; None where not known.
         calibration: Where the backend's recipe comes from: ``"paper"``, ``"calibrated"`` on the real weights, or
             ``"derived"`` from the paper's noise levels and from where others found semantics in the model.
+        access: How the hub has ``model``: ``"open"``; ``"gated"``, for whoever has accepted its terms and logged in; or
+            ``"pickles"`` alone, which are refused and have to be converted first.
     """
 
     family: str
@@ -99,6 +101,7 @@ class ModelCard:
     revision: str | None = None
     parameters: int | None = None
     calibration: Literal["paper", "calibrated", "derived"] = "derived"
+    access: Literal["open", "gated", "pickles"] = "open"
 
 
 @dataclass

@@ -84,7 +84,7 @@ def _ddpm(folder):
     return write_checkpoint(folder / "ddpm", "ddpm")
 
 
-def test_a_backend_whose_weights_are_elsewhere_is_listed_as_usable_after_a_download(tmp_path, monkeypatch):
+def test_the_list_says_what_a_backend_needs_until_its_weights_are_here(tmp_path, monkeypatch):
     from families import write_checkpoint
     from models import write_hub_cache
 
@@ -94,6 +94,10 @@ def test_a_backend_whose_weights_are_elsewhere_is_listed_as_usable_after_a_downl
     before = {info.name: info.problem for info in genseg.list_backends()}
     assert before["tiny"] == ""
     assert "downloaded at the first use" in before["ddpm"]
-    assert "after a download" in run("list").output
+    lines = {line.split()[0]: line for line in run("list").output.splitlines() if line.strip()}
+    assert "ready" in lines["tiny"]
+    assert "needs weights, converted: the hub has pickles alone" in lines["ddpm"]
+    assert "needs weights (11.9B parameters, gated)" in lines["flux-dev"]
+    assert "needs weights (0.9B parameters, open)" in lines["sd15"]
     write_hub_cache(tmp_path / "hub", ddpm.card.model, write_checkpoint(tmp_path / "ddpm", "ddpm"), ddpm.card.revision)
     assert {info.name: info.problem for info in genseg.list_backends()}["ddpm"] == ""

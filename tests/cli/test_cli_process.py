@@ -162,7 +162,7 @@ def test_the_list_names_the_distributions_at_fault(ran: dict[object, Ran]):
     providers = [line for line in out.splitlines() if line.startswith("shared ")]
     assert len(providers) == 2
     assert all(any(f"{which}-plugin:models" in line for line in providers) for which in ("first", "second"))
-    assert any(line.startswith("tiny ") and "yes" in line for line in out.splitlines())
+    assert any(line.startswith("tiny ") and "ready" in line for line in out.splitlines())
     assert err == ""
 
 

@@ -77,6 +77,7 @@ flux_dev = Released(
         "black-forest-labs/FLUX.1-dev",
         "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21",
         parameters=11_901_408_320,
+        access="gated",
     ),
 )
 flux_schnell = Released(

@@ -101,11 +101,13 @@ ddpm = Released(
     DDPM,
     "ddpm",
     "DDPM on faces at 256 pixels, or any other unconditional U-Net over pixels",
-    ModelCard("pixel diffusion", "Apache-2.0", "google/ddpm-celebahq-256", parameters=113_673_219),
+    ModelCard("pixel diffusion", "Apache-2.0", "google/ddpm-celebahq-256", parameters=113_673_219, access="pickles"),
 )
 deepfloyd_if = Released(
     DeepFloydIF,
     "deepfloyd-if",
     "DeepFloyd IF, first stage, at 64 pixels",
-    ModelCard("pixel diffusion", "DeepFloyd IF License", "DeepFloyd/IF-I-XL-v1.0", parameters=4_304_695_110),
+    ModelCard(
+        "pixel diffusion", "DeepFloyd IF License", "DeepFloyd/IF-I-XL-v1.0", parameters=4_304_695_110, access="gated"
+    ),
 )

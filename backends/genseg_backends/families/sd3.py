@@ -41,7 +41,8 @@ class SD3(TransformerBackend):
 
 
 def _released(name: str, about: str, model: str, parameters: int) -> Released:
-    return Released(SD3, name, about, ModelCard("SD3", "Stability AI Community License", model, parameters=parameters))
+    card = ModelCard("SD3", "Stability AI Community License", model, parameters=parameters, access="gated")
+    return Released(SD3, name, about, card)
 
 
 sd3 = _released(

@@ -159,7 +159,12 @@ def vitmae(
 
 
 CARD = ModelCard(
-    "masked autoencoder", "Apache-2.0", "facebook/vit-mae-large", REVISIONS["facebook/vit-mae-large"], 329_541_888
+    "masked autoencoder",
+    "Apache-2.0",
+    "facebook/vit-mae-large",
+    REVISIONS["facebook/vit-mae-large"],
+    329_541_888,
+    access="pickles",
 )
 vitmae.card = CARD  # type: ignore[attr-defined]
 vitmae.has_weights = lambda: is_downloaded(CARD.model, "", CARD.revision)  # type: ignore[attr-defined]

@@ -45,7 +45,7 @@ def list_(as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps([asdict(info) for info in infos], indent=2))
         return
-    table = Table("name", "family", "description", "provider", "usable", box=None, pad_edge=False)
+    table = Table("name", "family", "description", "provider", "usable here", box=None, pad_edge=False)
     for info in infos:
         table.add_row(info.name, info.card.family if info.card else "", info.description, info.provider, _usable(info))
     _console().print(table)
@@ -90,10 +90,17 @@ def show(name: cli_options.BackendName, model: Model = None, as_json: Json = Fal
 
 
 def _usable(info: PluginInfo) -> str:
-    """Whether a backend can be used here, and what it needs."""
+    """Whether a backend can be used here, and what it needs: by its card and the cache, without the network."""
     if not info.usable:
         return f"no: {info.problem}"
-    return "after a download" if info.problem else "yes"
+    if not info.problem:
+        return "ready"
+    if info.card is None:
+        return "needs weights"
+    if info.card.access == "pickles":
+        return "needs weights, converted: the hub has pickles alone"
+    size = [f"{info.card.parameters / 1e9:.1f}B parameters"] if info.card.parameters else []
+    return f"needs weights ({', '.join([*size, info.card.access])})"
 
 
 def _sites(backend: Backend) -> list[dict[str, Any]]:
