@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -17,6 +17,7 @@ from genseg.exports.images import IMAGES, verified
 from genseg.exports.items import ExportImage, Target
 from genseg.exports.saved import SavedSegmentations, open_masks
 from genseg.files import whole_folder
+from genseg.runs.report import write_report
 from genseg.runs.run import Run, Skipped
 
 
@@ -47,7 +48,8 @@ def export_run(
 ) -> Exported:
     """Write the masks of a run or of saved segmentations for other tools: a folder, as a whole or not at all.
 
-    Images that failed are left out, and those that cannot be read any more. A few images are in memory at a time.
+    Images that failed are left out, and those that cannot be read any more. A few images are in memory at a time. The
+    run's report is written anew, if the run can be written to.
 
     Args:
         run: The folder or URL of a run, or one that is open; or the ``.npz`` files of `Segmentation.save`: a folder of
@@ -112,4 +114,7 @@ def export_run(
         described = f"masks by genseg, backend {source.settings.get('backend', 'unknown')}"
         target = Target(folder, names, images, min_confidence, min_area, described)
         chosen.write(items(target), target)
+    if isinstance(source, Run):
+        with suppress(GensegError):  # a run that others own can be exported too
+            write_report(source)
     return exported

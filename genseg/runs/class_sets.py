@@ -1,4 +1,4 @@
-"""Assigning classes to the masks of a run, and counting the masks of each class."""
+"""Assigning classes to the masks of a run, counting the masks of each class, and the centers of classes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from genseg.errors import GensegError, ImageError
 from genseg.progress import Progress
 from genseg.runs.rows import DONE, Row
 from genseg.runs.run import Run
+
+CENTERS = pa.schema([("name", pa.string()), ("centre", pa.list_(pa.float32()))])
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,34 @@ def _resume_or_reset(run: Run, classes: str, request: Mapping[str, Any], resume:
             f"the classes {classes} were given in another way; choose another name, or replace them without --resume"
         )
     run.store.write_json(file, request)
+
+
+def save_centers(run: Run, classes: str, names: Sequence[str], centers: npt.NDArray[np.float32]) -> None:
+    """Write the center of each class, float32 (N, C), beside the classes that were given by them."""
+    run.store.write_table(_centers(classes), pa.table({"name": list(names), "centre": list(centers)}, CENTERS))
+
+
+def load_centers(run: Run, classes: str) -> npt.NDArray[np.float32] | None:
+    """Read the centers of a set of classes.
+
+    Returns:
+        float32 (N, C), NaN for a class that is never assigned; None for classes without, such as names by text.
+
+    Raises:
+        GensegError: If there are no such classes, or their centers are damaged.
+    """
+    names = run.class_names(classes)
+    if not run.store.names(_centers(classes)):
+        return None
+    batches = run.store.batches(_centers(classes), CENTERS)
+    centers = [center for batch in batches for center in batch.column("centre").to_pylist()]
+    if len(centers) != len(names) or len({len(center or ()) for center in centers}) != 1:
+        raise GensegError(f"the centres of the classes {classes} are damaged; find or give the classes again")
+    return np.array(centers, dtype=np.float32)
+
+
+def _centers(classes: str) -> str:
+    return f"classes/{classes}/centres.parquet"
 
 
 def _areas(row: Row) -> npt.NDArray[np.int64]:

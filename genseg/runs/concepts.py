@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
 
@@ -21,8 +20,9 @@ from genseg.errors import GensegError
 from genseg.evaluation.protocols.base import nearest
 from genseg.evaluation.reservoir import Reservoir
 from genseg.progress import Progress
-from genseg.runs.class_sets import assign_classes, check_name
+from genseg.runs.class_sets import assign_classes, check_name, load_centers, save_centers
 from genseg.runs.embeddings import Vectors, parts, rows_in_chunks
+from genseg.runs.report import write_report
 from genseg.runs.rows import DONE, Row
 from genseg.runs.run import Run
 
@@ -31,7 +31,6 @@ ELBOW_MASKS = 4  # a concept, at least: an inertia falls to 0 as each mask becom
 CHUNK = 4096  # masks that each step of mini-batch k-means sees, whatever the sizes of shards
 PASSES = 3  # of mini-batch k-means over the run
 
-CENTRES = pa.schema([("name", pa.string()), ("centre", pa.list_(pa.float32()))])
 COLUMNS = ["key", *(f"masks.list.element.{name}" for name in ("label", "area", "embedding"))]
 
 
@@ -82,17 +81,19 @@ class Concepts:
     def assign(self, run: Run, progress: Progress | None = None, **about: Any) -> None:
         """Give every mask of a run its nearest concept, as the set of classes `name`, and keep the centres with it.
 
+        The run's report shows them from then on.
+
         Args:
             run: The one that the concepts come from, with images added to it or not, or another.
-            progress: Progress callback: ``("classes", done, total)`` in images.
+            progress: Progress callback: ``("classes", done, total)`` in images, then ``("report", 0, 1)``.
             **about: Further facts for the record.
 
         Raises:
             GensegError: As `classes_of`, or if the run cannot be written to.
         """
-        table = pa.table({"name": list(self.names), "centre": list(self.centres)}, CENTRES)
         assign_classes(run, self.name, self.names, self.classes_of, COLUMNS, progress, **about)
-        run.store.write_table(_centres(self.name), table)
+        save_centers(run, self.name, self.names, self.centres)
+        write_report(run, progress)
 
     @classmethod
     def load(cls, run: Run, name: str) -> Concepts:
@@ -101,14 +102,10 @@ class Concepts:
         Raises:
             GensegError: If there are no such classes, or they are names, which have no centres.
         """
-        names = run.class_names(name)
-        if not run.store.names(_centres(name)):
+        names, centres = run.class_names(name), load_centers(run, name)
+        if centres is None:
             raise GensegError(f"the classes {name} have no centres; name those of 'genseg concepts' or --examples")
-        batches = run.store.batches(_centres(name), CENTRES)
-        centres = [centre for batch in batches for centre in batch.column("centre").to_pylist()]
-        if len(centres) != len(names) or len({len(centre or ()) for centre in centres}) != 1:
-            raise GensegError(f"the centres of the classes {name} are damaged; find or give the classes again")
-        return cls(name, names, np.array(centres, dtype=np.float32))
+        return cls(name, names, centres)
 
 
 def find_concepts(
@@ -207,7 +204,3 @@ def _knee(candidates: Sequence[int], inertias: Sequence[float]) -> int:
     y = np.log(np.maximum(inertias, np.finfo(np.float32).tiny))
     chord = y[0] + (y[-1] - y[0]) * (x - x[0]) / (x[-1] - x[0])
     return candidates[int(np.argmax(chord - y))]
-
-
-def _centres(name: str) -> str:
-    return f"classes/{name}/centres.parquet"

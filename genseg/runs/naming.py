@@ -20,6 +20,7 @@ from genseg.recipe import load_recipe
 from genseg.registry import load_backend, load_embedder
 from genseg.runs.class_sets import assign_classes, check_name
 from genseg.runs.concepts import Concepts
+from genseg.runs.report import write_report
 from genseg.runs.rows import Row
 from genseg.runs.run import Run, Skipped
 from genseg.segmenter import Segmenter
@@ -45,7 +46,7 @@ def name_run(
         name: Name of the set of classes. A set of the same name is replaced.
         resume: Whether to resume with names of the same classes and embedder, after an interruption or for images that
             were added: shards keep the names they have, and images without names are tried again.
-        progress: Progress callback: ``("classes", done, total)`` in images.
+        progress: Progress callback: ``("classes", done, total)`` in images, then ``("report", 0, 1)``.
 
     Returns:
         The images without names, which cannot be read any more; `ClassCounts.of(run, name)` counts the others.
@@ -73,6 +74,7 @@ def name_run(
     columns = ["key", "uri", "offset", "length", "image", "labels_png"]
     about = {"kind": "text", "prompts": prompts, "embedder": model.name}
     assign_classes(run, name, first_synonyms(prompts), named, columns, progress, resume=resume, **about)
+    write_report(run, progress)
     return unnamed
 
 

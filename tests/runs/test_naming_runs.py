@@ -199,7 +199,7 @@ def test_examples_give_the_class_of_the_nearest_mean(run, found):
     assert names_in(run) == [np.where(on, each, "").tolist() for on, each in zip(present, names, strict=True)]
     assert 0 < sum(side.sum() for side in nearer) < 12
     assert np.array_equal(Concepts.load(run, "names").centres, concepts.centres, equal_nan=True)
-    assert set(told) == {"load", "examples", "classes"}
+    assert set(told) == {"load", "examples", "classes", "report"}
 
 
 @pytest.mark.parametrize("changed", [{"seed": 7}, {"recipe": {"n_clusters": 3}}])
@@ -246,7 +246,7 @@ def test_the_command_names_by_text(run, found, tmp_path, monkeypatch):
     done = command(tmp_path / "run", "--classes", CLASSES, "--embedder", "colours", "--name", "mine")
     assert done.exit_code == 0, done.stderr
     assert names_in(run, "mine") == expected(found, Colours(), CLASSES)
-    head, *lines, last = done.stdout.splitlines()
+    head, *lines, last, _ = done.stdout.splitlines()
     counts = ClassCounts.of(run, "mine")
     assert head.split() == ["class", "masks", "pixels"]
     assert {line.split()[0]: int(line.split()[1]) for line in lines} == dict(zip(NAMES, counts.masks, strict=True))

@@ -58,11 +58,12 @@ def report_damaged(run: Run) -> bool:
 
 
 def show(run: Run, classes: str) -> None:
-    """Print the classes with most masks."""
+    """Print the classes with most masks, and where pictures of them are."""
     from rich.console import Console
     from rich.table import Table
 
     from genseg.runs.class_sets import ClassCounts
+    from genseg.runs.report import NAME
 
     counts = ClassCounts.of(run, classes)
     order = sorted(range(len(counts.names)), key=lambda k: -counts.masks[k])
@@ -74,3 +75,4 @@ def show(run: Run, classes: str) -> None:
     console.print(table)
     further = f", of which the largest {SHOWN} are shown" if len(order) > SHOWN else ""
     console.print(f"{classes}: {sum(counts.masks)} masks in {len(order)} classes{further}", soft_wrap=True)
+    console.print(f"typical masks of each class: {run.store.url.rstrip('/')}/{NAME}", soft_wrap=True)
