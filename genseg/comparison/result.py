@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 WIDTH = 320  # pixels, at most, of a picture
+SHOWN = 8  # images whose pictures are open, so that the tables are near
 
 MATRICES = {
     "ari": "Adjusted Rand index",
@@ -105,7 +106,7 @@ class Comparison:
         return Path(path)
 
     def to_html(self, path: str | Path) -> Path:
-        """Write a page that needs no other file: agreement, cost, reconstruction, ground truth and the pictures.
+        """Write a page that needs no other file: pictures, agreement, cost, reconstruction and ground truth.
 
         Raises:
             GensegError: If the file cannot be written.
@@ -165,10 +166,11 @@ def page(comparison: Comparison) -> str:
         own=own,
         matrices=[(MATRICES[key], _protocol(key), _matrix(comparison, key)) for key in MATRICES],
         tables=[
-            (title, [(describe(key), _heading(key), [_cell(key, f.get(key)) for f in means.values()]) for key in keys])
+            (title, [(_heading(key), [_cell(key, f.get(key)) for f in means.values()], _meaning(key)) for key in keys])
             for title, keys in tables.items()
         ],
         cost=_plotted_cost(comparison),
+        shown=SHOWN,
         pictures=((name, _pictures(comparison, name)) for name in names),  # one image at a time in memory
         failures=list(comparison.failures.itertuples(index=False)),
     )
@@ -248,12 +250,18 @@ def _heading(key: str) -> str:
     return f"{words}, MB" if key == "peak_memory" else words
 
 
+def _meaning(key: str) -> str:
+    """Describe a metric, but for the unit, which is that of `_heading`."""
+    return describe(key).removeprefix("bytes; ")
+
+
 def _cell(key: str, figure: Interval | None) -> Cell:
     """Return a mean and its interval, in the unit of `_heading`; a dash if a backend has none."""
     if figure is None:
         return Cell("–")
     mean, low, high = (number / 1e6 if key == "peak_memory" else number for number in figure)
-    return Cell(_number(mean), "" if low == high else f"{_number(low)} to {_number(high)}")
+    ends = _number(low), _number(high)
+    return Cell(_number(mean), "" if ends[0] == ends[1] else " to ".join(ends))
 
 
 def _number(value: float) -> str:

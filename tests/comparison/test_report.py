@@ -114,7 +114,7 @@ def test_matrices_hold_the_means_in_both_directions(found, tmp_path):
     summary.loc[summary["figure"] == "first_explains_second", "mean"] = 0.125  # unlike the other direction
     found = replace(found, summary=summary)
     page = Page(found.to_html(tmp_path / "index.html").read_text(encoding="utf-8"))
-    heat = [row for row in page.rows if len(row) == 3 and re.fullmatch(r"\d\.\d\d|-\d\.\d\d", row[1])]
+    heat = [row for row in page.rows if len(row) == 3 and re.fullmatch(r"\d\.\d\d|-\d\.\d\d", row[1])][:8]
     pair = {key: f"{value[0]:.2f}" for key, value in found.figures(*NAMES).items()}
     for i, keys in enumerate([("ari",) * 2, ("matched_miou",) * 2, ("boundary_f",) * 2]):
         assert heat[2 * i : 2 * i + 2] == [["tiny", "1.00", pair[keys[0]]], [NAMES[1], pair[keys[1]], "1.00"]]
@@ -128,7 +128,7 @@ def test_tables_hold_cost_reconstruction_and_ground_truth_with_intervals(page, f
     figures = found.figures("tiny")
     for heading, key in (("seconds", "seconds"), ("RMSE", "reconstruction_rmse"), ("oracle mIoU", "oracle_miou")):
         mean, low, high = (report._number(value) for value in figures[key])
-        assert rows[heading][0] == f"{mean}{low} to {high}"
+        assert rows[heading][0] == (mean if low == high else f"{mean}{low} to {high}")
     assert rows["decodes"][0] == "8"  # the same for both images: no interval
     assert rows["peak memory, MB"][0].startswith(f"{figures['peak_memory'][0] / 1e6:.0f}")
     assert rows["t_f"] == [str(found.recipes[name].t_f) for name in NAMES]
@@ -149,6 +149,19 @@ def test_each_image_has_its_photo_and_each_backends_overlay_small(page, found):
     assert [picture.size for _, picture in shown] == [(320, 213)] * 3 + [(90, 64)] * 3
     photo = np.asarray(shown[3][1].convert("RGB"), dtype=float)
     assert np.abs(photo - found.segmentation("image1", "tiny").image).mean() < 4
+
+
+def test_the_page_begins_with_the_pictures(page):
+    sections = [section for section in page.text if section]
+    assert sections[:3] == ["pictures", "failures", "agreement"]
+    assert "1 left out, listed below the pictures" in " ".join(page.text[""].split())
+
+
+def test_many_images_do_not_stand_before_the_tables(found, monkeypatch):
+    monkeypatch.setattr(report, "SHOWN", 1)
+    shown, folded = report.page(found).split('<section id="failures">')[0].split("<summary>1 more</summary>")
+    assert re.findall("<h3>(.*?)</h3>", shown) == ["image0"]
+    assert re.findall("<h3>(.*?)</h3>", folded) == ["image1"]
 
 
 def test_the_smallest_format_is_taken():
