@@ -54,6 +54,7 @@ html_title = f"genseg {release}"
 html_static_path = ["_static"]
 html_css_files = ["genseg.css"]
 html_show_sphinx = False
+html_show_copyright = False
 html_copy_source = False
 html_theme_options = {"top_of_page_buttons": []}
 

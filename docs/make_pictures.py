@@ -1,7 +1,7 @@
-"""Make docs/images/method-*.jpg of docs/method.md, and examples.jpg of the README: ``python docs/make_pictures.py``.
+"""Make the pictures of docs/images, but for those of the app and of GANs: ``python docs/make_pictures.py``.
 
-Every picture is what the code computes: on the way from a photo to its segments with the bundled model and the recipe
-fast, and the segments of the example photos by default.
+Every picture is what the code computes: examples.jpg is the segments of the example photos by default, method-*.jpg the
+way from a photo to its segments with the bundled model and the recipe fast, gallery-*.jpg each kind of output.
 """
 
 from __future__ import annotations
@@ -14,30 +14,26 @@ import torch
 from PIL import Image
 
 import genseg
+from gallery_pictures import gallery
 from genseg.display.palette import palette
 from genseg.images import inner, load_image, model_size, to_image, to_tensor
 from genseg.modulate import differences, labels_at, masks_for, perturbed
+from sheets import WIDTH, grid, row
 
 HERE = Path(__file__).parent
 PHOTOS = HERE.parent / "examples" / "images"
 OUT = HERE / "images"
-WIDTH, GAP = 250, 6
 
 
 def examples() -> None:
     """The example photos, a column each: the photo, and its segments by default."""
     segmenter = genseg.Segmenter()
-    columns = []
-    for segmentation in segmenter.map(sorted(PHOTOS.glob("*.jpg"))):
-        pictures = [Image.fromarray(segmentation.image), segmentation.overlay()]
-        size = (WIDTH, round(WIDTH * pictures[0].height / pictures[0].width))
-        columns.append([picture.resize(size, Image.Resampling.LANCZOS) for picture in pictures])
-    height = max(column[0].height for column in columns)
-    sheet = Image.new("RGB", (len(columns) * (WIDTH + GAP) - GAP, 2 * (height + GAP) - GAP), "white")
-    for x, column in enumerate(columns):
-        for y, picture in enumerate(column):
-            sheet.paste(picture, (x * (WIDTH + GAP), y * (height + GAP) + (height - picture.height) // 2))
-    sheet.save(OUT / "examples.jpg", quality=85)
+    segmentations = list(segmenter.map(sorted(PHOTOS.glob("*.jpg"))))
+    pictures = [Image.fromarray(segmentation.image) for segmentation in segmentations]
+    pictures += [segmentation.overlay() for segmentation in segmentations]
+    sizes = [(WIDTH, round(WIDTH * picture.height / picture.width)) for picture in pictures]
+    scaled = [picture.resize(size, Image.Resampling.LANCZOS) for picture, size in zip(pictures, sizes, strict=True)]
+    grid(scaled, len(segmentations)).save(OUT / "examples.jpg", quality=85)
 
 
 def method(photo: Path = PHOTOS / "astronaut.jpg", out: Path = OUT) -> None:
@@ -51,7 +47,7 @@ def method(photo: Path = PHOTOS / "astronaut.jpg", out: Path = OUT) -> None:
 
     found = segmenter.clusters(pixels)
     grid, colours = found.grid_labels, palette(len(found.embeddings))
-    write(out / "method-clusters.jpg", to_image(pixels[0]), painted(grid, colours))
+    row(out / "method-clusters.jpg", to_image(pixels[0]), painted(grid, colours))
 
     masks = masks_for(point, grid, len(colours), size, recipe.margin)
     k = int(grid[grid.shape[0] // 4, grid.shape[1] // 2])  # what is above the middle: the face
@@ -59,16 +55,16 @@ def method(photo: Path = PHOTOS / "astronaut.jpg", out: Path = OUT) -> None:
         to_image(inner(image, recipe.margin))
         for image in backend.decode(perturbed(backend, found.state, masks[k : k + 1], recipe))
     )
-    write(out / "method-modulation.jpg", grey(inner(masks[k], recipe.margin // point.stride)), minus, plus)
+    row(out / "method-modulation.jpg", grey(inner(masks[k], recipe.margin // point.stride)), minus, plus)
 
     whole = masks.shape[1] * point.stride, masks.shape[2] * point.stride
     maps = inner(differences(backend, perturbed(backend, found.state, masks, recipe), whole, recipe), recipe.margin)
     others = [j for j in maps.amax(dim=(1, 2)).argsort(descending=True).tolist() if j != k][:2]
-    write(out / "method-difference.jpg", *(heat(maps[j]) for j in (k, *others)))
+    row(out / "method-difference.jpg", *(heat(maps[j]) for j in (k, *others)))
 
     labels = labels_at(maps, picture.height, picture.width).numpy()
     naive = labels_at(inner(masks, recipe.margin // point.stride), picture.height, picture.width).numpy()
-    write(out / "method-labels.jpg", painted(naive, colours), painted(labels, colours), segmenter(picture).overlay())
+    row(out / "method-labels.jpg", painted(naive, colours), painted(labels, colours), segmenter(picture).overlay())
 
 
 def painted(labels: np.ndarray, colours: np.ndarray) -> Image.Image:
@@ -86,16 +82,7 @@ def heat(difference: torch.Tensor) -> Image.Image:
     return Image.fromarray(np.uint8(255 * matplotlib.colormaps["inferno"](difference / difference.max())[..., :3]))
 
 
-def write(path: Path, *pictures: Image.Image) -> None:
-    """The pictures side by side, cells of a grid with sharp edges."""
-    height = round(WIDTH * pictures[0].height / pictures[0].width)
-    row = Image.new("RGB", (len(pictures) * (WIDTH + GAP) - GAP, height), "white")
-    for i, picture in enumerate(pictures):
-        how = Image.Resampling.NEAREST if picture.width < WIDTH / 2 else Image.Resampling.LANCZOS
-        row.paste(picture.resize((WIDTH, height), how), (i * (WIDTH + GAP), 0))
-    row.save(path, quality=88)
-
-
 if __name__ == "__main__":
     examples()
     method()
+    gallery(PHOTOS, OUT)

@@ -172,6 +172,14 @@ def test_the_method_page_is_about_pictures_that_are_there_and_small():
     assert all(np.asarray(Image.open(picture)).std() > 10 for picture in pictures)
 
 
+def test_the_gallery_shows_each_of_its_pictures_and_they_are_small():
+    pictures = sorted((ROOT / "docs/images").glob("gallery-*.jpg"))
+    assert [f"images/{each.name}" for each in pictures] == sorted(
+        re.findall(r"!\[.+?\]\((.+?)\)", (ROOT / "docs/gallery.md").read_text(encoding="utf-8"))
+    )
+    assert sum(picture.stat().st_size for picture in pictures) < 900_000
+
+
 def test_the_citation_names_this_version_and_the_paper():
     citation = OmegaConf.to_container(OmegaConf.load(ROOT / "CITATION.cff"))
     assert citation["version"] == genseg.__version__
