@@ -280,6 +280,7 @@ def test_overlay_draws_boundaries_and_colours(seg: Segmentation):
     assert np.array_equal(inside, seg.colors[seg.labels[5, 5]])
     border = np.flatnonzero(np.diff(seg.labels[5]))[0]
     assert overlay[5, border].tolist() == [255, 255, 255]
+    assert np.array_equal(seg.overlay(opacity=1.0, outlines=False), seg.colors[seg.labels])
 
 
 def test_notebooks_get_a_picture_and_plot_a_title(seg: Segmentation):

@@ -17,11 +17,13 @@ class Format(NamedTuple):
         module: Of genseg.exports, whose ``write`` writes it.
         layout: How keys become names: one of `genseg.exports.file_names.LAYOUTS`.
         keys: Whether the format has a place for keys; if not, they are in ``keys.csv`` beside it.
+        needs_classes: Whether the format holds classes alone, not segments.
     """
 
     module: str
     layout: str = "folders"
     keys: bool = True
+    needs_classes: bool = False
 
     @property
     def write(self) -> Callable[[Iterable[ExportImage], Target], None]:
@@ -33,7 +35,7 @@ class Format(NamedTuple):
 EXPORTS = {
     "coco-instances": Format("coco_instances"),
     "coco-panoptic": Format("coco_panoptic"),
-    "cityscapes": Format("cityscapes", "city", keys=False),
+    "cityscapes": Format("cityscapes", "city", keys=False, needs_classes=True),
     "voc": Format("voc", "flat", keys=False),
     "yolo-seg": Format("yolo", "flat", keys=False),
     "huggingface": Format("huggingface"),

@@ -37,10 +37,11 @@ class Pictures:
     seed: int
     n_segments: Any
 
-    def overlay(self, opacity: float = 0.5) -> Image.Image:
-        """Draw the segments' colors, names and boundaries over the image; RGB at the image's own size."""
+    def overlay(self, opacity: float = 0.5, *, outlines: bool = True) -> Image.Image:
+        """Draw the segments' colors and names over the image, and their outlines; RGB at the image's own size."""
         mixed = (1 - opacity) * self.image + opacity * self.colors[self.labels]
-        mixed[find_boundaries(self.labels, mode="thick")] = 255
+        if outlines:
+            mixed[find_boundaries(self.labels, mode="thick")] = 255
         picture = Image.fromarray(mixed.round().astype(np.uint8))
         return picture if self.names is None else captioned(picture, self.labels, self.names)
 

@@ -78,9 +78,9 @@ def test_names_of_flat_layouts_have_their_folders_in_them():
 
 
 def test_keys_stand_beside_formats_that_have_no_place_for_them(run, tmp_path):
-    for name, (_, _, has_keys) in EXPORTS.items():
+    for name, format in EXPORTS.items():
         genseg.export_run(run, name, tmp_path / name, classes="streets", images="none")
-        assert (tmp_path / name / "keys.csv").exists() != has_keys
+        assert (tmp_path / name / "keys.csv").exists() != format.keys
     with (tmp_path / "voc/keys.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["key"] for row in rows] == list(KEYS)
