@@ -13,11 +13,18 @@ from genseg.recipe import BOUNDS, CHOICES, Recipe
 from genseg.web.limits import MAX_CLUSTERS
 
 ELSEWHERE = ("n_clusters", "keep_scores", "max_pixels", "connected")
-"""Keys that are no advanced option: K has its own control, the page and the server set the next two, and `connected`
-may find more parts than the page has labels, 256, and leaves out the difference maps that it shows."""
+"""Keys that are no advanced option: K has its own control, the page and the server set the next two, and the result has
+a switch for connected parts, beside which the difference maps stay."""
 
 MAX_IN_APP = {"n_clusters": MAX_CLUSTERS, "size": 2048, "margin": 512, "draws": 1000, "n_init": 1000, "batch_size": 256}
 """Upper bounds below those of `BOUNDS`, so that one visitor cannot ask for all of the machine's memory and time."""
+
+PRESETS = {
+    "fast": "nearly the segments of paper, many times as fast",
+    "paper": "EmerDiff as published, slow",
+    "plus": "a natural number of segments with sharp outlines, in seconds",
+}
+"""Each preset in a few words."""
 
 PATTERNS = {
     "integer": (r"\d{1,10}", "a whole number"),
@@ -65,6 +72,14 @@ def key_help() -> dict[str, str]:
     text = inspect.cleandoc(Recipe.__doc__ or "").partition("Attributes:\n")[2]
     entries = re.findall(r"^ {4}(\w+): (.+(?:\n {8}.*)*)", text, flags=re.MULTILINE)
     return {key: re.sub(r"\s+", " ", words).replace("`", "") for key, words in entries}
+
+
+def recipe_help(backend: str, recipe: str | None) -> str:
+    """Name and explain a preset, or the default preset of a backend for None, in a sentence."""
+    if recipe is None and backend != "tiny":
+        return "The backend's own preset; unless it says otherwise, paper: " + PRESETS["paper"] + "."
+    name = recipe or "plus"
+    return f"{name}{'' if recipe else ', the default of tiny'}: {PRESETS[name]}."
 
 
 def _option(key: str, annotation: str, helps: Mapping[str, str]) -> Option:

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from genseg.app.options import CLUSTERS, Option, advanced, as_text
-from genseg.app.render import agreement, backends, details, files, line, problem, thumbnails, time_spent, views
+from genseg.app.controls import NONE, QUIET, Controls, make_controls, make_option, requests
+from genseg.app.downloads import download
+from genseg.app.options import advanced
+from genseg.app.panel import asset, make_panel, shown
+from genseg.app.render import backends, details, line, problem, thumbnails, time_spent
 from genseg.app.session import Cancelled, Session, Status
 from genseg.errors import GensegError
-from genseg.recipe import BOUNDS, list_presets
 from genseg.web.middleware import log_failure
-from genseg.web.request import SegmentRequest
 
 if TYPE_CHECKING:
-    from genseg.app.session import Sessions
+    from genseg.app.sessions import Sessions
 
-ASSETS = Path(__file__).parent / "assets"
-OWN = "backend's own"  # recipe
-NONE = "none"  # second backend
 FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")  # the visitor's: nothing is fetched
 MONO = ("ui-monospace", "Menlo", "Consolas", "monospace")
 NARROW = """<style>@media (max-width: 760px) {
   .gradio-container.gradio-container.gradio-container { padding: 0 !important; }
   .gradio-container > .main { padding: 12px !important; }
 }</style>"""  # Gradio's own frame, which its ``css`` does not reach: 52 pixels a side
-SET_OPACITY = "s => document.documentElement.style.setProperty('--gs-opacity', s)"
-QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+SAVE = "watch('value', () => { element.firstChild.href = props.value; element.firstChild.click(); });"
 
 
 class Page(gr.Blocks):  # type: ignore[misc]  # Gradio has no types
@@ -47,37 +43,10 @@ class Page(gr.Blocks):  # type: ignore[misc]  # Gradio has no types
             raise gr.Error(words, print_exception=False) from error
 
 
-class Parts(NamedTuple):
-    """The components that show a session, in the order of the values of `_shown`."""
-
-    first: gr.HTML
-    second: gr.HTML
-    sliders: gr.Row
-    merge: gr.Slider
-    agreement: gr.HTML
-    details: gr.HTML
-    files: gr.HTML
-    reproduce: gr.Accordion
-    command: gr.Code
-    python: gr.Code
-
-
-class Controls(NamedTuple):
-    """The components for a request, in the order in which `_requests` takes their values; advanced options follow."""
-
-    backend: gr.Dropdown
-    recipe: gr.Dropdown
-    clusters: gr.Slider
-    auto: gr.Checkbox
-    seed: gr.Number
-    other: gr.Dropdown
-    other_recipe: gr.Dropdown
-
-
 def theme() -> dict[str, Any]:
     """Theme and style, as Gradio's ``launch`` takes them."""
     base = gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=FONT, font_mono=MONO)
-    return {"theme": base, "css": _asset("page.css"), "head": NARROW}
+    return {"theme": base, "css": asset("page.css"), "head": NARROW}
 
 
 def build(sessions: Sessions, upload_mb: float) -> gr.Blocks:
@@ -89,12 +58,12 @@ def build(sessions: Sessions, upload_mb: float) -> gr.Blocks:
     """
     options = advanced()
     with Page(title="genseg", analytics_enabled=False) as page:
-        gr.HTML(f"<div class='gs-head'><h1>genseg</h1><p>{_asset('lead.txt').strip()}</p></div>")
+        gr.HTML(f"<div class='gs-head'><h1>genseg</h1><p>{asset('lead.txt').strip()}</p></div>")
         with gr.Row(equal_height=False, elem_id="main"):
             with gr.Column(scale=4, min_width=320, elem_id="side"):
                 drop = gr.HTML(
-                    html_template=_asset("drop.html").replace("@examples", thumbnails()),
-                    js_on_load=_asset("drop.js"),
+                    html_template=asset("drop.html").replace("@examples", thumbnails()),
+                    js_on_load=asset("drop.js"),
                     value={"token": "", "most": upload_mb * 1e6},
                     apply_default_css=False,
                     elem_id="drop",
@@ -104,14 +73,15 @@ def build(sessions: Sessions, upload_mb: float) -> gr.Blocks:
                     stop = gr.Button("Cancel", elem_id="stop", scale=1, min_width=90, interactive=False)
                 status = gr.HTML(elem_id="status")
                 with gr.Column(elem_id="settings"):
-                    controls, unusable = _controls()
+                    controls, unusable = make_controls()
                     with gr.Accordion("Advanced options", open=False):
                         gr.HTML(
                             "<p class='gs-note'>Keys of the recipe. An empty field keeps the recipe's own value.</p>"
                         )
-                        inputs = [_control(option) for option in options]
+                        inputs = [make_option(option) for option in options]
             with gr.Column(scale=7, min_width=320, elem_id="result"):
-                parts = _parts()
+                parts, switches = make_panel()
+        saver = gr.HTML(html_template="<a download hidden></a>", js_on_load=SAVE, value="")
 
         def session_of(request: gr.Request) -> Session:
             return sessions.of(str(request.session_hash), request.client.host if request.client else "")
@@ -131,7 +101,7 @@ def build(sessions: Sessions, upload_mb: float) -> gr.Blocks:
             sessions.end(str(request.session_hash))
 
         def show(request: gr.Request) -> list[Any]:
-            return [line(Status("")), *_shown(session_of(request))]
+            return [line(Status("")), *shown(session_of(request))]
 
         def take_example(event: gr.EventData, request: gr.Request) -> list[Any]:
             session_of(request).take_example(str(event.name))
@@ -144,7 +114,7 @@ def build(sessions: Sessions, upload_mb: float) -> gr.Blocks:
             try:
                 chosen, typed = values[: len(Controls._fields)], values[len(Controls._fields) :]
                 before = None
-                for progress in session.segment(_requests(chosen, zip(options, typed, strict=True))):
+                for progress in session.segment(requests(chosen, zip(options, typed, strict=True))):
                     if progress != before:
                         before = progress
                         yield [line(progress), *running, *unchanged]
@@ -153,23 +123,62 @@ def build(sessions: Sessions, upload_mb: float) -> gr.Blocks:
             except GensegError as error:
                 yield [problem(str(error)), *idle, *unchanged]
             else:
-                yield [line(Status(time_spent(session))), *idle, *_shown(session)]
+                yield [line(Status(time_spent(session))), *idle, *shown(session)]
 
         def cancel(request: gr.Request) -> None:
             session_of(request).cancel()
 
-        def merge(request: gr.Request, n_segments: float) -> list[Any]:
+        def recut(request: gr.Request, by: str) -> list[Any]:
             session = session_of(request)
-            session.merge(int(n_segments))
-            return _shown(session)
+            session.edit(by=by)
+            return shown(session)
 
-        def pick_in(which: int) -> Callable[..., list[Any]]:
-            def pick(event: gr.EventData, request: gr.Request) -> list[Any]:
-                session = session_of(request)
-                session.pick(which, int(event.label))
-                return [*_viewers(session), details(session)]
+        def cut_at_number(request: gr.Request, value: float) -> list[Any]:
+            session = session_of(request)
+            session.edit(by="number", number=int(value) if value < session.most_segments else None)
+            return shown(session, moved=True)
 
-            return pick
+        def cut_at_height(request: gr.Request, value: float) -> list[Any]:
+            session = session_of(request)
+            session.edit(by="height", height=value)
+            return shown(session, moved=True)
+
+        def tidy(request: gr.Request, percent: float, connected: bool) -> list[Any]:
+            session = session_of(request)
+            session.edit(min_area=percent / 100, connected=connected)
+            return shown(session)
+
+        def join(event: gr.EventData, request: gr.Request) -> list[Any]:
+            session = session_of(request)
+            session.join(int(event.which), _labels(event))
+            return shown(session)
+
+        def undo(request: gr.Request) -> list[Any]:
+            session = session_of(request)
+            session.edit(joined=session.edits.joined[:-1])
+            return shown(session)
+
+        def pick(event: gr.EventData, request: gr.Request) -> Any:
+            session = session_of(request)
+            session.pick(int(event.which), _labels(event))
+            picked, found = session.picked, details(session)
+            return found if session.picked is picked else gr.skip()  # another click came meanwhile
+
+        def save(event: gr.EventData, request: gr.Request) -> str:
+            session = session_of(request)
+            return session.keep(*download(session, int(event.which), str(event.kind), selected=_labels(event)))
+
+        def export(
+            request: gr.Request, which: int | None, kind: str, opacity: float, outlines: bool
+        ) -> Iterator[list[Any]]:
+            session = session_of(request)
+            yield [gr.skip(), gr.update(value="Preparing", interactive=False)]
+            saved: Any = gr.skip()
+            try:
+                saved = session.keep(*download(session, which or 0, kind, opacity=opacity, outlines=outlines))
+            except GensegError as error:
+                gr.Warning(str(error))
+            yield [saved, gr.update(value="Export", interactive=True)]
 
         page.load(connect, None, drop, **QUIET)
         page.load(list_choices, None, [controls.backend, controls.other, unusable], **QUIET)
@@ -184,110 +193,31 @@ def build(sessions: Sessions, upload_mb: float) -> gr.Blocks:
             **QUIET,
         )
         stop.click(cancel, None, None, concurrency_limit=None, **QUIET)
-        parts.merge.input(merge, parts.merge, list(parts), trigger_mode="always_last", concurrency_limit=4, **QUIET)
-        for which, viewer in enumerate((parts.first, parts.second)):
-            viewer.pick(pick_in(which), None, [parts.first, parts.second, parts.details], concurrency_limit=4, **QUIET)
+        latest = {"trigger_mode": "always_last", "concurrency_limit": 4, **QUIET}
+        switches.by.input(recut, switches.by, list(parts), **latest)
+        parts.number.input(cut_at_number, parts.number, list(parts), **latest)
+        parts.height.input(cut_at_height, parts.height, list(parts), **latest)
+        gr.on(
+            [switches.min_area.input, switches.connected.input],
+            tidy,
+            [switches.min_area, switches.connected],
+            list(parts),
+            **latest,
+        )
+        for viewer in (parts.first, parts.second):
+            viewer.pick(pick, None, parts.details, trigger_mode="multiple", concurrency_limit=4, **QUIET)
+            viewer.join(join, None, list(parts), concurrency_limit=4, **QUIET)
+            viewer.undo(undo, None, list(parts), concurrency_limit=4, **QUIET)
+            viewer.save(save, None, saver, concurrency_limit=2, **QUIET)
+        switches.export.click(
+            export,
+            [parts.which, switches.kind, switches.opacity, switches.outlines],
+            [saver, switches.export],
+            concurrency_limit=2,
+            **QUIET,
+        )
     return page
 
 
-def _controls() -> tuple[Controls, gr.HTML]:
-    """Make the components for the settings that are chosen most often."""
-    with gr.Row():
-        backend = gr.Dropdown(["tiny"], value="tiny", label="Backend", min_width=130)
-        recipe = gr.Dropdown([OWN, *list_presets()], value=OWN, label="Recipe", info="tiny's own: plus", min_width=130)
-    unusable = gr.HTML(visible=False)
-    least, most = CLUSTERS.bounds
-    with gr.Group():
-        clusters = gr.Slider(least, most, value=15, step=1, label="Clusters, K", elem_id="clusters")
-        with gr.Row():
-            auto = gr.Checkbox(True, label="Automatic K", info="a number for each image", min_width=130)
-            seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, min_width=100)
-    clusters.input(None, None, auto, js="() => false", **QUIET)
-    with gr.Accordion("Compare with a second backend", open=False), gr.Row():
-        other = gr.Dropdown([NONE], value=NONE, label="Second backend", min_width=130)
-        other_recipe = gr.Dropdown([OWN, *list_presets()], value=OWN, label="Recipe of the second", min_width=130)
-    return Controls(backend, recipe, clusters, auto, seed, other, other_recipe), unusable
-
-
-def _control(option: Option) -> Any:
-    """Make the component of one advanced option; empty for the recipe's own value."""
-    words = {"label": option.key, "info": option.help, "elem_id": f"option-{option.key}"}
-    if option.kind == "choice":
-        return gr.Dropdown([("as in the recipe", ""), *((c, c) for c in option.choices)], value="", **words)
-    # Text for numbers, too: Gradio's number makes a 0 of an empty field.
-    span = "{:g} to {:.10g}; ".format(*option.bounds) if option.key in BOUNDS else ""
-    return gr.Textbox("", max_lines=1, placeholder=f"{span}empty: as in the recipe", **words)
-
-
-def _parts() -> Parts:
-    """Make the components that show a session."""
-    with gr.Row(equal_height=False):
-        first, second = (
-            gr.HTML(
-                html_template=_asset("viewer.html"),
-                js_on_load=_asset("viewer.js"),
-                value={},
-                apply_default_css=False,
-                elem_id=name,
-                visible=name == "first",
-                min_width=300,
-            )
-            for name in ("first", "second")
-        )
-    with gr.Row(visible=False) as sliders:
-        opacity = gr.Slider(0, 1, value=0.5, step=0.05, label="Opacity of the segments", min_width=180)
-        merge = gr.Slider(1, 15, value=15, step=1, label="Segments", elem_id="merge", min_width=180)
-    opacity.input(None, opacity, None, js=SET_OPACITY, **QUIET)
-    agreement = gr.HTML(visible=False, elem_id="agreement")
-    details = gr.HTML(elem_id="details")
-    files = gr.HTML(elem_id="files")
-    with gr.Accordion("Reproduce: command line and Python", open=False, visible=False) as reproduce:
-        command = gr.Code(language="shell", label="Command line", buttons=["copy"], elem_id="command")
-        python = gr.Code(language="python", label="Python", buttons=["copy"], elem_id="python")
-    return Parts(first, second, sliders, merge, agreement, details, files, reproduce, command, python)
-
-
-def _requests(chosen: Sequence[Any], typed: Iterable[tuple[Option, str]]) -> list[SegmentRequest]:
-    """One or two requests, from the values of the controls and of the advanced options."""
-    values = Controls(*chosen)
-    clusters = ("n_clusters=auto",) if values.auto else as_text([(CLUSTERS, str(int(values.clusters)))])
-    keys = clusters + as_text(typed)
-    pairs = [(values.backend, values.recipe)]
-    if values.other != NONE:
-        pairs.append((values.other, values.other_recipe))
-    seed = int(values.seed or 0)
-    return [SegmentRequest(backend, None if recipe == OWN else recipe, keys, seed) for backend, recipe in pairs]
-
-
-def _shown(session: Session) -> list[Any]:
-    """The values of `Parts`."""
-    most, has_results = session.most_segments, bool(session.results)
-    command, python = session.reproduced()
-    slider = gr.update(
-        maximum=max(most, 2),
-        value=session.merged or most,
-        interactive=most > 1,
-        label=f"Merge into {session.merged or most} of {most} segments",
-    )
-    scores = agreement(session)
-    return [
-        *_viewers(session),
-        gr.update(visible=has_results),
-        slider,
-        gr.update(value=scores, visible=bool(scores)),
-        details(session),
-        files(session),
-        gr.update(visible=has_results),
-        command,
-        python,
-    ]
-
-
-def _viewers(session: Session) -> list[Any]:
-    """The values of both viewers; the second is hidden without a second result."""
-    first, *second = views(session)
-    return [first, gr.update(value=second[0] if second else {}, visible=bool(second))]
-
-
-def _asset(name: str) -> str:
-    return (ASSETS / name).read_text(encoding="utf-8")
+def _labels(event: gr.EventData) -> list[int]:
+    return [int(label) for label in event.labels]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 from html import escape
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from skimage.segmentation import find_boundaries
 
-from genseg.app.downloads import FILES
 from genseg.app.photos import examples
 from genseg.app.session import Session, Status
 from genseg.display.html import data_uri
@@ -29,12 +28,11 @@ def views(session: Session) -> list[dict[str, Any]]:
         return [{}]
     if not session.results:
         return [view(session.image)]
-    contents = []
-    for which, (result, request) in enumerate(zip(session.shown, session.requests, strict=True)):
-        contents.append(view(session.image, result, f"{_title(request)}: {result.n_segments} segments"))
-        if session.picked is not None and session.picked[0] == which:
-            contents[which]["picked"] = session.picked[1]
-    return contents
+    return [
+        view(session.image, result, f"{heading(request)}: {result.n_segments} segments")
+        | {"which": which, "joined": bool(session.edits.joined_in(which))}
+        for which, (result, request) in enumerate(zip(session.shown, session.requests, strict=True))
+    ]
 
 
 def agreement(session: Session) -> str:
@@ -44,17 +42,17 @@ def agreement(session: Session) -> str:
 
 
 def details(session: Session) -> str:
-    """The segment that was clicked: its difference map and its grid cells."""
-    if not session.results:
-        return ""
+    """How the model found the selected segments: difference map and grid cells of their largest cluster."""
     if session.picked is None:
-        return "<p class='gs-note'>Click a segment to see how the model found it.</p>"
-    which, label = session.picked
-    result = session.shown[which]
+        return ""
+    which, labels = session.picked
+    result = session.results[which]
+    clusters = np.bincount(result.labels[np.isin(session.shown[which].labels, labels)])
+    cluster = int(clusters.argmax())
     pictures = (
-        (grid_cells(result, label), "Grid cells: the cluster of low-resolution features behind this segment"),
+        (grid_cells(result, cluster), "Grid cells: the cluster of low-resolution features"),
         (
-            difference_map(result, label),
+            difference_map(result, cluster),
             "Difference map: bright where the image changes when the model perturbs these cells",
         ),
     )
@@ -62,32 +60,25 @@ def details(session: Session) -> str:
         f"<figure><img src='{as_data(picture)}' alt='{words}'><figcaption>{words}</figcaption></figure>"
         for picture, words in pictures
     )
-    title, share = escape(_title(session.requests[which])), float(np.mean(result.labels == label))
-    return (
-        f"<p class='gs-title'>Segment {label} of {title}, {share:.1%} of the image</p>"
-        f"<div class='gs-pair'>{figures}</div>"
-    )
+    found = "the selection" if np.count_nonzero(clusters) == 1 else "the largest cluster of the selection"
+    title = f"How {escape(heading(session.requests[which]))} found {found}"
+    return f"<p class='gs-title'>{title}</p><div class='gs-pair'>{figures}</div>"
 
 
-def files(session: Session) -> str:
-    """Links to the downloads."""
-    names = dict(zip(FILES, ("Labels PNG", "COCO JSON", "Overlay PNG", "Image PNG"), strict=True))
-    lines = []
-    for which, request in enumerate(session.requests):
-        heading = f"{escape(_title(request))}:" if len(session.requests) > 1 else "Download"
-        links = "".join(f"<a href='file/{session.token}/{which}/{kind}' download>{names[kind]}</a>" for kind in FILES)
-        lines.append(f"<div class='gs-files'><span>{heading}</span>{links}</div>")
-    return "".join(lines)
-
-
-def _title(request: SegmentRequest) -> str:
+def heading(request: SegmentRequest) -> str:
     """The backend, with the recipe if it is not the backend's own."""
     return f"{request.backend}, {request.recipe}" if request.recipe else request.backend
 
 
 def line(status: Status) -> str:
-    """The progress of a run, with a bar."""
-    track = f"<div class='gs-track'><i style='width:{status.fraction:.0%}'></i></div>" if status.fraction else ""
+    """The progress of a run, with a bar: one that moves to and fro where nobody knows how much is done."""
+    match status.fraction:
+        case None:
+            track = ""
+        case 0:
+            track = "<div class='gs-track gs-waits'><i></i></div>"
+        case fraction:
+            track = f"<div class='gs-track'><i style='width:{fraction:.0%}'></i></div>"
     return f"<div class='gs-status' role='status'>{escape(status.words)}{track}</div>"
 
 
@@ -133,9 +124,9 @@ def downscaled(image: Image.Image, side: int = SIDE) -> Image.Image:
     return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
 
 
-def as_data(image: Image.Image) -> str:
-    """A picture as a data URI: JPEG for RGB, else PNG, which is exact."""
-    buffer, kind = io.BytesIO(), "jpeg" if image.mode == "RGB" else "png"
+def as_data(image: Image.Image, kind: Literal["jpeg", "png"] = "jpeg") -> str:
+    """A picture as a data URI."""
+    buffer = io.BytesIO()
     image.save(buffer, format=kind, quality=88)
     return data_uri(f"image/{kind}", buffer.getvalue())
 
@@ -145,10 +136,19 @@ def view(image: Image.Image, segmentation: Segmentation | None = None, title: st
     photo = downscaled(image)
     content: dict[str, Any] = {"title": title, "photo": as_data(photo), "width": photo.width, "height": photo.height}
     if segmentation is not None:
-        labels = Image.fromarray(segmentation.labels.astype(np.uint8)).resize(photo.size, Image.Resampling.NEAREST)
-        areas = np.bincount(segmentation.labels.ravel(), minlength=len(segmentation.colors))
-        content |= {"labels": as_data(labels), "colors": segmentation.colors.tolist(), "areas": areas.tolist()}
+        labels = Image.fromarray(segmentation.labels).resize(photo.size, Image.Resampling.NEAREST)
+        content |= {
+            "labels": as_data(coded(np.asarray(labels)), "png"),
+            "colors": segmentation.colors.tolist(),
+            "areas": segmentation.areas.tolist(),
+            "names": segmentation.names,
+        }
     return content
+
+
+def coded(labels: npt.NDArray[np.int32]) -> Image.Image:
+    """Labels below 2²⁴ as colors of a picture: R + 256 G + 65536 B."""
+    return Image.fromarray((labels[..., None] >> np.array([0, 8, 16]) & 255).astype(np.uint8))
 
 
 def difference_map(segmentation: Segmentation, label: int) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import mimetypes
 import os
 import socket
 import threading
@@ -14,10 +15,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from genseg.app.downloads import download
 from genseg.app.middleware import middleware
 from genseg.app.page import build, theme
-from genseg.app.session import Sessions
+from genseg.app.sessions import Sessions
 from genseg.errors import GensegError
 from genseg.web.engine import Engine
 from genseg.web.limits import Limits
@@ -112,7 +112,7 @@ class App:
     def _routes(self) -> list[Route]:
         return [
             Route("/image/{token}", self._upload, methods=["POST"], max_body_size=round(self.limits.upload_mb * 1e6)),
-            Route("/file/{token}/{which:int}/{kind}", self._download, methods=["GET"]),
+            Route("/file/{token}/{number}", self._download, methods=["GET"]),
         ]
 
     async def _upload(self, request: Request) -> Response:
@@ -132,17 +132,17 @@ class App:
         return Response(status_code=204)
 
     def _download(self, request: Request) -> Response:
-        """Answer with a download."""
+        """Answer with a file that the page has asked for."""
         session = self.sessions.named(request.path_params["token"])
-        try:
-            if session is None:
-                raise GensegError("the page is too old; load it again")
-            name, content = download(session, request.path_params["which"], request.path_params["kind"])
-        except GensegError as error:
-            return PlainTextResponse(str(error), status_code=404)
-        kind = "application/json" if name.endswith(".json") else "image/png"
+        file = None if session is None else session.files.pop(request.path_params["number"], None)
+        if file is None:
+            return PlainTextResponse(
+                "this file was downloaded, or the page is too old; export it again", status_code=404
+            )
+        name, content = file
         headers = {"content-disposition": f"attachment; filename*=utf-8''{quote(name)}", "cache-control": "no-store"}
-        return Response(content, media_type=kind, headers=headers)
+        media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        return Response(content, media_type=media_type, headers=headers)
 
 
 def _origin(url: str) -> str:

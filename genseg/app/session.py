@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from genseg.app.edits import Edits, Joined, called, joined, python_of
 from genseg.app.photos import examples
 from genseg.errors import GensegError
 from genseg.progress import counted, left_in_words
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from genseg.segmentation import Segmentation
 
 STAGES = {
-    LOAD: "loading the model",
+    LOAD: "loading the model; the next run will not wait for it",
     "encode": "encoding the image",
     "features": "reading features",
     "cluster": "clustering features",
@@ -33,8 +33,7 @@ STAGES = {
     "labels": "assigning pixels to clusters",
 }
 
-SESSIONS = 64
-"""Upper bound of open tabs, each of which holds an image and its difference maps."""
+MOST_COLORS = 256  # of segments that are matched by color
 
 
 class Cancelled(Exception):  # noqa: N818  # no error: someone changed their mind
@@ -42,10 +41,10 @@ class Cancelled(Exception):  # noqa: N818  # no error: someone changed their min
 
 
 class Status(NamedTuple):
-    """Progress of a run: in words, and as the fraction of its stage that is done, in [0, 1]."""
+    """Progress of a run: in words, and as the fraction of its stage that is done, in [0, 1]; None outside a run."""
 
     words: str
-    fraction: float = 0.0
+    fraction: float | None = None
 
 
 class Session:
@@ -61,23 +60,28 @@ class Session:
         image: The image, upright and in RGB; None before there is one.
         requests: The requests that `results` came from.
         results: The segmentations, in the order of `requests`.
-        merged: Upper bound of the segments that each is shown with; None for all.
-        picked: Index of the result and label of the segment that was clicked; None without one.
+        edits: How they are shown.
+        shown: The results as they are shown.
+        picked: Index of the result and labels of its segments that were clicked; None without any.
+        files: Names and contents to download, by the last part of their addresses.
     """
 
     def __init__(self, engine: Engine, address: str = "") -> None:
         self.engine = engine
         self.address = address
         self.token = secrets.token_urlsafe(24)
-        self._lock, self._cancelled = threading.Lock(), threading.Event()
+        self._lock, self._editing, self._cancelled = threading.Lock(), threading.Lock(), threading.Event()
         self._progress: tuple[str, int, int] = (WAIT, 0, 0)
         self._running: SegmentRequest | None = None
         self.name = ""
         self.image: Image.Image | None = None
         self.requests: tuple[SegmentRequest, ...] = ()
         self.results: list[Segmentation] = []
-        self.merged: int | None = None
-        self.picked: tuple[int, int] | None = None
+        self.edits = Edits()
+        self._whole: list[Segmentation] = []  # edited, but not merged: their trees stay
+        self.shown: list[Segmentation] = []
+        self.picked: tuple[int, tuple[int, ...]] | None = None
+        self.files: dict[str, tuple[str, bytes]] = {}
 
     def take(self, content: bytes, name: str) -> None:
         """Take the bytes of an image file as the image; a running segmentation ends.
@@ -130,9 +134,7 @@ class Session:
                 raise GensegError(outcome)
             if outcome is None or self._cancelled.is_set():
                 raise Cancelled
-            self.requests = tuple(self.engine.complete(request) for request in requests)
-            self.results = _colored_alike(outcome)
-            self.merged, self.picked = None, None
+            self._show(tuple(self.engine.complete(request) for request in requests), outcome)
         finally:
             self._lock.release()
 
@@ -145,34 +147,44 @@ class Session:
         self.cancel()
         self._forget("", None)
 
-    def merge(self, n_segments: int) -> None:
-        """Show at most ``n_segments`` segments; no model runs.
+    def edit(self, **changes: Any) -> None:
+        """Change how results are shown; no model runs, and merges by hand are undone unless they are what changes.
+
+        Args:
+            **changes: Attributes of `Edits`.
 
         Raises:
-            GensegError: For a number below 1.
+            GensegError: For a value that cannot be.
         """
-        if n_segments < 1:
-            raise GensegError(f"segments can be merged into 1 or more, not {n_segments}")
-        self.merged = None if n_segments >= self.most_segments else n_segments
-        self.picked = None
+        with self._editing:
+            self._apply(replace(self.edits, **{"joined": (), **changes}))
+
+    def join(self, which: int, labels: Sequence[int]) -> None:
+        """Merge segments of a result as shown by hand, into the largest of them."""
+        present = self._present(which, labels)
+        if len(present) > 1:
+            target = max(present, key=self.shown[which].areas.__getitem__)
+            self.edit(joined=(*self.edits.joined, Joined(which, target, present)))
 
     @property
     def most_segments(self) -> int:
-        """The number of segments of the result that has most; 1 without one."""
-        return max((result.n_segments for result in self.results), default=1)
+        """The number of segments, before they are merged, of the result that has most; 1 without one."""
+        return max((result.n_segments for result in self._whole), default=1)
 
-    @property
-    def shown(self) -> list[Segmentation]:
-        """The results, merged into `merged` segments."""
-        return [
-            result if self.merged is None else result.merge(min(self.merged, result.n_segments))
-            for result in self.results
-        ]
+    def pick(self, which: int, labels: Sequence[int]) -> None:
+        """Select segments of a result as shown; labels that it does not have are left out."""
+        present = self._present(which, labels)
+        self.picked = (which, present) if present else None
 
-    def pick(self, which: int, label: int) -> None:
-        """Select a segment of a result; none, if there is no such segment."""
-        exists = 0 <= which < len(self.results) and 0 <= label < len(self.shown[which].colors)
-        self.picked = (which, label) if exists else None
+    def keep(self, name: str, content: bytes) -> str:
+        """Keep a file, in place of the one before it, until it is downloaded.
+
+        Returns:
+            The address to download it from, below that of the page.
+        """
+        number = secrets.token_urlsafe(6)
+        self.files = {number: (name, content)}
+        return f"file/{self.token}/{number}"
 
     def agreement(self) -> dict[str, float]:
         """Measures of agreement of the two results as shown; empty unless there are two."""
@@ -188,19 +200,40 @@ class Session:
         }
 
     def reproduced(self) -> tuple[str, str]:
-        """The command lines and the Python code that make the results as shown; empty without any."""
-        made = [(request, self._merged_into(which)) for which, request in enumerate(self.requests)]
-        return (
-            "\n".join(request.command_line(self.name, merged) for request, merged in made),
-            "\n".join(request.python(self.name, merged) for request, merged in made),
-        )
+        """The command lines and the Python code that make the results as shown; empty without any.
 
-    def _merged_into(self, which: int) -> int | None:
-        return None if self.merged is None else min(self.merged, self.results[which].n_segments)
+        The command line cleans, splits and merges by hand no more than the recipe does: it is empty then.
+        """
+        commands, codes = [], []
+        for which, request in enumerate(self.requests):
+            cut, merges = self.edits.cut(self._whole[which].n_segments), self.edits.joined_in(which)
+            codes.append(request.python(self.name, python_of([*self.edits.tidy(), *cut], merges)))
+            if not (self.edits.tidy() or merges):
+                # A cut at a height is a merge into as many segments as it leaves.
+                merged = "auto" if self.edits.by == "auto" else self.shown[which].n_segments
+                commands.append(request.command_line(self.name, merged if cut else None))
+        return "\n".join(commands), "\n".join(codes)
+
+    def _present(self, which: int, labels: Sequence[int]) -> tuple[int, ...]:
+        areas = self.shown[which].areas if 0 <= which < len(self.shown) else ()
+        return tuple(label for label in dict.fromkeys(labels) if 0 <= label < len(areas) and areas[label])
+
+    def _show(self, requests: tuple[SegmentRequest, ...], results: list[Segmentation]) -> None:
+        """Show other results; of the edits, what was chosen for the segments of those before is forgotten."""
+        with self._editing:
+            self.requests, self.results, self._whole = requests, results, []
+            self._apply(replace(self.edits, number=None, joined=()))
+
+    def _apply(self, edits: Edits) -> None:
+        if not self._whole or edits.tidy() != self.edits.tidy():
+            self._whole = _colored_alike([called(result, edits.tidy()) for result in self.results])
+        shown = [called(whole, edits.cut(whole.n_segments)) for whole in self._whole]
+        self.shown = [joined(segmentation, edits.joined_in(which)) for which, segmentation in enumerate(shown)]
+        self.edits, self.picked = edits, None
 
     def _forget(self, name: str, image: Image.Image | None) -> None:
-        self.name, self.image = name, image
-        self.requests, self.results, self.merged, self.picked = (), [], None, None
+        self.name, self.image, self.files = name, image, {}
+        self._show((), [])
 
     def _run(self, image: Image.Image, requests: Sequence[SegmentRequest]) -> list[Segmentation] | str | None:
         """The results, or a sentence on why there are none, or None if cancelled.
@@ -233,17 +266,23 @@ class Session:
     def _status(self) -> Status:
         stage, done, total = self._progress
         if stage == WAIT:
-            return Status(f"waiting, {total} ahead" if total else "starting")
+            return Status(f"waiting, {total} ahead" if total else "starting", 0)
         words = f"{STAGES.get(stage, stage)} {counted(stage, done, total)}".rstrip()
         left = "" if stage == LOAD or self._running is None else left_in_words(self.engine.estimate(self._running))
         return Status(f"{words}, {left}" if left else words, done / total)
 
 
 def _colored_alike(results: list[Segmentation]) -> list[Segmentation]:
-    """The results, each segment in the color of the segment of the first result that it matches."""
+    """The results, each segment in the color of the segment of the first result that it matches.
+
+    More segments than `MOST_COLORS` keep their own: no eye tells them apart by color, and matching takes long.
+    """
     from genseg.evaluation.agreement import matched_colors
 
-    first, n = results[0].labels, max(len(result.colors) for result in results)
+    n = max((len(result.colors) for result in results), default=0)
+    if len(results) < 2 or n > MOST_COLORS:
+        return results
+    first = results[0].labels
     return [results[0]] + [
         replace(result, colors=matched_colors(result.labels, first, n)[: len(result.colors)]) for result in results[1:]
     ]
@@ -252,42 +291,3 @@ def _colored_alike(results: list[Segmentation]) -> list[Segmentation]:
 def _unexpected(error: Exception) -> str:
     logging.getLogger("genseg.app").exception("a run failed", exc_info=error)
     return f"the run failed ({type(error).__name__}); see the terminal in which genseg app runs"
-
-
-class Sessions:
-    """The sessions of all open tabs, by Gradio's key of each; `named` looks one up by its token."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._open: OrderedDict[str, Session] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def of(self, key: str, address: str = "") -> Session:
-        """The session of a tab at a network address; a new one for a new tab."""
-        with self._lock:
-            session = self._open.setdefault(key, Session(self._engine, address))
-            self._open.move_to_end(key)
-            surplus = self._open.pop(self._most_dispensable()) if len(self._open) > SESSIONS else None
-        if surplus is not None:
-            surplus.close()
-        return session
-
-    def _most_dispensable(self) -> str:
-        """The oldest tab of the address that has most, so that no address takes the tabs of others."""
-        ((crowded, _),) = Counter(session.address for session in self._open.values()).most_common(1)
-        return next(key for key, session in self._open.items() if session.address == crowded)
-
-    def named(self, token: str) -> Session | None:
-        """The session with this token; None if there is none."""
-        with self._lock:
-            return next((session for session in self._open.values() if session.token == token), None)
-
-    def end(self, key: str) -> None:
-        """Close the session of a tab that was closed."""
-        with self._lock:
-            session = self._open.pop(key, None)
-        if session is not None:
-            session.close()
-
-    def __len__(self) -> int:
-        return len(self._open)

@@ -83,9 +83,10 @@ class Engine:
             on_progress(stage, done, total)
 
         with self._queue_slot(on_progress):
+            if not self._has(request):
+                on_progress(LOAD, 0, 1)
             from genseg.segmenter import Segmenter
 
-            on_progress(LOAD, 0, 1)
             try:
                 backend = self._backend(request)
                 recipe = backend.resolve(request.recipe, request.options, keep_scores=True, max_pixels=self.max_pixels)
@@ -101,13 +102,16 @@ class Engine:
     def _backend(self, request: SegmentRequest) -> Backend:
         from genseg.registry import load_backend
 
-        if self._loaded is None or self._loaded[0].backend != request.backend:
+        if self._loaded is None or not self._has(request):
             self._loaded = None  # before the next is loaded: two may not fit
             release()
             with IMPORTS:
                 backend = load_backend(request.backend, model=request.model, device=request.device, dtype=request.dtype)
             self._loaded = request, backend
         return self._loaded[1]
+
+    def _has(self, request: SegmentRequest) -> bool:
+        return self._loaded is not None and self._loaded[0].backend == request.backend
 
     @contextmanager
     def _queue_slot(self, on_progress: Progress, warming: bool = False) -> Iterator[None]:

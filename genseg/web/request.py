@@ -30,12 +30,12 @@ class SegmentRequest:
     device: str | None = None
     dtype: str | None = None
 
-    def command_line(self, image: str, merged: int | None = None) -> str:
+    def command_line(self, image: str, merged: int | str | None = None) -> str:
         """The shell command that writes the same labels.
 
         Args:
             image: Name of the image's file.
-            merged: The number of segments it was merged into; None if it was not.
+            merged: The number of segments it was merged into, or ``"auto"``; None if it was not.
         """
         words = ["genseg", "segment", f"./{image}" if image.startswith("-") else image, "--backend", self.backend]
         for option in ("recipe", "model", "device", "dtype"):
@@ -46,8 +46,13 @@ class SegmentRequest:
             words += ["--merge", str(merged)]
         return shlex.join([*words, *self.options])
 
-    def python(self, image: str, merged: int | None = None) -> str:
-        """Python code that makes the same labels, as ``seg.labels``; arguments as for `command_line`."""
+    def python(self, image: str, edits: str = "") -> str:
+        """Python code that makes the same labels, as ``seg.labels``.
+
+        Args:
+            image: Name of the image's file.
+            edits: Lines that change ``seg``.
+        """
         keywords = {"backend": self.backend}
         keywords |= {name: value for name in ("recipe", "model", "device", "dtype") if (value := getattr(self, name))}
         keys = {str(key): value for key, value in OmegaConf.from_dotlist(list(self.options)).items()}
@@ -55,5 +60,5 @@ class SegmentRequest:
             repr(image),
             *(f"{key}={value!r}" for key, value in (keywords | {"seed": self.seed} | keys).items()),
         ]
-        merge = f"seg = seg.merge({merged})\n" if merged is not None else ""
-        return f"import genseg\n\nseg = genseg.segment({', '.join(arguments)})\n{merge}seg.save('labels.png')\n"
+        numpy = "import numpy\n" if "numpy" in edits else ""
+        return f"import genseg\n{numpy}\nseg = genseg.segment({', '.join(arguments)})\n{edits}seg.save('labels.png')\n"

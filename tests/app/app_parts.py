@@ -25,8 +25,9 @@ def png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def labels_of(session: Session, which: int = 0) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(download(session, which, "labels.png")[1])))
+def pixels(session: Session, which: int = 0, kind: str = "labels.png", **how) -> np.ndarray:
+    """The pixels of a download that is a picture."""
+    return np.asarray(Image.open(io.BytesIO(download(session, which, kind, **how)[1])))
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +49,12 @@ def done(engine, photo):
     made.take(png(photo), "photo.png")
     statuses = list(made.segment([REQUEST]))
     return made, statuses
+
+
+@pytest.fixture
+def edited(done):
+    """A session with the result of `done`, which may be edited."""
+    made = Session(done[0].engine)
+    made.name, made.image = done[0].name, done[0].image
+    made._show(done[0].requests, done[0].results)
+    return made

@@ -8,25 +8,28 @@ import subprocess
 import sys
 import tomllib
 import weakref
+import zipfile
 from dataclasses import fields, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import pytest
-from app_parts import QUICK, REQUEST, ROOT, done, engine, labels_of, png, session  # noqa: F401
+from app_parts import QUICK, REQUEST, ROOT, done, edited, engine, pixels, png, session  # noqa: F401
 from PIL import Image
 from typer.testing import CliRunner
 
 import genseg
 from genseg import GensegError
-from genseg.app.downloads import FILES, download
-from genseg.app.options import CLUSTERS, ELSEWHERE, MAX_IN_APP, advanced, as_text, key_help
+from genseg.app.downloads import FILES, FORMATS, download
+from genseg.app.edits import Edits, Joined
+from genseg.app.options import CLUSTERS, ELSEWHERE, MAX_IN_APP, PRESETS, advanced, as_text, key_help, recipe_help
 from genseg.app.photos import examples
-from genseg.app.render import difference_map, files, grid_cells, view, views
+from genseg.app.render import as_data, coded, details, difference_map, grid_cells, view, views
 from genseg.app.session import Session
 from genseg.cli import app as command_line
 from genseg.display.palette import palette
-from genseg.recipe import BOUNDS, CHOICES, Recipe
+from genseg.exports.formats import EXPORTS
+from genseg.recipe import BOUNDS, CHOICES, Recipe, list_presets
 from genseg.web.request import SegmentRequest
 
 
@@ -81,7 +84,7 @@ def test_a_run_gives_what_the_api_gives_and_tells_its_stages(done, photo):
     session, statuses = done
     expected = genseg.segment(photo, seed=3, n_clusters=4, size=64, draws=1, replay_steps=1, n_init=1)
     assert np.array_equal(session.results[0].labels, expected.labels)
-    assert np.array_equal(labels_of(session), expected.labels)
+    assert np.array_equal(pixels(session), expected.labels)
     assert statuses[0].words in ("starting", "loading the model")
     assert all(0 <= status.fraction <= 1 for status in statuses)
 
@@ -99,19 +102,63 @@ def test_progress_has_words_a_part_and_the_time_left(engine, photo):
     assert status.fraction == 0.25
 
 
-def test_merging_relabels_without_the_model(session, engine, monkeypatch):
-    list(session.segment([REQUEST]))
-    monkeypatch.setattr(engine, "segment", None)
-    whole = session.results[0]
-    session.pick(0, 0)
-    session.merge(2)
-    assert np.array_equal(labels_of(session), whole.merge(2).labels)
-    assert session.picked is None  # numbers have changed
-    session.merge(session.most_segments)
-    assert session.merged is None
-    assert np.array_equal(labels_of(session), whole.labels)
-    with pytest.raises(GensegError, match="not 0"):
-        session.merge(0)
+@pytest.mark.parametrize(
+    ("edits", "same"),
+    [
+        ({"number": 2}, lambda result: result.merge(2)),
+        ({"number": 99}, lambda result: result),
+        ({"by": "height", "height": 0.7}, lambda result: result.cut(0.7)),
+        ({"by": "auto"}, lambda result: result.merge("auto")),
+        ({"min_area": 0.05}, lambda result: result.clean(0.05)),
+        ({"connected": True, "min_area": 0.001, "number": 5}, lambda result: result.clean(0.001).components().merge(5)),
+    ],
+)
+def test_edits_are_calls_of_the_api_without_the_model(done, edited, edits, same):
+    assert (
+        not np.array_equal(expected := same(done[0].results[0]).labels, done[0].results[0].labels) or "number" in edits
+    )
+    edited.edit(**edits)
+    assert np.array_equal(pixels(edited), expected)
+    edited.edit(by="number", number=None, min_area=0.0, connected=False)
+    assert np.array_equal(pixels(edited), done[0].results[0].labels)
+
+
+def test_edits_that_cannot_be_are_refused_and_change_nothing(edited):
+    for wrong in ({"number": 0}, {"height": 1.5}, {"min_area": float("nan")}):
+        with pytest.raises(GensegError, match="not"):
+            edited.edit(**wrong)
+    assert edited.edits == Edits()
+
+
+def test_selected_segments_are_merged_by_hand_into_the_largest_and_apart_again(edited):
+    labels = edited.results[0].labels
+    areas = np.bincount(labels.ravel())
+    small, large = areas.argsort()[[0, -1]].tolist()
+    edited.pick(0, [small, large])
+    edited.join(0, [small, large, 99])
+    assert np.array_equal(pixels(edited), np.where(labels == small, large, labels))
+    assert edited.picked is None
+    edited.edit(joined=())
+    assert np.array_equal(pixels(edited), labels)
+
+
+def test_a_new_result_keeps_the_switches_and_not_the_merges(edited):
+    edited.edit(min_area=0.01, number=2)
+    edited.join(0, [0, 1])
+    edited._show(edited.requests, edited.results)
+    assert edited.edits == Edits(min_area=0.01)
+
+
+def test_details_of_what_was_merged_show_the_cluster_that_most_of_it_comes_from(edited):
+    result = edited.results[0]
+    edited.edit(number=3)
+    merged = edited.shown[0].labels
+    clusters = [np.bincount(result.labels[merged == label]).argmax() for label in range(3)]
+    label = int(np.argmax(clusters))
+    assert clusters[label] > 0
+    edited.pick(0, [label])
+    for picture in (grid_cells, difference_map):
+        assert as_data(picture(result, clusters[label])) in details(edited)
 
 
 def test_a_picked_segment_shows_its_difference_map_and_its_cells(done):
@@ -151,25 +198,22 @@ def test_two_backends_side_by_side_agree_as_the_api_says_with_one_model_in_memor
     ]
     assert 0 < session.agreement()["matched IoU"] < 1
     assert download(session, 1, "labels.png")[0] == "my photo's.2-sd14.labels.png"
-    assert np.array_equal(labels_of(session, 1), second)
-    session.merge(2)
+    assert np.array_equal(pixels(session, 1), second)
+    session.edit(number=2)
     assert session.agreement()["adjusted Rand index"] == ari(*(result.labels for result in session.shown))
     assert session.reproduced()[0].count("--backend") == 2
 
 
 def test_titles_distinguish_two_recipes_of_one_backend(session):
     list(session.segment([REQUEST, SegmentRequest("tiny", "plus", options=QUICK)]))
-    assert "<span>tiny:</span>" in files(session)
-    assert "<span>tiny, plus:</span>" in files(session)
     assert [view["title"].partition(":")[0] for view in views(session)] == ["tiny", "tiny, plus"]
 
 
-def test_a_label_map_of_more_than_256_segments_is_exact(session):
-    list(session.segment([REQUEST]))
-    many = session.results[0]
-    session.results[0] = replace(many, labels=many.labels + 290, colors=palette(300))
-    with Image.open(io.BytesIO(download(session, 0, "labels.png")[1])) as picture:
-        assert np.array_equal(np.asarray(picture), session.results[0].labels)
+def test_many_segments_are_exact_in_label_maps_and_on_the_page(edited):
+    labels = edited.results[0].labels + 290
+    edited.shown = [replace(edited.results[0], labels=labels, colors=palette(300))]
+    assert np.array_equal(pixels(edited), labels)
+    assert np.array_equal(np.asarray(coded(labels * 9000)).astype(int) @ [1, 256, 65536], labels * 9000)
 
 
 def test_coco_holds_the_segments_exactly(done):
@@ -188,26 +232,58 @@ def test_coco_holds_the_segments_exactly(done):
     assert (covered == 1).all()
 
 
-def test_downloads_are_what_the_api_makes(done):
+def test_downloads_are_what_the_api_makes(done, tmp_path):
     session, _ = done
     result = session.results[0]
-    made = {kind: download(session, 0, kind) for kind in FILES}
+    made = {kind: download(session, 0, kind, opacity=0.2, outlines=False) for kind in FILES}
     assert [name for name, _ in made.values()] == [f"photo.{kind}" for kind in FILES]
-    pixels = {kind: np.asarray(Image.open(io.BytesIO(made[kind][1]))) for kind in ("overlay.png", "image.png")}
-    assert np.array_equal(pixels["overlay.png"], np.asarray(result.overlay()))
-    assert np.array_equal(pixels["image.png"], result.image)
+    overlay = result.overlay(0.2, outlines=False)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(made["overlay.png"][1]))), np.asarray(overlay))
+    assert not np.array_equal(pixels(session, 0, "overlay.png", opacity=0.2), np.asarray(overlay))
+    assert np.array_equal(pixels(session, 0, "image.png"), result.image)
+    (tmp_path / "photo.npz").write_bytes(made["npz"][1])
+    assert np.array_equal(genseg.Segmentation.load(tmp_path / "photo.npz").labels, result.labels)
     for which, kind in ((1, "labels.png"), (0, "../run.py"), (-1, "labels.png")):
         with pytest.raises(GensegError, match="there is no such file"):
             download(session, which, kind)
 
 
-@pytest.mark.parametrize("merged", [None, 2])
-def test_the_command_line_and_the_python_make_the_same_labels(session, merged, tmp_path, monkeypatch):
+def test_a_selection_is_cut_out_and_its_masks_are_listed(done):
+    session, _ = done
+    result = session.results[0]
+    label = int(result.labels[0, 0])
+    left, top, width, height = result.mask(label).bbox
+    box = np.s_[top : top + height, left : left + width]
+    cut = pixels(session, 0, "cutout.png", selected=[label])
+    assert np.array_equal(cut[..., 3], 255 * (result.labels == label)[box])
+    assert np.array_equal(cut[..., :3], result.image[box])
+    name, masks = download(session, 0, "masks.json", selected=[label])
+    assert name == "photo.masks.json"
+    assert json.loads(masks)["annotations"] == [result.to_coco()["annotations"][label]]
+    with pytest.raises(GensegError, match="click one first"):
+        download(session, 0, "cutout.png")
+
+
+def test_every_export_format_that_needs_no_classes_can_be_downloaded(done):
+    pytest.importorskip("pyarrow")
+    assert set(EXPORTS) - set(FORMATS) == {"cityscapes"}
+    for kind in FORMATS:
+        name, content = download(done[0], 0, kind)
+        if kind == "huggingface":
+            assert (name, content[:4]) == ("photo.huggingface.parquet", b"PAR1")
+            continue
+        assert name == f"photo.{kind}.zip"
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            assert any(PurePath(file).stem == "photo" for file in archive.namelist())
+
+
+@pytest.mark.parametrize("height", [None, 0.6])
+def test_the_command_line_and_the_python_make_the_same_labels(session, height, tmp_path, monkeypatch):
     run = SegmentRequest("tiny", "fast", (*QUICK, "injection=false", "difference=two-sided", "blur=0.5"), 5)
     list(session.segment([run]))
-    if merged is not None:
-        session.merge(merged)
-    expected = labels_of(session)
+    if height is not None:
+        session.edit(by="height", height=height)
+    expected = pixels(session)
     monkeypatch.chdir(tmp_path)
     Path(session.name).write_bytes(download(session, 0, "image.png")[1])
     command, python = session.reproduced()
@@ -220,6 +296,36 @@ def test_the_command_line_and_the_python_make_the_same_labels(session, merged, t
     exec(python, made)
     assert np.array_equal(made["seg"].labels, expected)
     assert np.array_equal(np.asarray(Image.open("labels.png")), expected)
+
+
+@pytest.mark.parametrize(
+    ("edits", "merges"),
+    [
+        ({"number": 2}, ["--merge", "2"]),
+        ({"by": "auto"}, ["--merge", "auto"]),
+        ({"min_area": 0.03, "connected": True, "number": 5}, None),
+        ({"joined": (Joined(0, 1, (0, 1)), Joined(0, 2, (1, 2)))}, None),
+    ],
+)
+def test_edits_are_reproduced_in_python_and_merges_on_the_command_line(edited, edits, merges, monkeypatch, tmp_path):
+    edited.edit(**edits)
+    command, python = edited.reproduced()
+    words = shlex.split(command)
+    assert words[words.index("--merge") :][:2] == merges if merges else command == ""
+    whole = replace(edited.results[0], labels=edited.results[0].labels.copy())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(genseg, "segment", lambda *_, **__: whole)
+    made: dict = {}
+    exec(python, made)
+    assert np.array_equal(made["seg"].labels, edited.shown[0].labels)
+    assert not np.array_equal(made["seg"].labels, edited.results[0].labels)
+
+
+def test_presets_are_explained_and_the_default_is_named(engine):
+    assert set(PRESETS) == set(list_presets())
+    engine.warm("tiny")
+    assert recipe_help("tiny", None).startswith(f"{engine._loaded[1].preset}, the default of tiny: ")
+    assert recipe_help("sd14", "fast").startswith("fast: ")
 
 
 def test_reproduction_names_model_device_and_dtype(engine):

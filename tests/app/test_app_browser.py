@@ -8,6 +8,7 @@ import io
 import os
 import shutil
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +30,9 @@ from genseg.app.server import App  # noqa: E402
 
 SCREENSHOTS = os.environ.get("GENSEG_SCREENSHOTS")
 QUICK = {} if SCREENSHOTS else {"size": 64, "draws": 1, "n_init": 1, "replay_steps": 1}
-K = 15 if SCREENSHOTS else 5
-MERGED = 8 if SCREENSHOTS else 3
+CLUSTERS = {} if SCREENSHOTS else {"n_clusters": 5}
+MERGED = 11 if SCREENSHOTS else 3
+HEIGHT = 0.6
 PATIENCE = 240  # seconds; a busy machine is no failure
 SLOW = {"size": 128, "draws": 1000, "batch_size": 2}
 
@@ -81,26 +83,26 @@ def until(true, what: str) -> None:
 
 
 def picture(page, name: str) -> None:
-    """Write a screenshot as a palette of 256 colours, which is small."""
+    """Write a screenshot as a palette of 160 colors, which is small."""
     file = Path(SCREENSHOTS or "") / f"{name}.png"
     page.mouse.move(2, 2)
     page.wait_for_timeout(500)
     page.screenshot(path=file, full_page=True)
     shot = Image.open(file).convert("RGB")
-    many, rare = shot.quantize(176, Image.Quantize.MEDIANCUT), shot.quantize(80, Image.Quantize.MAXCOVERAGE)
+    many, rare = shot.quantize(96, Image.Quantize.MEDIANCUT), shot.quantize(64, Image.Quantize.MAXCOVERAGE)
     palette = Image.new("P", (1, 1))
-    palette.putpalette((many.getpalette() or [])[: 3 * 176] + (rare.getpalette() or [])[: 3 * 80])
-    shot.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(file, optimize=True)
+    palette.putpalette((many.getpalette() or [])[: 3 * 96] + (rare.getpalette() or [])[: 3 * 64])
+    shot.quantize(palette=palette, dither=Image.Dither.NONE).save(file, optimize=True)
 
 
-def test_upload_segment_click_merge_download(served, browser, tmp_path):
+def test_upload_segment_merge_point_select_export(served, browser, tmp_path):
     app, address = served
     photo = next(path for path in examples() if path.stem == "coffee")
-    expected = genseg.segment(photo, n_clusters=K, **QUICK)
+    expected = genseg.segment(photo, **CLUSTERS, **QUICK)
     page = browser.new_page(viewport={"width": 1280, "height": 860}, device_scale_factor=1)
     page.set_default_timeout(1000 * PATIENCE)
-    foreign, problems = [], []
-    page.on("request", lambda r: r.url.startswith((address, "data:", "blob:")) or foreign.append(r.url))
+    requested, problems = [], []
+    page.on("request", lambda request: request.url.startswith(("data:", "blob:")) or requested.append(request.url))
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.goto(address)
 
@@ -124,8 +126,9 @@ def test_upload_segment_click_merge_download(served, browser, tmp_path):
 
     # Options are those of the recipe; a run can be cancelled, and what was cancelled is forgotten.
     page.click("text=Advanced options")
-    page.fill("#clusters input[type=number]", str(K))
-    page.press("#clusters input[type=number]", "Tab")
+    for k in CLUSTERS.values():
+        page.fill("#clusters input[type=number]", str(k))
+        page.press("#clusters input[type=number]", "Tab")
     fill(page, size="0x100")
     page.click("#go")
     page.wait_for_selector(".gs-bad:has-text('size must be a whole number')")
@@ -141,35 +144,113 @@ def test_upload_segment_click_merge_download(served, browser, tmp_path):
     page.wait_for_selector(f"#first [data-shown='{expected.n_segments}']")
     assert page.locator(".gs-list button").count() == expected.n_segments
 
-    # Pointing at a segment tells which it is, clicking shows what it was made from.
-    height, width = expected.labels.shape
-    y, x = height // 2, width // 2
+    # The tree is cut without the model, by number, height or naturally; parts are split; outlines are hidden.
+    def shows(segmentation) -> None:
+        page.wait_for_selector(f"#first [data-shown='{segmentation.n_segments}']")
+
+    def slide(slider: str, value: float) -> None:
+        page.fill(f"{slider} input[type=number]", str(value))
+        page.press(f"{slider} input[type=number]", "Tab")
+
+    page.click("text=Advanced options")
+    page.click("#connected input")
+    shows(expected.components())
+    page.click("#connected input")
+    shows(expected)
+    page.click("#by >> text=height")
+    slide("#height", HEIGHT)
+    shows(expected.cut(HEIGHT))
+    page.click("#by >> text=auto")
+    shows(expected.merge("auto"))
+    page.click("#by >> text=number")
+    shows(expected)
+    slide("#number", MERGED)
+    merged = expected.merge(MERGED)
+    shows(merged)
+    page.click("#outlines input")
+    assert page.locator("#first .gs-lines").evaluate("lines => getComputedStyle(lines).visibility") == "hidden"
+    page.click("#outlines input")
+
+    # Pointing at a segment says which it is, and asks the server nothing.
+    height, width = merged.labels.shape
+    masks = merged.masks()
     box = page.locator("#first .gs-lines").bounding_box()
-    page.mouse.move(box["x"] + (x + 0.5) / width * box["width"], box["y"] + (y + 0.5) / height * box["height"])
-    label = expected.labels[y, x]
-    page.wait_for_selector(f".gs-tip:has-text('Segment {label}: {(expected.labels == label).sum():,} pixels')")
-    page.mouse.down()
-    page.mouse.up()
-    page.wait_for_selector(f"#details:has-text('Segment {label} of tiny')")
+
+    def places(mask) -> dict[str, float]:
+        """The middle pixel of a mask, from the corner of the picture."""
+        rows, columns = np.nonzero(mask.segmentation)
+        y, x = rows[len(rows) // 2], columns[len(rows) // 2]
+        return {"x": (x + 0.5) / width * box["width"], "y": (y + 0.5) / height * box["height"]}
+
+    def words(*some) -> str:
+        name = f"Segment {some[0].label}" if len(some) == 1 else f"{len(some)} segments"
+        area = sum(mask.area for mask in some)
+        return f"{name} · {100 * area / height / width:.{0 if area >= 0.1 * height * width else 1}f}% · {area:,} pixels"
+
+    events = lambda: [url for url in requested if "queue/join" in url]  # noqa: E731
+    before = events()
+    for mask in masks:
+        page.hover("#first .gs-stage", position=places(mask))
+        assert page.inner_text("#first .gs-tip") == words(mask)
+    assert events() == before
+
+    # A click selects it and shows how it was found, with shift one more; Escape and a click on nothing select none.
+    picked = page.locator("#first .gs-bar span")
+    click = lambda mask, **how: page.click("#first .gs-stage", position=places(mask), **how)  # noqa: E731
+    first = merged.at(width // 2, height * 2 // 5)
+    second = next(mask for mask in masks if mask.label != first.label)
+    click(first)
+    assert picked.inner_text() == words(first)
+    page.wait_for_selector("#details:has-text('How tiny found the')")
     assert page.locator("#details img").count() == 2
     if SCREENSHOTS:
-        page.click("text=Advanced options")
         picture(page, "app-desktop")
+    click(second, modifiers=["Shift"])
+    assert picked.inner_text() == words(first, second)
+    until(lambda: session.picked == (0, (first.label, second.label)), "the selection")
+    click(first, modifiers=["Shift"])
+    assert picked.inner_text() == words(second)
+    page.keyboard.press("Escape")
+    assert picked.inner_text().startswith("Click a segment")
+    click(second)
+    page.click("body", position={"x": 3, "y": 3})
+    assert picked.inner_text().startswith("Click a segment")
 
-    # Merging needs no model, and the download is what the API gives.
-    page.fill("#merge input[type=number]", str(MERGED))
-    page.press("#merge input[type=number]", "Tab")
-    page.wait_for_selector(f"#first [data-shown='{MERGED}']")
-    with page.expect_download() as download:
-        page.click("text=Labels PNG")
-    assert download.value.suggested_filename == "coffee.labels.png"
-    labels = np.asarray(Image.open(download.value.path()))
-    assert np.array_equal(labels, expected.merge(MERGED).labels)
+    # A selection can be cut out, and merged into one until that is undone.
+    def downloaded(selector: str):
+        with page.expect_download() as download:
+            page.click(selector)
+        return download.value
+
+    page.click("#first .gs-list button >> nth=0")
+    cut = downloaded("text=Cut-out PNG")
+    assert cut.suggested_filename == "coffee.cutout.png"
+    assert (np.asarray(Image.open(cut.path()))[..., 3] > 0).sum() == masks[0].area
+    page.click("#first .gs-list button >> nth=1", modifiers=["Shift"])
+    page.click("text=Merge into one")
+    page.wait_for_selector(f"#first [data-shown='{MERGED - 1}']")
+    page.click("text=Undo merge")
+    shows(merged)
+
+    # Exports are what the API gives, and the result can be reproduced.
+    def export(kind: str):
+        page.fill("#kind input", kind)
+        page.press("#kind input", "Enter")
+        return downloaded("#export")
+
+    labels = export("Label map")
+    assert labels.suggested_filename == "coffee.labels.png"
+    assert np.array_equal(np.asarray(Image.open(labels.path())), merged.labels)
+    annotated = export("labelme")
+    assert annotated.suggested_filename == "coffee.labelme.zip"
+    with zipfile.ZipFile(annotated.path()) as archive:
+        assert {"coffee.json", "coffee.png"} <= set(archive.namelist())
     page.click("text=Reproduce")
     page.wait_for_selector(f"#command:has-text('--merge {MERGED}')")
+    page.click("text=Reproduce")
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
     if SCREENSHOTS:
-        page.click("text=Reproduce")
-        page.set_viewport_size({"width": 390, "height": 844})
         picture(page, "app-phone")
 
     # A tab that is closed in the middle of a run takes its run with it, and the others go on.
@@ -188,6 +269,6 @@ def test_upload_segment_click_merge_download(served, browser, tmp_path):
     page.click("#go")
     page.wait_for_selector(f"#first [data-shown='{expected.n_segments}']")
 
-    assert foreign == []
+    assert [url for url in requested if not url.startswith(address)] == []
     assert problems == []
     page.close()

@@ -13,6 +13,7 @@ from genseg.web.request import SegmentRequest
 
 pytest.importorskip("gradio", reason="the app's extra is not installed")
 
+from genseg.app.downloads import download
 from genseg.app.server import App
 from genseg.web.limits import Limits
 
@@ -140,19 +141,22 @@ def test_an_image_is_taken_segmented_and_given_to_its_own_tab_alone(served, phot
     taken = ask(served, f"/image/{mine.token}", "POST", png(photo), **{"x-name": "caf%C3%A9.png"})
     assert taken[0] == 204
     assert (mine.name, mine.image.size, other.image) == ("café.png", (96, 64), None)
-    assert ask(served, f"/file/{mine.token}/0/labels.png")[0] == 404
     list(mine.segment([SegmentRequest(options=QUICK)]))
-    status, content, headers = ask(served, f"/file/{mine.token}/0/labels.png")
+    mine.keep(*download(mine, 0, "image.png"))
+    address = f"/{mine.keep(*download(mine, 0, 'labels.png'))}"
+    assert len(mine.files) == 1
+    for wrong in (address.replace(mine.token, other.token), address.replace(mine.token, "mine"), address[:-1]):
+        assert ask(served, wrong)[0] == 404
+    status, content, headers = ask(served, address)
     assert status == 200
     assert Image.open(io.BytesIO(content)).size == (96, 64)
     assert headers["content-disposition"] == "attachment; filename*=utf-8''caf%C3%A9.labels.png"
     assert headers["cache-control"] == "no-store"
-    for token in (other.token, mine.token[:-1], "mine", "x"):
-        assert ask(served, f"/file/{token}/0/labels.png")[0] == 404
-    assert list(folder.rglob("*.*")) == []  # nothing of it was written
+    assert ask(served, address)[0] == 404  # it is not kept
+    download(mine, 0, "npz")
+    assert list(folder.rglob("*.*")) == []  # nothing of it was left
     served.sessions.end("mine")
     assert mine.image is None
-    assert ask(served, f"/file/{mine.token}/0/labels.png")[0] == 404
     served.sessions.end("other")
 
 
@@ -183,7 +187,12 @@ def event(app: App, name: str, data: str, event_data: str = "null") -> bytes:
 
 @pytest.mark.parametrize(
     ("name", "data", "event_data"),
-    [("pick", "[]", '{"label": NaN}'), ("pick", "[]", "{}"), ("merge", "[null]", "null"), ("merge", "[]", "null")],
+    [
+        ("pick", "[]", '{"which": 0, "labels": NaN}'),
+        ("pick", "[]", "{}"),
+        ("cut_at_number", "[null]", "null"),
+        ("cut_at_height", "[]", "null"),
+    ],
 )
 def test_an_event_with_impossible_data_is_one_line_of_the_log(served, caplog, capfd, name, data, event_data):
     assert b"load the page again" in event(served, name, data, event_data)

@@ -11,18 +11,21 @@ from app_parts import REQUEST, engine, png, session  # noqa: F401
 from PIL import Image
 
 from genseg import GensegError
-from genseg.app.session import SESSIONS, Cancelled, Session, Sessions
+from genseg.app.session import Cancelled, Session
+from genseg.app.sessions import SESSIONS, Sessions
 from genseg.web.engine import Engine
 from genseg.web.request import SegmentRequest
 
 
 def test_what_was_not_clicked_is_not_picked(session):
-    session.pick(0, 0)
+    session.pick(0, [0])
     assert session.picked is None
     list(session.segment([REQUEST]))
     for which, label in ((1, 0), (0, 99), (0, -1)):
-        session.pick(which, label)
+        session.pick(which, [label])
         assert session.picked is None
+    session.pick(0, [99, 1, 1])
+    assert session.picked == (0, (1,))
 
 
 def _header_of(width: int, height: int) -> bytes:
@@ -162,8 +165,8 @@ def test_one_runs_one_waits_and_the_third_is_sent_away(engine, photo):
     begun, go_on, waits = threading.Event(), threading.Event(), threading.Event()
     ends: list[str] = []
 
-    def first(stage, *_):
-        if stage == "load":
+    def first(*_):
+        if not begun.is_set():
             begun.set()
             go_on.wait(20)
 

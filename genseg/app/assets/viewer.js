@@ -1,143 +1,195 @@
-// Draws the photo, the segments' colours over it and their boundaries; reports clicks.
-const caption = element.querySelector("figcaption");
-const empty = element.querySelector(".gs-empty");
-const stage = element.querySelector(".gs-stage");
-const photo = stage.querySelector("img");
-const fill = stage.querySelector(".gs-fill");
-const lines = stage.querySelector(".gs-lines");
-const tip = stage.querySelector(".gs-tip");
-const list = element.querySelector(".gs-list");
-let view = {}, labels = null, hovered = -1, shown = 0;
+// Draws the photo, the segments' colors over it, their outlines, and marks of those pointed at and selected.
+const part = (name) => element.querySelector(name);
+const [caption, empty, stage, photo, tip, bar, list] =
+  ["figcaption", ".gs-empty", ".gs-stage", "img", ".gs-tip", ".gs-bar", ".gs-list"].map(part);
+const [fill, lines, marks] = [".gs-fill", ".gs-lines", ".gs-marks"].map(part);
+const buttons = Object.fromEntries([...bar.querySelectorAll("button")].map((button) => [button.dataset.does, button]));
+const LISTED = 24; // segments; smaller ones are found by pointing
+const HINT = matchMedia("(pointer: coarse)").matches
+  ? "Tap segments to select them."
+  : "Click a segment to select it, shift-click for more.";
+const WHITE = 0xffffffff, VEIL = 0x90ffffff, TINT = 0x40ffffff, HOVERED = 0xff1c1614, SELECTED = 0xffeb6325; // ABGR
+let view = {}, labels = null, hovered = -1, selected = new Set(), shown = 0;
 
-async function pixelsOf(uri, width, height) {
+// The label of each pixel, whose color is the label: R + 256 G + 65536 B.
+async function labelsOf(uri, width, height) {
   const image = new Image();
   image.src = uri;
   await image.decode();
-  const canvas = new OffscreenCanvas(width, height);
-  const context = canvas.getContext("2d", { willReadFrequently: true });
+  const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
   context.drawImage(image, 0, 0);
-  const data = context.getImageData(0, 0, width, height).data;
-  return Uint8Array.from({ length: width * height }, (_, i) => data[4 * i]);
+  return new Uint32Array(context.getImageData(0, 0, width, height).data.buffer).map((pixel) => pixel & 0xffffff);
 }
 
-function share(label) {
-  const whole = view.areas.reduce((a, b) => a + b, 0);
-  const part = (100 * view.areas[label]) / whole;
-  return (part >= 10 ? part.toFixed(0) : part.toFixed(1)) + "%";
-}
-
-function words(label) {
-  return "Segment " + label + ": " + view.areas[label].toLocaleString("en") + " pixels, " + share(label);
-}
-
-function drawFill() {
-  const { width, height, colors } = view;
-  fill.width = width;
-  fill.height = height;
-  const context = fill.getContext("2d");
-  const image = context.createImageData(width, height);
-  for (let i = 0; i < labels.length; i++) {
-    const color = colors[labels[i]];
-    image.data.set([color[0], color[1], color[2], 255], 4 * i);
-  }
-  context.putImageData(image, 0, 0);
-}
-
-function drawLines() {
+function paint(canvas, colorAt) {
   const { width, height } = view;
-  lines.width = width;
-  lines.height = height;
-  const marked = hovered >= 0 ? hovered : (view.picked ?? -1);
-  const context = lines.getContext("2d");
-  const image = context.createImageData(width, height);
-  for (let y = 0, i = 0; y < height; y++) {
-    for (let x = 0; x < width; x++, i++) {
-      const own = labels[i];
-      const right = x + 1 < width ? labels[i + 1] : own;
-      const below = y + 1 < height ? labels[i + width] : own;
-      if (own !== right || own !== below) image.data.set([255, 255, 255, 255], 4 * i);
-      else if (marked >= 0 && own !== marked) image.data.set([250, 250, 250, 150], 4 * i);
-    }
-  }
+  canvas.width = width;
+  canvas.height = height;
+  const context = canvas.getContext("2d"), image = context.createImageData(width, height);
+  const pixels = new Uint32Array(image.data.buffer);
+  for (let y = 0, i = 0; y < height; y++) for (let x = 0; x < width; x++, i++) pixels[i] = colorAt(i, x, y);
   context.putImageData(image, 0, 0);
-  for (const chip of list.children) chip.classList.toggle("gs-marked", Number(chip.dataset.label) === marked);
 }
 
-function mark(label) {
+function drawSegments() {
+  const { width, height } = view;
+  const colors = Uint32Array.from(view.colors, ([red, green, blue]) => ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0);
+  paint(fill, (i) => colors[labels[i]]);
+  paint(lines, (i, x, y) => {
+    const alike = (x + 1 === width || labels[i] === labels[i + 1]) && (y + 1 === height || labels[i] === labels[i + width]);
+    return alike ? 0 : WHITE;
+  });
+}
+
+function drawMarks() {
+  const { width, height } = view, rim = Math.max(2, Math.round(width / 350));
+  const kinds = new Uint8Array(view.areas.length); // 1 for selected ones, 2 for the one pointed at
+  for (const label of selected) kinds[label] = 1;
+  if (hovered >= 0) kinds[hovered] |= 2;
+  const kindAt = (i) => kinds[labels[i]];
+  paint(marks, (i, x, y) => {
+    const kind = kindAt(i);
+    if (!kind) return selected.size ? VEIL : 0;
+    const inside =
+      x >= rim && x + rim < width && y >= rim && y + rim < height &&
+      kindAt(i - rim) === kind && kindAt(i + rim) === kind &&
+      kindAt(i - rim * width) === kind && kindAt(i + rim * width) === kind;
+    if (inside) return kind & 2 ? TINT : 0;
+    return kind & 1 ? SELECTED : HOVERED;
+  });
+  for (const chip of list.children) {
+    const label = Number(chip.dataset.label);
+    chip.classList.toggle("gs-hovered", label === hovered);
+    chip.setAttribute("aria-pressed", selected.has(label));
+  }
+}
+
+const areaOf = (some) => some.reduce((area, label) => area + view.areas[label], 0);
+
+function sizeOf(some) {
+  const area = areaOf(some), percent = (100 * area) / areaOf([...view.areas.keys()]);
+  const share = percent < 0.1 ? "<0.1" : percent.toFixed(percent < 10 ? 1 : 0);
+  return [share + "%", area.toLocaleString("en") + " pixels"];
+}
+
+const nameOf = (label) => view.names?.[label] || "Segment " + label;
+const words = (label) => [nameOf(label), ...sizeOf([label])].join(" · ");
+
+function hover(label) {
   if (label === hovered) return;
   hovered = label;
-  drawLines();
+  drawMarks();
+}
+
+// Selects segments, and tells the server and the other picture, whose selection ends.
+function select(some) {
+  if (!some.size && !selected.size) return;
+  mark(some);
+  trigger("pick", { which: view.which, labels: [...selected] });
+  document.dispatchEvent(new CustomEvent("gs-select", { detail: element }));
+}
+
+function mark(some) {
+  selected = some;
+  drawMarks();
+  drawBar();
+}
+
+// A click selects one segment, with shift or by touch one more or less; on the only one that is, none.
+function click(label, event) {
+  const some = new Set(event.shiftKey || event.pointerType === "touch" ? selected : []);
+  if (some.has(label) || (selected.size === 1 && selected.has(label))) some.delete(label);
+  else some.add(label);
+  select(some);
+}
+
+function drawBar() {
+  const some = [...selected], name = some.length === 1 ? nameOf(some[0]) : some.length + " segments";
+  bar.firstElementChild.textContent = some.length ? [name, ...sizeOf(some)].join(" · ") : HINT;
+  for (const does of ["cutout.png", "masks.json", "clear"]) buttons[does].hidden = !some.length;
+  buttons.join.hidden = some.length < 2;
+  buttons.undo.hidden = !view.joined;
 }
 
 function drawList() {
-  const present = view.areas.map((_, label) => label).filter((label) => view.areas[label] > 0);
+  const present = [...view.areas.keys()].filter((label) => view.areas[label] > 0);
   present.sort((a, b) => view.areas[b] - view.areas[a]);
   list.replaceChildren(
-    ...present.map((label) => {
-      const chip = document.createElement("button");
+    ...present.slice(0, LISTED).map((label) => {
+      const chip = document.createElement("button"), swatch = document.createElement("span");
       chip.type = "button";
       chip.dataset.label = label;
       chip.title = words(label);
-      const swatch = document.createElement("span");
       swatch.style.background = "rgb(" + view.colors[label].join(",") + ")";
-      chip.append(swatch, label + " · " + share(label));
-      chip.onmouseenter = chip.onfocus = () => mark(label);
-      chip.onmouseleave = chip.onblur = () => mark(-1);
-      chip.onclick = () => trigger("pick", { label });
+      chip.append(swatch, (view.names?.[label] || label) + " · " + sizeOf([label])[0]);
+      chip.onmouseenter = chip.onfocus = () => hover(label);
+      chip.onmouseleave = chip.onblur = () => hover(-1);
+      chip.onclick = (event) => click(label, event);
       return chip;
-    })
+    }),
+    present.length > LISTED ? "and " + (present.length - LISTED) + " smaller" : ""
   );
+  element.dataset.shown = String(present.length);
 }
 
 async function show() {
-  const turn = ++shown;
-  view = props.value || {};
-  hovered = -1;
+  const turn = ++shown, next = props.value || {};
+  const read = next.labels ? await labelsOf(next.labels, next.width, next.height) : null;
+  if (turn !== shown) return;
+  [view, labels, hovered, selected] = [next, read, -1, new Set()];
   empty.hidden = Boolean(view.photo);
   photo.hidden = !view.photo;
-  caption.textContent = view.title || "";
-  const read = view.labels ? await pixelsOf(view.labels, view.width, view.height) : null;
-  if (turn !== shown) return;
-  labels = read;
   if (view.photo) photo.src = view.photo;
-  fill.hidden = lines.hidden = !labels;
+  caption.textContent = view.title || "";
   tip.hidden = true;
+  for (const canvas of [fill, lines, marks]) canvas.hidden = !labels;
   stage.classList.toggle("gs-live", Boolean(labels));
+  bar.hidden = !labels;
   if (labels) {
+    drawBar();
+    drawSegments();
     drawList();
-    drawFill();
-    drawLines();
+    drawMarks();
   } else {
     list.replaceChildren();
+    element.dataset.shown = view.photo ? "photo" : "";
   }
-  element.dataset.shown = labels ? String(view.areas.filter((area) => area > 0).length) : view.photo ? "photo" : "";
 }
 
 function labelAt(event) {
-  const box = lines.getBoundingClientRect();
+  const box = stage.getBoundingClientRect();
   const x = Math.floor(((event.clientX - box.left) / box.width) * view.width);
   const y = Math.floor(((event.clientY - box.top) / box.height) * view.height);
-  return x >= 0 && y >= 0 && x < view.width && y < view.height ? labels[y * view.width + x] : -1;
+  return labels && x >= 0 && y >= 0 && x < view.width && y < view.height ? labels[y * view.width + x] : -1;
 }
 
-stage.addEventListener("mousemove", (event) => {
-  if (!labels) return;
-  const label = labelAt(event);
-  mark(label);
+stage.addEventListener("pointermove", (event) => {
+  const label = event.pointerType === "touch" ? -1 : labelAt(event);
+  if (labels) hover(label);
   tip.hidden = label < 0;
   if (label < 0) return;
   const box = stage.getBoundingClientRect();
   tip.textContent = words(label);
-  tip.style.left = Math.min(event.clientX - box.left + 14, box.width - tip.offsetWidth - 4) + "px";
-  tip.style.top = event.clientY - box.top + 18 + "px";
+  tip.style.left = Math.max(Math.min(event.clientX - box.left + 14, box.width - tip.offsetWidth - 4), 4) + "px";
+  tip.style.top = Math.min(event.clientY - box.top + 18, box.height - tip.offsetHeight - 4) + "px";
 });
-stage.addEventListener("mouseleave", () => {
-  if (!labels) return;
+stage.addEventListener("pointerleave", () => {
   tip.hidden = true;
-  mark(-1);
+  if (labels) hover(-1);
 });
-stage.addEventListener("click", (event) => {
-  if (labels && labelAt(event) >= 0) trigger("pick", { label: labelAt(event) });
+stage.addEventListener("click", (event) => labelAt(event) >= 0 && click(labelAt(event), event));
+bar.addEventListener("click", ({ target }) => {
+  const does = target.dataset.does, event = { which: view.which, labels: [...selected] };
+  if (does === "clear") select(new Set());
+  else if (does === "join" || does === "undo") trigger(does, event);
+  else if (does) trigger("save", { ...event, kind: does });
 });
+document.addEventListener("keydown", (event) => event.key === "Escape" && labels && select(new Set()));
+document.addEventListener("click", ({ target }) => {
+  // Nothing is where no component is, and what is between the parts of this one.
+  const isNothing = target.isConnected && (target === bar || target === list || target === caption || !target.closest(".block, button, dialog"));
+  if (labels && isNothing) select(new Set());
+});
+document.addEventListener("gs-select", ({ detail }) => detail !== element && labels && selected.size && mark(new Set()));
 watch("value", show);
 show();

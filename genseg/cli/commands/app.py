@@ -44,7 +44,7 @@ def app(
 ) -> None:
     """Segment images in the browser; by default, the page is reachable from this machine alone.
 
-    Stop with Ctrl+C. Images are in memory while their tab is open, and never written to disk.
+    Stop with Ctrl+C. Images are in memory while their tab is open; only exports pass through a temporary folder.
     """
     pair = None
     if auth is not None:
