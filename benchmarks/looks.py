@@ -9,6 +9,7 @@ are not genseg's to give away: look at the sheets, describe them in docs/tiny.md
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ import genseg
 from genseg.cluster import cluster, masks_of
 from genseg.display.palette import palette
 from genseg.interface import Encoder
-from genseg.modulate import labels_at
+from genseg.modulate import labels_and_confidence
 from genseg.pipeline import read
 from genseg.recipe import Recipe
 from genseg.refine import refined
@@ -42,10 +43,16 @@ def by_encoder(encoder: Encoder, like: Segmentation, recipe: Recipe) -> Image.Im
     pixels = read(like.image, recipe, encoder.image_size, encoder.size_multiple).pixels
     grid_labels, embeddings = cluster(encoder.features(pixels), recipe)
     maps = refined(masks_of(grid_labels, len(embeddings)), pixels, recipe.refine)
-    labels = labels_at(maps, *like.labels.shape).numpy()
-    return Segmentation(
-        labels, grid_labels, embeddings, palette(len(embeddings)), like.image, None, like.cost, recipe, encoder.name, 0
-    ).overlay()
+    labels, confidence = (result.numpy() for result in labels_and_confidence(maps, *like.labels.shape))
+    clusters = replace(
+        like,
+        labels=labels,
+        grid_labels=grid_labels,
+        embeddings=embeddings,
+        colors=palette(len(embeddings)),
+        confidence=confidence.astype(np.float16),
+    )
+    return (clusters.merge("auto") if recipe.n_clusters == "auto" else clusters).overlay()
 
 
 def sheet(pictures: list[Image.Image]) -> Image.Image:

@@ -28,8 +28,8 @@ class Recipe:
     `BOUNDS` has the smallest and largest value of each number, `CHOICES` the values of each word.
 
     Attributes:
-        n_clusters: K, the number of low-resolution masks, or ``"auto"``: a natural number for
-            each image, of 25 clusters merged while that loses little (`genseg.cluster.merged`).
+        n_clusters: K, the number of low-resolution masks, or ``"auto"``: 25, whose segments are merged into a natural
+            number for each image (`genseg.Segmentation.merge`).
         size: Side, in pixels, of the square whose area the model sees; None for the backend's own.
         resize: ``"area"`` keeps the aspect ratio at that area; ``"square"`` squeezes the image into the square.
         margin: Pixels by which the image is continued, mirrored, beyond each border before the model sees it, and cut

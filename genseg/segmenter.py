@@ -190,6 +190,8 @@ class Segmenter:
             seed=self.seed,
             confidence=confidence.astype(np.float16),
         )
+        if self.recipe.n_clusters == "auto":
+            return segmentation.merge("auto")
         return segmentation.components() if self.recipe.connected else segmentation
 
     def analyse(self, pixels: Tensor, timer: StageTimer | None = None) -> Analysis:

@@ -111,7 +111,7 @@ def test_a_users_session_with_masks(seg: Segmentation):
 
 def test_masks_overlap_at_the_levels_of_the_tree(seg: Segmentation):
     named = replace(seg, names=tuple("abcde"))
-    masks = named.hierarchy({"whole": 0.5, "part": 0.02, "subpart": 0.0})
+    masks = named.hierarchy({"whole": 0.5, "part": 0.1, "subpart": 0.0})
     assert [mask.level for mask in masks] == ["whole", "whole", "subpart", "subpart", "subpart", "subpart"]
     assert [mask.area for mask in masks] == [600, 600, 420, 390, 210, 180]
     upper, lower = masks[:2]

@@ -107,10 +107,16 @@ def test_scores_on_request_and_square_resize(tiny, astronaut: Image.Image):
     assert seg.labels.shape == (100, 400)
 
 
-def test_point_on_another_grid_than_the_tap(tiny, astronaut: Image.Image):
-    """Masks follow the modulation point's grid, whatever the tap's is."""
-    seg = Segmenter(tiny, **{**QUICK, "n_clusters": "auto"})(astronaut)
-    assert 2 <= len(seg.embeddings) <= 30
+def test_auto_merges_25_clusters_into_a_natural_number_of_segments(tiny, astronaut: Image.Image):
+    auto, many = (Segmenter(tiny, **{**QUICK, "n_clusters": k})(astronaut) for k in ("auto", 25))
+    assert np.array_equal(auto.labels, many.merge("auto").labels)
+    assert 2 <= auto.n_segments < many.tree.n_regions
+    assert auto.recipe.n_clusters == "auto"
+
+
+def test_auto_takes_an_image_of_one_color(tiny):
+    seg = Segmenter(tiny, **{**QUICK, "n_clusters": "auto"})(np.full((64, 64, 3), 90, np.uint8))
+    assert 1 <= seg.n_segments <= 25
 
 
 def test_mistakes_are_found_before_a_model_is_loaded():

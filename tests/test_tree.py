@@ -1,44 +1,73 @@
 import numpy as np
 import pytest
-from sklearn.cluster import AgglomerativeClustering
-from sklearn.feature_extraction.image import grid_to_graph
 
-from genseg.tree import tree_of
+from genseg.segmentation.tree import NATURAL_DISTANCE, tree_of
 
 REGIONS = np.array([[0, 0, 1], [2, 3, 3]], dtype=np.int32)
 EMBEDDINGS = np.array([[0], [5], [1], [5.1]], dtype=np.float32)
+FLAT = np.ones((2, 3), dtype=np.float32)
 
 
 def test_regions_that_touch_are_merged_the_most_alike_first():
-    tree = tree_of(REGIONS, EMBEDDINGS)
+    tree = tree_of(REGIONS, EMBEDDINGS, FLAT)
     assert tree.n_regions == 4
     assert tree.merges[0].tolist() == [1, 3]
-    assert tree.heights[[0, -1]] == pytest.approx([0.1 / (5.05 - 0.5) / 2**0.5, 1], rel=0.01)
     assert [tree.groups(n).tolist() for n in (4, 3, 2, 1)] == [[0, 1, 2, 3], [0, 1, 2, 1], [0, 1, 0, 1], [0, 0, 0, 0]]
-    assert [tree.number_at(height) for height in (0, 0.1, 0.5, 1)] == [4, 3, 2, 1]
+    distance = 0.1 / EMBEDDINGS.std() * (1 / 6 * 2 / 6 / (3 / 6)) ** 0.25
+    assert tree.heights[0] == pytest.approx(distance / (distance + NATURAL_DISTANCE), rel=1e-4)
+    assert [tree.number_at(height) for height in (0, tree.heights[0], 1)] == [4, 3, 1]
+
+
+def test_regions_stay_apart_along_a_border_of_contrast():
+    regions, embeddings = np.array([[0, 0, 1, 1, 2, 2]], dtype=np.int32), np.array([[0], [1], [2.1]], dtype=np.float32)
+    flat, edge = np.ones((1, 6), np.float32), np.array([[1, 3, 3, 1, 1, 1]], np.float32)
+    assert tree_of(regions, embeddings, flat).groups(2).tolist() == [0, 0, 1]
+    assert tree_of(regions, embeddings, edge).groups(2).tolist() == [0, 1, 1]
 
 
 def test_equal_regions_that_do_not_touch_stay_apart_until_what_lies_between_joins():
-    tree = tree_of(np.array([[0, 1, 2]], dtype=np.int32), np.array([[0], [9], [0]], dtype=np.float32))
+    embeddings = np.array([[0], [9], [0]], dtype=np.float32)
+    tree = tree_of(np.array([[0, 1, 2]], dtype=np.int32), embeddings, np.ones((1, 3), np.float32))
     assert tree.groups(2).tolist() in ([0, 0, 1], [0, 1, 1])
     assert (np.diff(tree.heights) >= 0).all()
 
 
 def test_one_region_and_regions_that_are_all_alike():
-    assert tree_of(np.zeros((2, 2), dtype=np.int32), np.ones((1, 3), dtype=np.float32)).groups(1).tolist() == [0]
-    alike = tree_of(REGIONS, np.ones((4, 3), dtype=np.float32))
+    one = tree_of(np.zeros((2, 3), dtype=np.int32), np.ones((1, 3), dtype=np.float32), FLAT)
+    assert one.groups(1).tolist() == [0]
+    assert one.number_at(0) == 1
+    alike = tree_of(REGIONS, np.ones((4, 3), dtype=np.float32), FLAT)
     assert alike.heights.tolist() == [0, 0, 0]
     assert alike.number_at(0) == 1
 
 
-def test_merges_are_those_of_scikit_learn():
+def test_merges_of_many_regions_are_those_of_every_pair_compared():
+    """With the distances of all pairs that touch computed anew for each merge."""
     rng = np.random.default_rng(0)
-    regions = np.arange(48, dtype=np.int32).reshape(6, 8)
-    embeddings = rng.normal(size=(48, 5)).astype(np.float32)
-    tree = tree_of(regions, embeddings)
-    ward = AgglomerativeClustering(
-        n_clusters=None, distance_threshold=0, linkage="ward", connectivity=grid_to_graph(6, 8)
-    ).fit(embeddings)
-    assert np.array_equal(np.sort(tree.merges), np.sort(ward.children_))
-    heights = np.maximum.accumulate(ward.distances_)
-    assert tree.heights == pytest.approx(heights / heights[-1])
+    regions = np.kron(np.arange(24, dtype=np.int32).reshape(4, 6), np.ones((2, 3), np.int32))
+    embeddings, contrast = rng.normal(size=(24, 5)).astype(np.float32), rng.random(regions.shape).astype(np.float32)
+    tree = tree_of(regions, embeddings, contrast)
+    points = embeddings / np.linalg.norm(embeddings.std(axis=0))
+    groups = [{region} for region in range(24)]
+    for n in range(24, 1, -1):
+        assert {frozenset(np.flatnonzero(tree.groups(n) == g).tolist()) for g in range(n)} == set(
+            map(frozenset, groups)
+        )
+        best = min((distance, a, b) for a in groups for b in groups if id(a) < id(b)
+                   and (distance := _distance(a, b, regions, points, contrast)) is not None)  # fmt: skip
+        groups = [g for g in groups if g not in best[1:]] + [best[1] | best[2]]
+
+
+def _distance(a, b, regions, points, contrast):
+    in_a, in_b = (np.isin(regions, list(group)) for group in (a, b))
+    strengths = [
+        np.maximum(contrast[u], contrast[v])[(in_a[u] & in_b[v]) | (in_b[u] & in_a[v])]
+        for u, v in ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:]))
+    ]
+    border = np.concatenate(strengths)
+    if not len(border):
+        return None
+    shares = in_a.mean(), in_b.mean()
+    means = [points[list(group)].mean(axis=0) for group in (a, b)]
+    size = (shares[0] * shares[1] / sum(shares)) ** 0.25
+    return size * np.linalg.norm(means[0] - means[1]) * border.mean()

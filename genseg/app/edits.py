@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from genseg.errors import GensegError
-from genseg.tree import NATURAL
+from genseg.segmentation.tree import NATURAL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

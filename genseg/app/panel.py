@@ -12,7 +12,7 @@ from genseg.app.downloads import FILES, FORMATS
 from genseg.app.edits import Cut
 from genseg.app.render import agreement, details, heading, views
 from genseg.app.session import Session
-from genseg.tree import NATURAL
+from genseg.segmentation.tree import NATURAL
 
 ASSETS = Path(__file__).parent / "assets"
 SET_OPACITY = "s => document.documentElement.style.setProperty('--gs-opacity', s)"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -11,13 +9,9 @@ from torch import Tensor
 
 from genseg.cluster.kmeans import kmeans
 from genseg.errors import GensegError
-from genseg.parts import cleaned, components
 from genseg.recipe import Recipe
-from genseg.tree import NATURAL, tree_of
 
-AUTO_CLUSTERS = 25  # number of k-means clusters that n_clusters="auto" merges
-
-SMALL = 0.006  # share of the grid below which a connected part joins its neighbor before parts are merged
+AUTO_CLUSTERS = 25  # number of clusters whose segments n_clusters="auto" merges
 
 
 def cluster(features: Tensor, recipe: Recipe) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
@@ -38,8 +32,7 @@ def cluster(features: Tensor, recipe: Recipe) -> tuple[npt.NDArray[np.int32], np
         raise GensegError("the model's features are not finite; try dtype='float32'")
     # On a GPU the clusters are found there; other accelerators lack float64.
     points = with_positions(features if features.is_cuda else features.cpu(), recipe.position)
-    auto = recipe.n_clusters == "auto"
-    n_clusters = min(AUTO_CLUSTERS, len(points)) if auto else int(recipe.n_clusters)
+    n_clusters = min(AUTO_CLUSTERS, len(points)) if recipe.n_clusters == "auto" else int(recipe.n_clusters)
     if n_clusters > len(points):
         raise GensegError(
             f"n_clusters={n_clusters} exceeds the {height}x{width} = {len(points)} positions of the feature map; "
@@ -47,10 +40,7 @@ def cluster(features: Tensor, recipe: Recipe) -> tuple[npt.NDArray[np.int32], np
         )
     best = kmeans(points, n_clusters, recipe.n_init, recipe.kmeans_seed)
     labels, centers = best.labels.cpu().numpy(), best.centers[:, :channels].cpu().numpy()
-    labels = labels.reshape(height, width).astype(np.int32)
-    if auto:
-        labels, centers = natural_segments(labels, centers)
-    return labels, centers.astype(np.float32)
+    return labels.reshape(height, width).astype(np.int32), centers.astype(np.float32)
 
 
 def with_positions(features: Tensor, weight: float) -> Tensor:
@@ -78,24 +68,3 @@ def with_positions(features: Tensor, weight: float) -> Tensor:
 def masks_of(grid_labels: npt.NDArray[np.int32], n_clusters: int) -> Tensor:
     """One-hot masks of the clusters: float32 [K, h, w] in {0, 1}."""
     return torch.nn.functional.one_hot(torch.from_numpy(grid_labels).long(), n_clusters).permute(2, 0, 1).float()
-
-
-def natural_segments(
-    labels: npt.NDArray[np.int32], centers: npt.NDArray[np.float32]
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    """Merge clusters into a natural number of segments: the connected parts of the grid, by their merge tree.
-
-    Args:
-        labels: int32 (h, w) in 0..K-1: the cluster of each position.
-        centers: float32 (K, C): the mean feature of each cluster.
-
-    Returns:
-        A pair: segments, int32 (h, w), each connected, and the mean feature of the clusters of each.
-    """
-    parts = components(cleaned(labels, math.ceil(SMALL * labels.size)))
-    sizes = np.bincount(parts.ravel()).astype(np.float32)
-    embeddings = np.stack([centers[labels[parts == part]].mean(axis=0) for part in range(len(sizes))])
-    tree = tree_of(parts, embeddings)
-    groups = tree.groups(min(tree.number_at(NATURAL), AUTO_CLUSTERS))
-    means = [np.average(embeddings[groups == g], axis=0, weights=sizes[groups == g]) for g in range(groups.max() + 1)]
-    return groups[parts], np.stack(means)

@@ -12,12 +12,12 @@ import numpy as np
 from genseg.errors import GensegError
 from genseg.segmentation.masks import Mask
 from genseg.segmentation.merging import merged
-from genseg.tree import NATURAL
+from genseg.segmentation.tree import NATURAL
 
 if TYPE_CHECKING:
     from genseg.segmentation.result import Segmentation
 
-LEVELS: Mapping[str, float] = MappingProxyType({"whole": NATURAL, "part": 0.25, "subpart": 0.0})
+LEVELS: Mapping[str, float] = MappingProxyType({"whole": NATURAL, "part": 0.4, "subpart": 0.0})
 
 
 def hierarchy_of(segmentation: Segmentation, levels: Mapping[str, float]) -> list[Mask]:

@@ -19,11 +19,12 @@ from genseg.parts import cleaned
 from genseg.recipe import Recipe
 from genseg.segmentation import storage
 from genseg.segmentation.coco import coco_of
+from genseg.segmentation.contrast import contrast
 from genseg.segmentation.hierarchy import LEVELS, hierarchy_of
 from genseg.segmentation.masks import Mask, masks_of
 from genseg.segmentation.merging import connected, merged
 from genseg.segmentation.pictures import Pictures
-from genseg.tree import NATURAL, Tree, tree_of
+from genseg.segmentation.tree import NATURAL, Tree, tree_of
 
 if TYPE_CHECKING:
     from genseg.interface import Embedder
@@ -42,7 +43,7 @@ class Segmentation(Pictures):
         colors: uint8 (K, 3): the colour of each label.
         image: uint8 (H, W, 3): the input, upright and in RGB.
         scores: float32 (K, H', W') difference maps at the model's resolution, as the argmax took them; None unless
-            the recipe's `keep_scores` asked for them.
+            the recipe's `keep_scores` asked for them, and after merges.
         cost: What it took.
         recipe: The resolved recipe; with `backend` and `seed`, what it takes to get the same result again.
         backend: Name of the backend.
@@ -212,10 +213,10 @@ class Segmentation(Pictures):
     def tree(self) -> Tree:
         """The merge tree of the connected parts, in the order of `components`; no model call."""
         parts = self.components()
-        return tree_of(parts.labels, parts.embeddings)
+        return tree_of(parts.labels, parts.embeddings, contrast(self.image, self.confidence))
 
     def merge(self, n_segments: int | Literal["auto"]) -> Segmentation:
-        """Coarser segments from the merge tree: Ward linkage of the connected parts' embeddings; no model call.
+        """Coarser segments from the merge tree of connected parts; no model call.
 
         Only parts that touch are merged, so that each segment is connected, and merges are nested. A merged segment
         has the color and the name of its largest part.

@@ -83,7 +83,7 @@ RECIPE: dict[str, Any] = {
     "t_m": 181,
     "strength": 25.0,
     "decoder": "full",  # which costs nothing here
-    "plus": {"n_clusters": "auto", "size": 256, "draws": 4},  # finer cells
+    "plus": {"n_clusters": "auto", "size": 256, "draws": 4, "reach": 2},  # finer cells
 }
 """The calibration, found by benchmarks/calibrate_tiny.py (docs/tiny.md)."""
 
