@@ -12,7 +12,7 @@ INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 OPEN ?= $(shell command -v xdg-open || command -v open)
 
-.PHONY: help demo test test-device test-all check plugin format docs bench bench-gpu ladder quality runs clean
+.PHONY: help demo test test-device test-all check plugin format docs notebooks bench bench-gpu ladder quality runs clean
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | sort
 
@@ -61,6 +61,9 @@ docs: $(READY) ## build the pages of docs/ into build/docs and open them
 	$(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going docs build/docs
 	@echo "The pages are in build/docs/index.html."
 	$(if $(OPEN),-$(OPEN) build/docs/index.html)
+
+notebooks: $(READY) ## run the example notebooks and store what their cells show
+	OMP_NUM_THREADS=1 $(BIN)/python tests/helpers/notebooks.py
 
 bench: $(READY) ## time and FLOPs of the engine beside the procedure as published
 	$(BIN)/python benchmarks/speed.py

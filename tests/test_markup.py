@@ -58,10 +58,14 @@ def test_a_segmentation_shows_image_and_overlay_small_and_facts(seg):
     assert NAME not in html
 
 
-def test_the_picture_alone_is_small_too_and_a_small_one_is_not_made_large(seg):
-    assert Image.open(io.BytesIO(seg._repr_png_())).size == (400, 267)
+def test_the_picture_alone_has_both_small_and_small_ones_are_not_made_large(seg):
+    picture = Image.open(io.BytesIO(seg._repr_jpeg_()))
+    assert picture.size == (804, 267)
+    seen = np.asarray(picture).astype(int)
+    assert np.abs(seen[100, 50] - 100).max() <= 3
+    assert np.abs(seen[100, 454] - (50 + seg.colors[0] / 2)).max() <= 8
     little = replace(seg, labels=seg.labels[::20, ::20], image=seg.image[::20, ::20])
-    assert Image.open(io.BytesIO(little._repr_png_())).size == (45, 30)
+    assert Image.open(io.BytesIO(little._repr_jpeg_())).size == (94, 30)
 
 
 def test_a_comparison_is_a_row_for_each_model():

@@ -1,4 +1,3 @@
-import io
 import json
 import os
 import tracemalloc
@@ -283,9 +282,7 @@ def test_overlay_draws_boundaries_and_colours(seg: Segmentation):
     assert np.array_equal(seg.overlay(opacity=1.0, outlines=False), seg.colors[seg.labels])
 
 
-def test_notebooks_get_a_picture_and_plot_a_title(seg: Segmentation):
-    with Image.open(io.BytesIO(seg._repr_png_())) as picture:
-        assert picture.size == (40, 30)
+def test_a_plot_has_a_title(seg: Segmentation):
     ax = seg.plot()
     assert "4 segments" in ax.get_title()
     assert seg.plot(ax) is ax

@@ -71,13 +71,22 @@ class Pictures:
             self, image=np.asarray(image), labels=self.labels[nearest], confidence=confidence
         )
 
-    def _repr_png_(self) -> bytes:
+    def _shown(self) -> list[Image.Image]:
+        """The image and its overlay, small."""
+        shown = self.resized(SHOWN)
+        return [Image.fromarray(shown.image), shown.overlay()]
+
+    def _repr_jpeg_(self) -> bytes:
+        image, overlay = self._shown()  # what is shown where HTML is not trusted, as on GitHub
+        both = Image.new("RGB", (2 * image.width + 4, image.height), "white")
+        both.paste(image, (0, 0))
+        both.paste(overlay, (image.width + 4, 0))
         buffer = io.BytesIO()
-        self.resized(SHOWN).overlay().save(buffer, format="PNG")
+        both.save(buffer, format="JPEG", quality=85)
         return buffer.getvalue()
 
     def _repr_html_(self) -> str:
-        shown, (height, width) = self.resized(SHOWN), self.labels.shape
+        height, width = self.labels.shape
         facts = f"{self.backend}, {self.n_segments} segments, {width}×{height} pixels, seed {self.seed}"
         spent = f"{sum(self.cost.seconds.values()):.1f} s, {self.cost.evaluations} model evaluations"
-        return pictures([Image.fromarray(shown.image), shown.overlay()], f"{facts}; {spent}")
+        return pictures(self._shown(), f"{facts}; {spent}")
