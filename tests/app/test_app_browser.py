@@ -234,10 +234,11 @@ def test_upload_segment_merge_point_select_export(served, browser, tmp_path):
 
     # Exports are what the API gives, and the result can be reproduced.
     def export(kind: str):
-        page.fill("#kind input", kind)
-        page.press("#kind input", "Enter")
+        page.click("#kind input")
+        page.click(f"[role=option]:has-text('{kind}')")
         return downloaded("#export")
 
+    click(first)
     labels = export("Label map")
     assert labels.suggested_filename == "coffee.labels.png"
     assert np.array_equal(np.asarray(Image.open(labels.path())), merged.labels)
@@ -245,6 +246,7 @@ def test_upload_segment_merge_point_select_export(served, browser, tmp_path):
     assert annotated.suggested_filename == "coffee.labelme.zip"
     with zipfile.ZipFile(annotated.path()) as archive:
         assert {"coffee.json", "coffee.png"} <= set(archive.namelist())
+    assert picked.inner_text() == words(first)  # choosing from a list is no click beside the picture
     page.click("text=Reproduce")
     page.wait_for_selector(f"#command:has-text('--merge {MERGED}')")
     page.click("text=Reproduce")

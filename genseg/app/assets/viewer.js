@@ -184,12 +184,12 @@ bar.addEventListener("click", ({ target }) => {
   else if (does === "join" || does === "undo") trigger(does, event);
   else if (does) trigger("save", { ...event, kind: does });
 });
-document.addEventListener("keydown", (event) => event.key === "Escape" && labels && select(new Set()));
-document.addEventListener("click", ({ target }) => {
-  // Nothing is where no component is, and what is between the parts of this one.
-  const isNothing = target.isConnected && (target === bar || target === list || target === caption || !target.closest(".block, button, dialog"));
-  if (labels && isNothing) select(new Set());
-});
+document.addEventListener("keydown", (event) => event.key === "Escape" && element.isConnected && select(new Set()));
+// Beside the picture is where no component is, nor a dropdown's list, which is gone when a press on it becomes a click.
+const isBeside = (target) => [bar, list, caption].includes(target) || !target.closest(".block, button, [role=listbox], [role=alert]");
+let pressed = false;
+document.addEventListener("pointerdown", ({ target }) => (pressed = isBeside(target)), true);
+document.addEventListener("click", ({ target }) => element.isConnected && pressed && isBeside(target) && select(new Set()));
 document.addEventListener("gs-select", ({ detail }) => detail !== element && labels && selected.size && mark(new Set()));
 watch("value", show);
 show();
