@@ -5,10 +5,14 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
+
+if TYPE_CHECKING:
+    import jinja2
 
 
 def embedded(picture: Image.Image) -> str:
@@ -34,12 +38,17 @@ def pictures(shown: Iterable[Image.Image], facts: str) -> str:
 
 def rendered(template: str, **values: Any) -> str:
     """Render a page of ``genseg/display/templates``; every text in it is escaped."""
+    return _environment().get_template(template).render(**values)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    """Load templates once: to compile them takes longer than to render a page."""
     import jinja2
 
-    environment = jinja2.Environment(
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("genseg.display"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    return environment.get_template(template).render(**values)
 
 
 def table(rows: Sequence[Mapping[str, str]], caption: str) -> str:
