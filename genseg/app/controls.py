@@ -22,7 +22,6 @@ class Controls(NamedTuple):
     backend: gr.Dropdown
     recipe: gr.Dropdown
     clusters: gr.Slider
-    auto: gr.Checkbox
     seed: gr.Number
     other: gr.Dropdown
     other_recipe: gr.Dropdown
@@ -38,17 +37,15 @@ def make_controls() -> tuple[Controls, gr.HTML]:
         about = gr.HTML(_about("tiny", OWN), elem_id="recipe-help", padding=True)
     gr.on([backend.change, recipe.change], _about, [backend, recipe], about, **QUIET)
     unusable = gr.HTML(visible=False)
-    least, most = CLUSTERS.bounds
     with gr.Group():
-        clusters = gr.Slider(least, most, value=15, step=1, label="Clusters, K", elem_id="clusters")
-        with gr.Row():
-            auto = gr.Checkbox(True, label="Automatic K", info="a number for each image", min_width=130)
-            seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, min_width=100)
-    clusters.input(None, None, auto, js="() => false", **QUIET)
+        clusters = gr.Slider(
+            *CLUSTERS.bounds, value=25, step=1, label="Clusters, K", info="before they are merged", elem_id="clusters"
+        )
+        seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**31 - 1)
     with gr.Accordion("Compare with a second backend", open=False), gr.Row():
         other = gr.Dropdown([NONE], value=NONE, label="Second backend", min_width=130)
         other_recipe = gr.Dropdown(recipes, value=OWN, label="Recipe of the second", min_width=130)
-    return Controls(backend, recipe, clusters, auto, seed, other, other_recipe), unusable
+    return Controls(backend, recipe, clusters, seed, other, other_recipe), unusable
 
 
 def make_option(option: Option) -> Any:
@@ -64,8 +61,7 @@ def make_option(option: Option) -> Any:
 def requests(chosen: Sequence[Any], typed: Iterable[tuple[Option, str]]) -> list[SegmentRequest]:
     """One or two requests, from the values of the controls and of the advanced options."""
     values = Controls(*chosen)
-    clusters = ("n_clusters=auto",) if values.auto else as_text([(CLUSTERS, str(int(values.clusters)))])
-    keys = clusters + as_text(typed)
+    keys = as_text([(CLUSTERS, str(int(values.clusters))), *typed])
     pairs = [(values.backend, values.recipe)]
     if values.other != NONE:
         pairs.append((values.other, values.other_recipe))

@@ -51,7 +51,7 @@ class Edits:
 
     min_area: float = 0.0
     connected: bool = False
-    by: Cut = "number"
+    by: Cut = "auto"
     number: int | None = None
     height: float = NATURAL
     joined: tuple[Joined, ...] = ()

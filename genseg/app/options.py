@@ -22,7 +22,7 @@ MAX_IN_APP = {"n_clusters": MAX_CLUSTERS, "size": 2048, "margin": 512, "draws": 
 PRESETS = {
     "fast": "nearly the segments of paper, many times as fast",
     "paper": "EmerDiff as published, slow",
-    "plus": "a natural number of segments with sharp outlines, in seconds",
+    "plus": "sharp outlines and no small parts, in seconds",
 }
 """Each preset in a few words."""
 

@@ -168,14 +168,13 @@ def build(sessions: Sessions, upload_mb: float) -> gr.Blocks:
             session = session_of(request)
             return session.keep(*download(session, int(event.which), str(event.kind), selected=_labels(event)))
 
-        def export(
-            request: gr.Request, which: int | None, kind: str, opacity: float, outlines: bool
-        ) -> Iterator[list[Any]]:
+        def export(request: gr.Request, which: int, kind: str, opacity: float, outlines: bool) -> Iterator[list[Any]]:
             session = session_of(request)
             yield [gr.skip(), gr.update(value="Preparing", interactive=False)]
             saved: Any = gr.skip()
+            which = min(which, len(session.shown) - 1)
             try:
-                saved = session.keep(*download(session, which or 0, kind, opacity=opacity, outlines=outlines))
+                saved = session.keep(*download(session, which, kind, opacity=opacity, outlines=outlines))
             except GensegError as error:
                 gr.Warning(str(error))
             yield [saved, gr.update(value="Export", interactive=True)]

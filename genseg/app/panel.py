@@ -10,7 +10,7 @@ import gradio as gr
 from genseg.app.controls import QUIET
 from genseg.app.downloads import FILES, FORMATS
 from genseg.app.edits import Cut
-from genseg.app.render import agreement, details, heading, views
+from genseg.app.render import agreement, details, views
 from genseg.app.session import Session
 from genseg.segmentation.tree import NATURAL
 
@@ -68,9 +68,7 @@ def make_panel() -> tuple[Parts, Switches]:
             with gr.Row():
                 number = gr.Slider(1, 15, value=15, step=1, elem_id="number", min_width=240, scale=4)
                 height = gr.Slider(0, 1, value=NATURAL, step=0.01, elem_id="height", min_width=240, scale=4)
-                by = gr.Radio(
-                    list(get_args(Cut)), value="number", label="Merge by", elem_id="by", min_width=310, scale=5
-                )
+                by = gr.Radio(list(get_args(Cut)), value="auto", label="Merge by", elem_id="by", min_width=310, scale=5)
             with gr.Row():
                 min_area = gr.Slider(
                     0,
@@ -88,7 +86,14 @@ def make_panel() -> tuple[Parts, Switches]:
                 )
                 outlines = gr.Checkbox(True, label="Outlines", elem_id="outlines", min_width=220)
         with gr.Row(elem_id="files"):
-            which = gr.Dropdown([], type="index", label="Result", container=False, visible=False, min_width=150)
+            which = gr.Dropdown(
+                [("first picture", 0), ("second picture", 1)],
+                value=0,
+                label="Result",
+                container=False,
+                visible=False,
+                min_width=150,
+            )
             kinds = [*((title, kind) for kind, title in FILES.items()), *FORMATS]
             kind = gr.Dropdown(
                 kinds, value="overlay.png", label="Export as", elem_id="kind", container=False, min_width=150, scale=3
@@ -112,7 +117,6 @@ def shown(session: Session, *, moved: bool = False) -> list[Any]:
     first, *second = views(session)
     scores, has_results = agreement(session), bool(session.results)
     command, python = session.reproduced()
-    titles = [f"{number}: {heading(request)}" for number, request in enumerate(session.requests, start=1)]
     return [
         first,
         gr.update(value=second[0] if second else {}, visible=bool(second)),  # hidden without a second result
@@ -120,7 +124,7 @@ def shown(session: Session, *, moved: bool = False) -> list[Any]:
         *_sliders(session, moved),
         gr.update(value=scores, visible=bool(scores)),
         details(session),
-        gr.update(choices=titles, value=titles[0] if titles else None, visible=len(titles) > 1),
+        gr.update(visible=bool(second)),
         gr.update(visible=has_results),
         gr.update(value=command, visible=bool(command)),
         python,
@@ -133,7 +137,7 @@ def _sliders(session: Session, moved: bool) -> list[Any]:
     counts = " and ".join(str(each.n_segments) for each in session.shown)
     number = {"maximum": max(most, 2), "label": f"Segments: {counts} of {most}", "visible": edits.by == "number"}
     height = {
-        "label": f"Merge height: {counts} segments",
+        "label": f"Height: {counts} segments",
         "interactive": edits.by == "height",
         "visible": edits.by != "number",
     }

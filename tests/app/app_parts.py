@@ -38,6 +38,7 @@ def engine(sd_checkpoint):
 @pytest.fixture
 def session(engine, photo):
     made = Session(engine)
+    made.edit(by="number")
     made.take(png(photo), "my photo's.png")
     return made
 
@@ -46,6 +47,7 @@ def session(engine, photo):
 def done(engine, photo):
     """A session with one result, which is not to be changed."""
     made = Session(engine)
+    made.edit(by="number")  # all segments, for no number is set
     made.take(png(photo), "photo.png")
     statuses = list(made.segment([REQUEST]))
     return made, statuses
@@ -55,6 +57,6 @@ def done(engine, photo):
 def edited(done):
     """A session with the result of `done`, which may be edited."""
     made = Session(done[0].engine)
-    made.name, made.image = done[0].name, done[0].image
+    made.name, made.image, made.edits = done[0].name, done[0].image, done[0].edits
     made._show(done[0].requests, done[0].results)
     return made

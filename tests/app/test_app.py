@@ -127,7 +127,7 @@ def test_edits_that_cannot_be_are_refused_and_change_nothing(edited):
     for wrong in ({"number": 0}, {"height": 1.5}, {"min_area": float("nan")}):
         with pytest.raises(GensegError, match="not"):
             edited.edit(**wrong)
-    assert edited.edits == Edits()
+    assert edited.edits == Edits(by="number")
 
 
 def test_selected_segments_are_merged_by_hand_into_the_largest_and_apart_again(edited):
@@ -146,7 +146,7 @@ def test_a_new_result_keeps_the_switches_and_not_the_merges(edited):
     edited.edit(min_area=0.01, number=2)
     edited.join(0, [0, 1])
     edited._show(edited.requests, edited.results)
-    assert edited.edits == Edits(min_area=0.01)
+    assert edited.edits == Edits(by="number", min_area=0.01)
 
 
 def test_details_of_what_was_merged_show_the_cluster_that_most_of_it_comes_from(edited):

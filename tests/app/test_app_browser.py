@@ -30,8 +30,8 @@ from genseg.app.server import App  # noqa: E402
 
 SCREENSHOTS = os.environ.get("GENSEG_SCREENSHOTS")
 QUICK = {} if SCREENSHOTS else {"size": 64, "draws": 1, "n_init": 1, "replay_steps": 1}
-CLUSTERS = {} if SCREENSHOTS else {"n_clusters": 5}
-MERGED = 11 if SCREENSHOTS else 3
+K = 25 if SCREENSHOTS else 5
+MERGED = 3
 HEIGHT = 0.6
 PATIENCE = 240  # seconds; a busy machine is no failure
 SLOW = {"size": 128, "draws": 1000, "batch_size": 2}
@@ -83,28 +83,35 @@ def until(true, what: str) -> None:
 
 
 def picture(page, name: str) -> None:
-    """Write a screenshot as a palette of 160 colors, which is small."""
+    """Write a screenshot as a palette of 128 colors, which is small."""
     file = Path(SCREENSHOTS or "") / f"{name}.png"
     page.mouse.move(2, 2)
     page.wait_for_timeout(500)
     page.screenshot(path=file, full_page=True)
     shot = Image.open(file).convert("RGB")
-    many, rare = shot.quantize(96, Image.Quantize.MEDIANCUT), shot.quantize(64, Image.Quantize.MAXCOVERAGE)
+    many, rare = shot.quantize(80, Image.Quantize.MEDIANCUT), shot.quantize(48, Image.Quantize.MAXCOVERAGE)
     palette = Image.new("P", (1, 1))
-    palette.putpalette((many.getpalette() or [])[: 3 * 96] + (rare.getpalette() or [])[: 3 * 64])
+    palette.putpalette((many.getpalette() or [])[: 3 * 80] + (rare.getpalette() or [])[: 3 * 48])
     shot.quantize(palette=palette, dither=Image.Dither.NONE).save(file, optimize=True)
 
 
 def test_upload_segment_merge_point_select_export(served, browser, tmp_path):
     app, address = served
     photo = next(path for path in examples() if path.stem == "coffee")
-    expected = genseg.segment(photo, **CLUSTERS, **QUICK)
+    expected = genseg.segment(photo, n_clusters=K, **QUICK)
     page = browser.new_page(viewport={"width": 1280, "height": 860}, device_scale_factor=1)
     page.set_default_timeout(1000 * PATIENCE)
     requested, problems = [], []
     page.on("request", lambda request: request.url.startswith(("data:", "blob:")) or requested.append(request.url))
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.goto(address)
+
+    def shows(segmentation) -> None:
+        page.wait_for_selector(f"#first [data-shown='{segmentation.n_segments}']")
+
+    def slide(slider: str, value: float) -> None:
+        page.fill(f"{slider} input[type=number]", str(value))
+        page.press(f"{slider} input[type=number]", "Tab")
 
     # Images are pasted, dropped and chosen; a file that is no image is refused.
     bad = tmp_path / "bad.png"
@@ -126,9 +133,7 @@ def test_upload_segment_merge_point_select_export(served, browser, tmp_path):
 
     # Options are those of the recipe; a run can be cancelled, and what was cancelled is forgotten.
     page.click("text=Advanced options")
-    for k in CLUSTERS.values():
-        page.fill("#clusters input[type=number]", str(k))
-        page.press("#clusters input[type=number]", "Tab")
+    slide("#clusters", K)
     fill(page, size="0x100")
     page.click("#go")
     page.wait_for_selector(".gs-bad:has-text('size must be a whole number')")
@@ -141,39 +146,30 @@ def test_upload_segment_merge_point_select_export(served, browser, tmp_path):
     fill(page, **dict.fromkeys(SLOW, ""))
     fill(page, **QUICK)
     page.click("#go")
-    page.wait_for_selector(f"#first [data-shown='{expected.n_segments}']")
-    assert page.locator(".gs-list button").count() == expected.n_segments
+    natural = expected.merge("auto")
+    shows(natural)
+    assert page.locator(".gs-list button").count() == natural.n_segments
 
-    # The tree is cut without the model, by number, height or naturally; parts are split; outlines are hidden.
-    def shows(segmentation) -> None:
-        page.wait_for_selector(f"#first [data-shown='{segmentation.n_segments}']")
-
-    def slide(slider: str, value: float) -> None:
-        page.fill(f"{slider} input[type=number]", str(value))
-        page.press(f"{slider} input[type=number]", "Tab")
-
+    # The tree is cut without the model, by number or height or naturally; parts are split; outlines are hidden.
     page.click("text=Advanced options")
+    page.click("#by >> text=height")
+    slide("#height", HEIGHT)
+    shows(expected.cut(HEIGHT))
+    page.click("#by >> text=number")
+    shows(expected)
     page.click("#connected input")
     shows(expected.components())
     page.click("#connected input")
     shows(expected)
-    page.click("#by >> text=height")
-    slide("#height", HEIGHT)
-    shows(expected.cut(HEIGHT))
     page.click("#by >> text=auto")
-    shows(expected.merge("auto"))
-    page.click("#by >> text=number")
-    shows(expected)
-    slide("#number", MERGED)
-    merged = expected.merge(MERGED)
-    shows(merged)
+    shows(natural)
     page.click("#outlines input")
     assert page.locator("#first .gs-lines").evaluate("lines => getComputedStyle(lines).visibility") == "hidden"
     page.click("#outlines input")
 
     # Pointing at a segment says which it is, and asks the server nothing.
-    height, width = merged.labels.shape
-    masks = merged.masks()
+    height, width = natural.labels.shape
+    masks = natural.masks()
     box = page.locator("#first .gs-lines").bounding_box()
 
     def places(mask) -> dict[str, float]:
@@ -197,7 +193,7 @@ def test_upload_segment_merge_point_select_export(served, browser, tmp_path):
     # A click selects it and shows how it was found, with shift one more; Escape and a click on nothing select none.
     picked = page.locator("#first .gs-bar span")
     click = lambda mask, **how: page.click("#first .gs-stage", position=places(mask), **how)  # noqa: E731
-    first = merged.at(width // 2, height * 2 // 5)
+    first = natural.at(width // 2, height * 2 // 5)
     second = next(mask for mask in masks if mask.label != first.label)
     click(first)
     assert picked.inner_text() == words(first)
@@ -228,9 +224,9 @@ def test_upload_segment_merge_point_select_export(served, browser, tmp_path):
     assert (np.asarray(Image.open(cut.path()))[..., 3] > 0).sum() == masks[0].area
     page.click("#first .gs-list button >> nth=1", modifiers=["Shift"])
     page.click("text=Merge into one")
-    page.wait_for_selector(f"#first [data-shown='{MERGED - 1}']")
+    page.wait_for_selector(f"#first [data-shown='{natural.n_segments - 1}']")
     page.click("text=Undo merge")
-    shows(merged)
+    shows(natural)
 
     # Exports are what the API gives, and the result can be reproduced.
     def export(kind: str):
@@ -241,14 +237,14 @@ def test_upload_segment_merge_point_select_export(served, browser, tmp_path):
     click(first)
     labels = export("Label map")
     assert labels.suggested_filename == "coffee.labels.png"
-    assert np.array_equal(np.asarray(Image.open(labels.path())), merged.labels)
+    assert np.array_equal(np.asarray(Image.open(labels.path())), natural.labels)
     annotated = export("labelme")
     assert annotated.suggested_filename == "coffee.labelme.zip"
     with zipfile.ZipFile(annotated.path()) as archive:
         assert {"coffee.json", "coffee.png"} <= set(archive.namelist())
     assert picked.inner_text() == words(first)  # choosing from a list is no click beside the picture
     page.click("text=Reproduce")
-    page.wait_for_selector(f"#command:has-text('--merge {MERGED}')")
+    page.wait_for_selector("#command:has-text('--merge auto')")
     page.click("text=Reproduce")
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") == 390
@@ -268,8 +264,11 @@ def test_upload_segment_merge_point_select_export(served, browser, tmp_path):
     assert len(app.sessions) == 2
     other.close()
     until(lambda: len(app.sessions) == 1 and app.engine._queue == [], "the end of the closed tab's run")
+    page.click("#by >> text=number")
+    slide("#number", MERGED)
+    shows(expected.merge(MERGED))
     page.click("#go")
-    page.wait_for_selector(f"#first [data-shown='{expected.n_segments}']")
+    shows(expected)  # all segments: the number was that of the result before it
 
     assert [url for url in requested if not url.startswith(address)] == []
     assert problems == []
