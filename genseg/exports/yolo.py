@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-
-import numpy as np
-import numpy.typing as npt
-from scipy.spatial import KDTree
+from collections.abc import Iterable
 
 from genseg.exports.items import ExportImage, Target
-from genseg.segmentation.polygons import Ring, corners_of, parts_of
+from genseg.segmentation.polygons import polygons
 
 INSIDE = 0.25  # of a pixel: so that tools which round and tools which cut off find the same one
 
@@ -32,25 +28,3 @@ def write(items: Iterable[ExportImage], target: Target) -> None:
                 for ring in polygons(item.labels == segment.label):
                     numbers = (ring + INSIDE) / [width, height]
                     file.write(f"{segment.category} {' '.join(f'{number:.6f}' for number in numbers.ravel())}\n")
-
-
-def polygons(mask: npt.NDArray[np.bool_]) -> Iterator[Ring]:
-    """Yield the parts of a mask (H, W), each as one ring.
-
-    A hole is cut in: the ring goes from its border to the hole's, around it, and back the same way. Pixels that touch
-    at a corner are one part. A part that is a line, one pixel wide, encloses nothing and is left out.
-    """
-    for part in parts_of(mask):
-        outer = part.outer
-        for hole in sorted(part.holes, key=lambda ring: int(ring[:, 0].min())):
-            outer = _cut(outer, hole)
-        ring = corners_of(outer)
-        if len(ring) >= 3:
-            yield ring
-
-
-def _cut(ring: Ring, hole: Ring) -> Ring:
-    distances, nearest = KDTree(ring).query(hole)
-    at_hole = int(distances.argmin())
-    at_ring = int(nearest[at_hole])
-    return np.concatenate([ring[: at_ring + 1], hole[at_hole:], hole[: at_hole + 1], ring[at_ring:]])

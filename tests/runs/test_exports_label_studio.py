@@ -9,7 +9,7 @@ from label_studio_converter.brush import decode_from_annotation, decode_rle
 from label_studio_tools.core.label_config import parse_config
 
 import genseg
-from genseg.exports.label_studio import brush_rle
+from genseg.segmentation.label_studio import brush_rle
 
 
 @pytest.fixture(scope="module")

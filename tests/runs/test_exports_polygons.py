@@ -9,7 +9,7 @@ from exported import CLASSES, SIZE, category_maps, made
 from PIL import Image, ImageDraw
 
 import genseg
-from genseg.exports.yolo import polygons
+from genseg.segmentation.polygons import polygons
 
 with warnings.catch_warnings(action="ignore"):  # it says that OpenCV is not there
     import supervision
