@@ -18,6 +18,14 @@ class ImageError(GensegError):
     """One image cannot be used; the others of a batch can."""
 
 
+class NotAnImageError(ImageError):
+    """A file is no image, or of a format that is not read."""
+
+
+class TooLargeError(ImageError):
+    """An image has more pixels than allowed."""
+
+
 class NothingLeftError(GensegError):
     """All images failed; the message is that of the first failure."""
 

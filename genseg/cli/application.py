@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from genseg.cli.commands import backends as backend_commands
 from genseg.cli.commands.ablate import ablate
-from genseg.cli.commands.app import app as serve
+from genseg.cli.commands.app import app as show_app
 from genseg.cli.commands.calibrate import calibrate
 from genseg.cli.commands.compare import compare
 from genseg.cli.commands.concepts import concepts
@@ -25,6 +25,7 @@ from genseg.cli.commands.name import name as name_masks
 from genseg.cli.commands.reproduce import reproduce
 from genseg.cli.commands.run import run
 from genseg.cli.commands.segment import segment
+from genseg.cli.commands.serve import serve
 from genseg.cli.commands.synth import synth
 from genseg.cli.completion import recipes as recipe_names
 from genseg.cli.errors import EXIT_CODES, complain, report_errors
@@ -88,7 +89,8 @@ app.command()(report_errors()(datasets))
 app.command()(generate)
 app.command(no_args_is_help=True)(report_errors()(calibrate))
 app.command(no_args_is_help=True)(report_errors()(export))
-app.command("app")(serve)
+app.command("app")(show_app)
+app.command()(serve)
 app.command(no_args_is_help=True)(report_errors()(concepts))
 app.command("name", no_args_is_help=True)(report_errors()(name_masks))
 

@@ -102,6 +102,23 @@ Out: TypeAlias = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help
 
 Device: TypeAlias = Annotated[str | None, typer.Option(help="A torch device; else CUDA where there is one.")]
 
+Host: TypeAlias = Annotated[
+    str, typer.Option(help="Network address of the server; 0.0.0.0 for all addresses of this machine.")
+]
+
+LOCAL = ("127.0.0.1", "localhost", "::1")
+"""Values of `Host` that this machine alone can reach."""
+
+Port: TypeAlias = Annotated[int, typer.Option(min=1, max=65535, help="Port of the server.")]
+
+MaxUpload: TypeAlias = Annotated[float, typer.Option(min=0.001, max=10_000, metavar="MB", help="Largest image file.")]
+
+MaxPixels: TypeAlias = Annotated[int, typer.Option(min=256, max=100_000_000, help="Largest image, in pixels.")]
+
+Queue: TypeAlias = Annotated[
+    int, typer.Option(min=0, max=100, metavar="N", help="Upper bound of waiting runs; one runs at a time.")
+]
+
 OFFLINE = "Use only what has been downloaded before."
 
 OWN_OPTIONS = {key: f"--{key}" for key in ("model", "revision", "device", "dtype")} | {"name": "--backend"}

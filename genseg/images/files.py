@@ -14,7 +14,7 @@ from typing import IO
 
 from PIL import Image, UnidentifiedImageError
 
-from genseg.errors import ImageError
+from genseg.errors import ImageError, NotAnImageError, TooLargeError
 
 SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm"),
@@ -79,7 +79,7 @@ def check_size(size: tuple[int, int], max_pixels: int, name: str) -> None:
     """Refuse an image (width, height) that is too large or too small to be segmented."""
     width, height = size
     if width * height > max_pixels:
-        raise ImageError(
+        raise TooLargeError(
             f"{name} has {width}x{height} pixels, over the limit of {max_pixels}; "
             f"scale it down, or raise the limit with max_pixels={width * height}"
         )
@@ -141,13 +141,13 @@ def _header(file: IO[bytes], max_pixels: int, name: str) -> tuple[Image.Image, b
         file.seek(0)
         head = file.read(12)
         if head[4:11] in (b"ftyphei", b"ftyphev", b"ftypmif"):
-            raise ImageError(
+            raise NotAnImageError(
                 f"{name} is a HEIC photo, which Pillow does not read; convert it to JPEG or PNG"
             ) from error
         problem = "is not an image that genseg reads" if head else "is empty"
-        raise ImageError(f"{name} {problem}; give a PNG, JPEG, TIFF or WebP file") from error
+        raise NotAnImageError(f"{name} {problem}; give a PNG, JPEG, TIFF or WebP file") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(
+        raise TooLargeError(
             f"{name} has more than {2 * max_pixels} pixels, over the limit of {max_pixels}; "
             "scale it down, or raise the limit with max_pixels"
         ) from error

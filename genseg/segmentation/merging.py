@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import reprlib
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,11 +11,30 @@ import numpy as np
 import numpy.typing as npt
 
 from genseg.display.palette import palette
+from genseg.errors import GensegError, whole_number
 from genseg.parts import components
 from genseg.segmentation.sampling import centers
 
 if TYPE_CHECKING:
     from genseg.segmentation.result import Segmentation
+
+
+def merger(text: str, option: str) -> Callable[[Segmentation], Segmentation]:
+    """Return the merging that a user asks for: into at most N segments, or into a natural number of them.
+
+    Args:
+        text: ``"auto"`` or a number.
+        option: What it was given as, for errors.
+
+    Raises:
+        GensegError: If it is neither a number of at least 1 nor ``auto``.
+    """
+    if text == "auto":
+        return lambda segmentation: segmentation.merge("auto")
+    number = whole_number(text)
+    if number is None or number < 1:
+        raise GensegError(f"{option} needs a number of at least 1, or auto, not {reprlib.repr(text)}")
+    return lambda segmentation: segmentation.merge(min(number, segmentation.tree.n_regions))
 
 
 def connected(segmentation: Segmentation) -> Segmentation:

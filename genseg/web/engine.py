@@ -26,6 +26,10 @@ IMPORTS = threading.Lock()  # model libraries import parts of themselves late, a
 WARMING = object()  # the queue's entry for a model that is loaded before anyone requests it
 
 
+class QueueFullError(GensegError):
+    """As many runs are waiting as may wait."""
+
+
 class Engine:
     """Segments one image after another; a model stays loaded for the next request of its backend.
 
@@ -35,6 +39,7 @@ class Engine:
         models: A local checkpoint or hub id for each backend that is not to load its own.
         device: A torch device for all; None for CUDA where there is one, else the CPU.
         dtype: ``"float32"``, ``"float16"``, ``"bfloat16"`` or ``"auto"``; None for float32.
+        keep_scores: Whether results have their difference maps.
     """
 
     def __init__(
@@ -44,8 +49,11 @@ class Engine:
         models: Mapping[str, str] | None = None,
         device: str | None = None,
         dtype: str | None = None,
+        *,
+        keep_scores: bool = True,
     ) -> None:
         self.max_pixels = max_pixels
+        self._keep_scores = keep_scores
         self._max_waiting, self._models, self._device, self._dtype = queue, dict(models or {}), device, dtype
         self._queue: list[object] = []  # the running one first
         self._queue_moved = threading.Condition()
@@ -69,10 +77,11 @@ class Engine:
             on_progress: Progress callback; an exception that it raises ends the wait or the run.
 
         Returns:
-            The segmentation with its difference maps.
+            The segmentation.
 
         Raises:
-            GensegError: If the queue is full, or the image cannot be segmented so.
+            QueueFullError: If the queue is full.
+            GensegError: If the image cannot be segmented so.
         """
         # Refuse a mistyped value before a model is loaded, although the backend's own recipe is not known yet.
         load_recipe(request.recipe or "paper", options=request.options)
@@ -89,7 +98,8 @@ class Engine:
 
             try:
                 backend = self._backend(request)
-                recipe = backend.resolve(request.recipe, request.options, keep_scores=True, max_pixels=self.max_pixels)
+                limits = {"keep_scores": self._keep_scores, "max_pixels": self.max_pixels}
+                recipe = backend.resolve(request.recipe, request.options, **limits)
                 return Segmenter(backend, recipe, seed=request.seed, progress=report)(image)
             finally:
                 release()
@@ -119,7 +129,7 @@ class Engine:
         slot = WARMING if warming else object()
         with self._queue_moved:
             if len(self._queue) > self._max_waiting:
-                raise GensegError(f"{len(self._queue)} runs are waiting or running; try again in a while")
+                raise QueueFullError(f"{len(self._queue)} runs are waiting or running; try again in a while")
             self._queue.append(slot)
         try:
             while ahead := self._queue.index(slot):

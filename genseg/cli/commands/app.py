@@ -8,18 +8,14 @@ import typer
 
 from genseg.cli import options as cli_options
 from genseg.cli.errors import complain, report_errors
-from genseg.cli.options import OFFLINE, go_offline
+from genseg.cli.options import LOCAL, OFFLINE, go_offline
 from genseg.errors import needing
-
-LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 @report_errors()
 def app(
-    host: Annotated[
-        str, typer.Option(help="Network address of the server; 0.0.0.0 for all addresses of this machine.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the server.")] = 7860,
+    host: cli_options.Host = "127.0.0.1",
+    port: cli_options.Port = 7860,
     share: Annotated[
         bool, typer.Option("--share", help="Also make a public address, through Gradio's servers.")
     ] = False,
@@ -32,11 +28,9 @@ def app(
             help="Ask visitors for a login. Without a password here, the terminal asks for it.",
         ),
     ] = None,
-    max_upload_mb: Annotated[float, typer.Option(min=0.001, max=10_000, metavar="MB", help="Largest image file.")] = 20,
-    max_pixels: Annotated[int, typer.Option(min=256, max=100_000_000, help="Largest image, in pixels.")] = 20_000_000,
-    queue: Annotated[
-        int, typer.Option(min=0, max=100, metavar="N", help="Upper bound of waiting runs; one runs at a time.")
-    ] = 8,
+    max_upload_mb: cli_options.MaxUpload = 20,
+    max_pixels: cli_options.MaxPixels = 20_000_000,
+    queue: cli_options.Queue = 8,
     model: cli_options.Models = None,
     device: cli_options.Device = None,
     dtype: cli_options.Dtype = None,

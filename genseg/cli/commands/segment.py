@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import reprlib
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,7 +15,7 @@ from genseg.cli.files import check_writable, kinds_of, planned, split_inputs, wr
 from genseg.cli.options import OFFLINE, go_offline, load_options
 from genseg.cli.progress import Bars
 from genseg.cli.segment_report import Report
-from genseg.errors import GensegError, user_message, whole_number
+from genseg.errors import GensegError, user_message
 from genseg.files import KINDS
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ def segment(
     check_writable(out)
     further = load_options(load or [], revision)
     _check(recipe, options, seed)
-    most_segments = _number_of_segments(merge)
+    merged = _merger(merge)
 
     todo = [(image, files) for image, files in plan if files]
     count = len(plan) + len(unusable)
@@ -120,8 +119,8 @@ def segment(
         for image, files in todo:
             try:
                 segmentation = segmenter(image)
-                if most_segments is not None:
-                    segmentation = segmentation.merge(most_segments(segmentation))
+                if merged is not None:
+                    segmentation = merged(segmentation)
                 if named is not None:
                     segmentation = named(segmentation)
                 write(segmentation, files, image)
@@ -142,20 +141,13 @@ def _check(recipe: str | None, options: list[str], seed: int) -> None:
     load_recipe(recipe or "paper", options=options)
 
 
-def _number_of_segments(merge: str | None) -> Callable[[Segmentation], int | Literal["auto"]] | None:
-    """Return a function that says what `Segmentation.merge` takes for ``--merge``; None without it.
-
-    Raises:
-        GensegError: If it is neither a number of at least 1 nor ``auto``.
-    """
+def _merger(merge: str | None) -> Callable[[Segmentation], Segmentation] | None:
+    """Return the merging of ``--merge``; None without it."""
     if merge is None:
         return None
-    if merge == "auto":
-        return lambda _: "auto"
-    number = whole_number(merge)
-    if number is None or number < 1:
-        raise GensegError(f"--merge needs a number of at least 1, or auto, not {reprlib.repr(merge)}")
-    return lambda segmentation: min(number, segmentation.tree.n_regions)
+    from genseg.segmentation.merging import merger
+
+    return merger(merge, "--merge")
 
 
 def _reading_error(image: Path, recipe: Recipe) -> str:
