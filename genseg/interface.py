@@ -79,9 +79,9 @@ class Capabilities:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Facts about a backend's model before it is loaded. A factory has them as its attribute ``card``.
+    """Facts about a backend's model before it is loaded: the attribute ``card`` of its factory.
 
-    A factory may also have a function ``has_weights()``: whether the weights of ``model`` are on this machine.
+    The factory may have a function ``has_weights()`` too, which says whether those of ``model`` are on this machine.
 
     Attributes:
         family: What kind of model it is, such as ``"SD3"``.
@@ -91,8 +91,7 @@ class ModelCard:
         parameters: Number of parameters of the generative network; None where not known.
         calibration: Where the backend's recipe comes from: ``"paper"``, ``"calibrated"`` on the real weights, or
             ``"derived"`` from the paper's noise levels and from where others found semantics in the model.
-        access: How the hub has ``model``: ``"open"``; ``"gated"``, for whoever has accepted its terms and logged in; or
-            ``"pickles"`` alone, which are refused and have to be converted first.
+        access: How the hub has ``model``: ``"open"``, ``"gated"`` by its terms, or as ``"pickles"``, which are refused.
     """
 
     family: str

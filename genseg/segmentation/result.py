@@ -112,10 +112,9 @@ class Segmentation(Pictures):
         return self.mask(int(self.labels[y, x]))
 
     def components(self) -> Segmentation:
-        """Make each connected part a segment, with the embedding and the name of its segment.
+        """Make each connected part a segment, in reading order, with the embedding and the name of its segment.
 
-        Returns:
-            A new segmentation without difference maps, its labels in reading order.
+        The new segmentation has no difference maps.
         """
         return connected(self)
 
