@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -92,9 +92,8 @@ class CheckContext:
 
     def regenerated(self, offsets: Tensor, point: ModulationPoint | None = None, **overrides: Any) -> Tensor:
         """Estimates with ``offsets`` at a point; None for the default one."""
-        return self.backend.regenerate(
-            self.state, point or self.point, offsets, load_recipe(self.recipe, **overrides)
-        ).float()
+        recipe = replace(self.recipe, **overrides)
+        return self.backend.regenerate(self.state, point or self.point, offsets, recipe).float()
 
     def changes(self, estimates: Tensor) -> Tensor:
         """Absolute difference of each estimate's pixels from the first one's, the largest channel's: [N, H, W]."""

@@ -56,7 +56,8 @@ def unfused(network: nn.Module) -> Iterator[None]:
 
     ``fuse_qkv_projections()`` leaves those in place, so that results are those of the network as it was before.
     """
-    fused: list[Any] = [module for module in network.modules() if getattr(module, "fused_projections", False)]
+    # By `vars`, once a pass: torch looks long for what a module does not have.
+    fused: list[Any] = [module for module in network.modules() if vars(module).get("fused_projections")]
     processors = {attention: attention.processor for attention in fused}
     try:
         for attention, processor in processors.items():

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from genseg_backends.loading.checkpoints import load_network, load_network_config, load_part
 from genseg_backends.loading.hub import file_of, local_path, the_hub
 from genseg_backends.loading.placement import (
-    check_memory,
+    check_fit,
     device_of,
     dtype_of,
     features_dtype_of,
@@ -201,8 +201,9 @@ class Pretrained:
         part, folder = cls.folders(whole, revision)
         shape = load_network_config(kind, whole, part, revision)
         cls.check_config(shape)
-        dtype = checkpoint.features_dtype(parameters_of(kind, shape))
-        check_memory(kind, shape, dtype, checkpoint.room)
+        parameters = parameters_of(kind, shape)
+        dtype = checkpoint.features_dtype(parameters)
+        check_fit(f"this {kind.__name__} takes", parameters, dtype, checkpoint.room)
         wide = torch.float32 if cls.exact_vae and checkpoint.dtype == torch.float16 else checkpoint.dtype
 
         def encode_prompt(prompt: str) -> Mapping[str, Tensor]:

@@ -94,21 +94,6 @@ def in_dtype(module: ModuleT, dtype: torch.dtype) -> ModuleT:
     return nn.Module.to(copy.deepcopy(module), dtype)  # diffusers' own `to` warns of what does not concern these
 
 
-def check_memory(kind: Any, config: dict[str, Any], dtype: torch.dtype, device: torch.device) -> None:
-    """Refuse a network that does not fit, before its weights are read.
-
-    Args:
-        kind: The network's class in diffusers.
-        config: Its configuration.
-        dtype: What it is to be in.
-        device: Where it is to be.
-
-    Raises:
-        GensegError: If its weights alone are larger than the memory that is free.
-    """
-    check_fit(f"this {kind.__name__} takes", parameters_of(kind, config), dtype, device)
-
-
 def parameters_of(kind: Any, config: Any) -> int:
     """The number of parameters of a network of diffusers or transformers, by its configuration alone."""
     count: int = without_weights(kind, config).num_parameters()
