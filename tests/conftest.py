@@ -5,6 +5,7 @@ Torch and the model libraries are imported inside them: pytest-xdist's own proce
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     import torch
 
 pytest_plugins = ["pytester"]  # runs the test files of plug-ins
+
+
+def pytest_collection_finish() -> None:
+    """Leave what imports have made out of all further collections of garbage, of which each would look through it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +55,7 @@ def sd_parts():
 
 @pytest.fixture(scope="session")
 def sd(sd_parts):
-    """A backend over `sd_parts`; its images are 128×128 pixels."""
+    """A backend over `sd_parts`; its images are 64×64 pixels."""
     from genseg_backends.families.stable_diffusion import StableDiffusion
 
     return StableDiffusion(**sd_parts)
@@ -66,6 +73,16 @@ def sd_checkpoint(tmp_path_factory):
 def tiny():
     """The embedded backend."""
     return genseg.load_backend("tiny", device="cpu")
+
+
+@pytest.fixture
+def quick_tiny(tiny, monkeypatch) -> None:
+    """What asks for the embedded backend gets it with a quicker recipe, and does not read its weights again."""
+    from genseg_backends import tiny as package
+
+    quick = {"n_clusters": 9, "size": 64, "margin": 0, "draws": 1, "n_init": 1, "replay_steps": 1, "plus": {}}
+    monkeypatch.setattr(package, "RECIPE", package.RECIPE | quick)
+    monkeypatch.setattr(package, "load_part", lambda *_: tiny.reader)
 
 
 @pytest.fixture(scope="session")

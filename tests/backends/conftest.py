@@ -1,6 +1,7 @@
 """Small checkpoints of every layout, and a hub that cannot be reached."""
 
 import shutil
+from pathlib import Path
 
 import huggingface_hub
 import pytest
@@ -8,6 +9,13 @@ from models import LAYOUTS, write_sd_checkpoint
 from single_files import write_single_file
 
 from genseg_backends.families import stable_diffusion
+
+
+def pytest_collection_modifyitems(items):
+    """Coverage is measured of genseg, which these tests are not about: without a tracer they take a third less time."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker("no_cover")
 
 
 @pytest.fixture(scope="session")
