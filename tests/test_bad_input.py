@@ -18,7 +18,7 @@ import genseg
 from genseg import GensegError, Segmenter
 from genseg.cli import app
 
-QUICK = {"draws": 1, "replay_steps": 1, "n_init": 1, "n_clusters": 4, "size": 64}
+QUICK = {"draws": 1, "replay_steps": 1, "n_init": 1, "n_clusters": 4, "size": 32, "margin": 0}
 OPTIONS = tuple(f"{key}={value}" for key, value in QUICK.items())
 
 

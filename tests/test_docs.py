@@ -17,12 +17,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import genseg
-import genseg_backends.tiny
 from genseg.cli import app
 from genseg.recipe import load_recipe
-
-CHEAP = {"size": 64, "margin": 0, "draws": 1, "n_init": 1}
-"""Laid over the recipe of `tiny`, so that a page takes a second where it would take a minute."""
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 CODE = [block for block in BLOCKS if block.language in LANGUAGES]
@@ -58,12 +54,11 @@ def workplace(materials, tmp_path, monkeypatch) -> Path:
     shutil.copytree(materials, folder)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # some commands set it
-    monkeypatch.setattr(genseg_backends.tiny, "RECIPE", genseg_backends.tiny.RECIPE | CHEAP | {"plus": {}})
     return folder
 
 
 @pytest.mark.parametrize("page", RUN, ids=lambda page: str(page.relative_to(ROOT)))
-@pytest.mark.usefixtures("workplace")
+@pytest.mark.usefixtures("workplace", "quick_tiny")
 def test_the_code_on_a_page_runs(page):
     names: dict[str, object] = {"__name__": "page"}
     with torch.random.fork_rng(devices=[]):

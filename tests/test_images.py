@@ -110,7 +110,7 @@ def test_labels_of_a_rotated_file_are_upright(tiny, photo, tmp_path):
     photo.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.jpg", exif=exif, quality=95)
     assert np.abs(loaded(tmp_path / "turned.jpg").astype(int) - np.asarray(photo)).mean() < 5
 
-    segmenter = Segmenter(tiny, draws=1, replay_steps=1, n_init=1, n_clusters=4, size=64)
+    segmenter = Segmenter(tiny, draws=1, replay_steps=1, n_init=1, n_clusters=4, size=32, margin=0)
     turned, upright = segmenter(tmp_path / "turned.png"), segmenter(photo)
     assert turned.labels.shape == (64, 96)
     assert np.array_equal(turned.labels, upright.labels)

@@ -17,7 +17,7 @@ from genseg.cli import app
 from genseg.cli.progress import Bars
 from genseg.progress import TimeLeft, counted, left_in_words, minutes
 
-QUICK = {"n_init": 1, "n_clusters": 4, "size": 64, "batch_size": 2}
+QUICK = {"n_init": 1, "n_clusters": 4, "size": 32, "margin": 0, "batch_size": 2}
 
 MASKS = 25
 LINEAR = [0.4] * MASKS  # seconds that modulating each mask takes
@@ -222,10 +222,10 @@ def test_a_terminal_shows_stages_counts_and_time_left(photo, tmp_path, monkeypat
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", b"".join(shown).decode())
     first, second = text.split("a.png: ", maxsplit=1)
     assert re.search(r"images +━+.* 0/2 *\s", first)
-    assert re.search(r"modulate +[━╸╺]+ +\d+/8 masks +\d+:\d\d left in this stage\s", first)
+    assert re.search(r"modulate +[━╸╺]+ +\d+/\d masks +\d+:\d\d left in this stage\s", first)
     assert not re.search(r"modulate .*:\d\d left(?! in this stage)", first)  # of the whole nothing is known yet
     assert re.search(r"images +━+.* 1/2 +\d+:\d\d left\s", second)
-    assert re.search(r"modulate +[━╸╺]+ +\d+/8 masks +\d+:\d\d left\s", second)
+    assert re.search(r"modulate +[━╸╺]+ +\d+/\d masks +\d+:\d\d left\s", second)
     assert "in this stage" not in second
     for stage in ("load", "encode", "features", "cluster", "modulate", "labels"):
         assert re.search(rf"\b{stage} ", text), stage

@@ -9,7 +9,7 @@ import genseg
 from genseg import GensegError, Segmenter, load_recipe
 from genseg.parts import components
 
-QUICK = {"draws": 1, "replay_steps": 1, "n_init": 1, "n_clusters": 4, "size": 64}
+QUICK = {"draws": 1, "replay_steps": 1, "n_init": 1, "n_clusters": 4, "size": 32, "margin": 0}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_labels_have_the_inputs_own_size_and_range(segmenter: Segmenter, astrona
 def _model_size(segmenter: Segmenter, image: Image.Image) -> tuple[int, int]:
     from genseg.images import model_size
 
-    return model_size(*image.size, 64, segmenter.backend.size_multiple, "area")[::-1]
+    return model_size(*image.size, 32, segmenter.backend.size_multiple, "area")[::-1]
 
 
 def test_same_everything_same_labels(segmenter: Segmenter, astronaut: Image.Image):
@@ -103,12 +103,12 @@ def test_cost_is_what_was_spent(segmenter: Segmenter, astronaut: Image.Image):
 def test_scores_on_request_and_square_resize(tiny, astronaut: Image.Image):
     seg = Segmenter(tiny, keep_scores=True, resize="square", **QUICK)(astronaut.crop((0, 0, 400, 100)))
     assert seg.scores is not None
-    assert seg.scores.shape == (4, 64, 64)
+    assert seg.scores.shape == (4, 32, 32)
     assert seg.labels.shape == (100, 400)
 
 
 def test_auto_merges_25_clusters_into_a_natural_number_of_segments(tiny, astronaut: Image.Image):
-    auto, many = (Segmenter(tiny, **{**QUICK, "n_clusters": k})(astronaut) for k in ("auto", 25))
+    auto, many = (Segmenter(tiny, **QUICK | {"n_clusters": k, "size": 64})(astronaut) for k in ("auto", 25))
     assert np.array_equal(auto.labels, many.merge("auto").labels)
     assert 2 <= auto.n_segments < many.tree.n_regions
     assert auto.recipe.n_clusters == "auto"
@@ -145,7 +145,7 @@ def test_calibration_lies_between_preset_and_caller(tiny):
 
 
 def test_a_generated_image_is_segmented_without_inversion(tiny):
-    segmenter = Segmenter(tiny, **QUICK | {"margin": 16, "num_inference_steps": 5, "t_m": 301, "replay_steps": 2})
+    segmenter = Segmenter(tiny, **QUICK | {"margin": 16, "num_inference_steps": 3, "t_m": 334})
     first, again, other = segmenter.generate(seed=1), segmenter.generate(seed=1), segmenter.generate(seed=2)
     assert first.labels.shape == first.image.shape[:2] == (tiny.image_size, tiny.image_size)
     assert first.n_segments > 1

@@ -17,7 +17,7 @@ from genseg.app.downloads import download
 from genseg.app.server import App
 from genseg.web.limits import Limits
 
-QUICK = ("n_clusters=4", "size=64", "draws=1", "replay_steps=1", "n_init=1")
+QUICK = ("n_clusters=4", "size=32", "margin=0", "draws=1", "replay_steps=1", "n_init=1")
 JSON = "application/json"
 PASSWD = Path("/etc/passwd")
 contacted: list[str] = []

@@ -34,23 +34,20 @@ def _header_of(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n\0\0\0\x0d" + chunk + zlib.crc32(chunk).to_bytes(4, "big") + b"\0\0\0\0IDAT"
 
 
-@pytest.mark.parametrize(
-    ("content", "why"),
-    [
+def test_images_that_cannot_be_used_leave_the_one_before_them(session):
+    before = session.image
+    for content, why in (
         (b"", "x.png is empty; give"),
         (b"no image", "x.png is not an image that genseg reads; give"),
         (_header_of(60_000, 60_000), "x.png has more than 200000 pixels, over the limit"),
         (_header_of(1000, 1000), "x.png has 1000x1000 pixels, over the limit of 100000; scale it down"),
         (png(Image.new("RGB", (8, 8))), "at least 16 on each side"),
         (png(Image.effect_noise((64, 64), 50))[:500], "damaged or truncated"),
-    ],
-)
-def test_an_image_that_cannot_be_used_leaves_the_one_before_it(session, content, why):
-    before = session.image
-    with pytest.raises(GensegError, match=why):
-        session.take(content, "../../x.png")
-    assert session.image is before
-    assert session.name == "my photo's.png"
+    ):
+        with pytest.raises(GensegError, match=why):
+            session.take(content, "../../x.png")
+        assert session.image is before
+        assert session.name == "my photo's.png"
     list(session.segment([REQUEST]))
     assert session.results
 

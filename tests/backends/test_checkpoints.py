@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
-from models import clip_text_model, sd_parts, sd_unet, sd_vae
+from models import clip_text_model, sd_parts, sd_unet
 from safetensors.torch import load_file, save_file
 
 import genseg
@@ -20,25 +20,11 @@ def copied(folder, to):
     return to
 
 
-@torch.no_grad()
-def test_a_checkpoint_folder_in_the_hubs_layout_is_read_completely(sd_checkpoint):
-    backend = genseg.load_backend("sd15", model=str(sd_checkpoint), device="cpu")
-    for found, written in ((backend.network, sd_unet()), (backend.codec.vae, sd_vae())):
-        for name, weight in written.state_dict().items():
-            assert torch.equal(found.state_dict()[name], weight), name
-    start, end = 2, 3  # "" is a start token, an end token and padding, which is end tokens
-    expected = clip_text_model()(torch.tensor([[start] + 76 * [end]])).last_hidden_state
-    torch.testing.assert_close(backend.prompt_embeds, expected)
-    torch.testing.assert_close(backend.schedule.alpha_bar.float(), sd_parts()["scheduler"].alphas_cumprod)
-    assert backend.schedule.prediction_type == "epsilon"
-
-
-@pytest.mark.parametrize("name", ["sd14", "sd15"])
-def test_a_photo_is_segmented_end_to_end_from_a_checkpoint_folder(sd_checkpoint, photo, name):
-    segmentation = genseg.segment(photo, name, QUICK, model=str(sd_checkpoint), device="cpu")
+def test_a_photo_is_segmented_end_to_end_from_a_checkpoint_folder(sd_checkpoint, photo):
+    segmentation = genseg.segment(photo, "sd14", QUICK, model=str(sd_checkpoint), device="cpu")
     parts = sd_parts() | {"prompt_embeds": clip_text_model()(torch.tensor([[2] + 76 * [3]])).last_hidden_state.detach()}
     in_memory = genseg.segment(photo, StableDiffusion(**parts), QUICK)
-    assert segmentation.backend == name
+    assert segmentation.backend == "sd14"
     assert segmentation.n_segments == 3
     assert np.mean(segmentation.labels == in_memory.labels) > 0.999
 
@@ -47,7 +33,7 @@ def test_bfloat16_gives_nearly_the_maps_of_float32(sd_checkpoint, pixels):
     recipe, maps = genseg.load_recipe(QUICK), []
     for dtype in ("bfloat16", "float32"):
         backend = genseg.load_backend("sd15", model=str(sd_checkpoint), device="cpu", dtype=dtype)
-        state = backend.encode(pixels(128, 128), recipe, seed=0)
+        state = backend.encode(pixels(64, 64), recipe, seed=0)
         masks = torch.eye(2).reshape(2, 1, 2).repeat_interleave(2, dim=2).expand(2, 4, 4)
         maps.append(genseg.difference_maps(backend, state, masks, recipe).flatten())
         assert backend.network.dtype == getattr(torch, dtype)

@@ -64,7 +64,7 @@ def case(request, pixels):
     model, _, prediction_type = request.param.partition("-")
     if model == "sd":
         parts = sd_parts(prediction_type=prediction_type)
-        backend, image = StableDiffusion(**parts), pixels(*((64, 192) if prediction_type == "epsilon" else (128, 128)))
+        backend, image = StableDiffusion(**parts), pixels(*((32, 96) if prediction_type == "epsilon" else (64, 64)))
         vae, scheduler, prompt = parts["vae"], parts["scheduler"], parts["prompt_embeds"]
 
         def decode(latents):
@@ -120,25 +120,28 @@ def test_the_paper_recipe_runs_fifteen_steps_from_281_to_1(case):
 def test_every_timestep_has_standard_noise_of_its_own(case):
     abar = case.scheduler.alphas_cumprod[case.state.timesteps].view(-1, 1, 1, 1)
     noise = ((case.state.latents[:-1] - abar.sqrt() * case.state.latents[-1]) / (1 - abar).sqrt()).flatten(1)
-    assert noise.mean(dim=1).abs().max() < 0.15
-    assert (noise.std(dim=1) - 1).abs().max() < 0.15
+    error = 4 / math.sqrt(noise.shape[1])
+    assert noise.mean(dim=1).abs().max() < error
+    assert (noise.std(dim=1) - 1).abs().max() < error
     others = torch.corrcoef(noise) - torch.eye(len(noise))
-    assert others.abs().max() < 0.15
+    assert others.abs().max() < error
 
 
 @torch.no_grad()
 def test_residuals_are_sigma_times_the_noise_of_edit_friendly_inversion(case):
+    state = case.backend.encode(case.image, genseg.load_recipe(case.recipe, **FEW), seed=0)
     with case.model as model:
-        z = transcription.invert(model, case.state.timesteps, case.state.latents)
-        sigmas = torch.tensor([model.sigma(t, before) for t, before in transcription.steps(case.state.timesteps)])
+        z = transcription.invert(model, state.timesteps, state.latents)
+        sigmas = torch.tensor([model.sigma(t, before) for t, before in transcription.steps(state.timesteps)])
     assert sigmas.min() > 0
-    torch.testing.assert_close(case.state.residuals, sigmas.view(-1, 1, 1, 1) * z, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(state.residuals, sigmas.view(-1, 1, 1, 1) * z, atol=1e-5, rtol=1e-4)
 
 
 def test_a_zero_offset_gives_the_image_back(case):
-    point = next(iter(case.backend.points.values()))
-    estimates = case.backend.regenerate(case.state, point, torch.zeros_like(case.masks), case.recipe)
-    clean = case.state.latents[-1:].expand_as(estimates)
+    point, recipe = next(iter(case.backend.points.values())), genseg.load_recipe(case.recipe, **FEW)
+    state = case.backend.encode(case.image, recipe, seed=0)
+    estimates = case.backend.regenerate(state, point, torch.zeros_like(case.masks), recipe)
+    clean = state.latents[-1:].expand_as(estimates)
     torch.testing.assert_close(estimates, clean, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(case.backend.decode(estimates), case.decode(clean).detach(), atol=1e-4, rtol=1e-4)
 
@@ -176,14 +179,13 @@ def test_without_injection_the_maps_are_others(case):
     assert relative_error(case.maps(**FEW, injection=False), case.maps(**FEW)) > 0.01
 
 
-@pytest.mark.parametrize("batch_size", [2, 5])
-def test_the_result_does_not_depend_on_the_batch_size(case, batch_size):
+def test_the_result_does_not_depend_on_the_batch_size(case):
     first, second = (
         case.backend.encode(case.image, genseg.load_recipe(case.recipe, **FEW, batch_size=size), seed=0).residuals
-        for size in (batch_size, None)
+        for size in (5, None)
     )
     torch.testing.assert_close(first, second, atol=1e-5, rtol=1e-5)
-    assert relative_error(case.maps(**FEW, batch_size=batch_size), case.maps(**FEW)) < 5e-5
+    assert relative_error(case.maps(**FEW, batch_size=5), case.maps(**FEW)) < 5e-5
 
 
 @torch.no_grad()

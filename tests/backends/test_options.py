@@ -29,7 +29,7 @@ def test_offloaded_parts_take_turns_and_compute_the_same(folders, pixels):
     assert offloaded.device == torch.device("cpu")
     recipe, results = genseg.load_recipe(QUICK), []
     for backend in (offloaded, plain):
-        state = backend.encode(pixels(128, 128), recipe, seed=0)
+        state = backend.encode(pixels(64, 64), recipe, seed=0)
         point = next(iter(backend.points.values()))
         results.append(backend.decode(backend.regenerate(state, point, torch.ones(1, 4, 4), recipe)))
     assert torch.equal(*results)
@@ -57,8 +57,8 @@ def test_features_may_be_read_in_another_dtype(folders, pixels):
     recipe = genseg.load_recipe(QUICK)
     features, branches = [], []
     for backend in (whole, half, mixed):
-        state = backend.encode(pixels(128, 128), genseg.load_recipe(QUICK), seed=0)
-        state = replace(state, latents=whole.encode(pixels(128, 128), recipe, seed=0).latents)
+        state = backend.encode(pixels(64, 64), genseg.load_recipe(QUICK), seed=0)
+        state = replace(state, latents=whole.encode(pixels(64, 64), recipe, seed=0).latents)
         features.append(backend.features(state, next(iter(backend.taps.values())), recipe))
         branches.append(backend.regenerate(state, next(iter(backend.points.values())), torch.ones(1, 4, 4), recipe))
     assert torch.equal(features[2], features[0])

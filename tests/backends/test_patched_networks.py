@@ -47,7 +47,7 @@ def test_freeu_which_writes_into_tensors_acts_once_on_every_branch(pixels):
     backend = StableDiffusion(**sd_parts())
     backend.network.enable_freeu(s1=0.9, s2=0.2, b1=1.5, b2=1.6)
     recipe = genseg.load_recipe(QUICK, injection=False, replay_steps=1)
-    state, point = backend.encode(pixels(128, 128), recipe, seed=0), next(iter(backend.points.values()))
+    state, point = backend.encode(pixels(64, 64), recipe, seed=0), next(iter(backend.points.values()))
     offsets = 10 * torch.eye(16)[:3].reshape(3, 4, 4)
     found = backend.regenerate(state, point, offsets, recipe)
     x, (step,) = state.latents[:1], state.steps
@@ -64,7 +64,7 @@ def test_weights_in_float8_are_computed_with_in_the_dtype_that_they_are_cast_to(
     cast = StableDiffusion(**sd_parts() | {"unet": backend.network})
     assert cast.dtype == cast.prompt_embeds.dtype == torch.bfloat16
     recipe, point = genseg.load_recipe(QUICK), next(iter(cast.points.values()))
-    state = cast.encode(pixels(128, 128), recipe, seed=0)
+    state = cast.encode(pixels(64, 64), recipe, seed=0)
     assert cast.regenerate(state, point, torch.ones(2, 4, 4), recipe).isfinite().all()
 
 
@@ -94,20 +94,20 @@ def test_a_network_whose_first_weights_are_integers_computes_in_floating_point(p
 
 
 def test_the_wrapper_of_torch_compile_runs_the_passes_of_branches_alone(pixels):
-    parts, graphs = sd_parts(), []
+    kinds = {f"{way.lower()}_block_types": (f"CrossAttn{way}Block2D",) for way in ("Down", "Up")}
+    unet, graphs = sd_unet(block_out_channels=(32,), **kinds), []  # of one level, since to trace takes its time
 
     def traced(graph, _):
         graphs.append(graph)
         return graph.forward
 
     wrapped, plain = (
-        StableDiffusion(**parts | {"unet": torch.compile(parts["unet"], backend=traced)}),
-        built(StableDiffusion),
+        StableDiffusion(**sd_parts() | {"unet": network}) for network in (torch.compile(unet, backend=traced), unet)
     )
     recipe, point = genseg.load_recipe(QUICK), next(iter(plain.points.values()))
     offsets = 10 * torch.eye(16)[:3].reshape(3, 4, 4)
     found, expected = (
-        b.regenerate(b.encode(pixels(128, 128), recipe, 0), point, offsets, recipe) for b in (wrapped, plain)
+        b.regenerate(b.encode(pixels(32, 32), recipe, 0), point, offsets, recipe) for b in (wrapped, plain)
     )
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     assert graphs
@@ -176,7 +176,7 @@ def test_a_processor_whose_queries_cannot_be_shared_is_refused_or_left_alone(pix
     backend = built(StableDiffusion)
     backend.network.set_attn_processor(OwnAttention())
     recipe, point = genseg.load_recipe(QUICK), next(iter(backend.points.values()))
-    state = backend.encode(pixels(128, 128), recipe, seed=0)
+    state = backend.encode(pixels(64, 64), recipe, seed=0)
     with pytest.raises(genseg.GensegError, match=r"OwnAttention makes queries and keys .*injection=false"):
         backend.regenerate(state, point, torch.ones(1, 4, 4), recipe)
     free = genseg.load_recipe(recipe, injection=False)

@@ -31,7 +31,7 @@ def data(tmp_path):
     return tmp_path
 
 
-CHEAP = ["draws=1", "replay_steps=1", "n_init=1", "size=64", "margin=0"]
+CHEAP = ["draws=1", "replay_steps=1", "n_init=1", "size=32", "margin=0"]
 
 
 @pytest.mark.slow

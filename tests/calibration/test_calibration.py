@@ -13,7 +13,7 @@ from genseg.calibration.search import candidates
 from genseg.calibration.trials import TrialRunner
 from genseg.pipeline import refined_maps
 
-QUICK = {"n_clusters": 3, "n_init": 1, "draws": 1, "replay_steps": 1, "size": 64, "margin": 0}
+QUICK = {"n_clusters": 3, "n_init": 1, "draws": 1, "replay_steps": 1, "size": 48, "margin": 0}
 STAY = {"tap": [], "t_f": [], "point": [], "t_m": []}
 
 
@@ -141,7 +141,7 @@ def test_the_search_is_one_factor_at_a_time_around_the_best_so_far(tiny, photo):
 
 
 def test_what_is_found_is_what_the_segmenter_finds(tiny, photo):
-    recipe = load_recipe(tiny.preset, calibration=tiny.recipe, **QUICK | {"size": 128, "margin": 16, "reach": 1})
+    recipe = load_recipe(tiny.preset, calibration=tiny.recipe, **QUICK | {"size": 64, "margin": 16, "reach": 1})
     runner = TrialRunner(tiny, recipe, [photo])
     for t_m in (181, 181, 381):  # the second time from what was kept
         tried = replace(recipe, t_m=t_m)

@@ -53,7 +53,7 @@ def test_json_of_coco_and_labelme_has_the_masks_and_leads_to_the_image(photo_fol
 
 
 def test_json_of_a_generated_image_leads_to_its_file(tmp_path):
-    quick = ["n_clusters=3", "n_init=1", "draws=1", "num_inference_steps=4", "t_m=251"]
+    quick = ["n_clusters=3", "n_init=1", "draws=1", "num_inference_steps=2", "t_m=501"]
     result = run("generate", "", *quick, "-n", "1", "--seed", "7", "-o", tmp_path, "--save", "image,labelme")
     assert result.exit_code == 0, result.output
     content, _ = labelme_files.read(tmp_path / "000007.json")
@@ -251,7 +251,7 @@ def test_ctrl_c_keeps_finished_files_and_nothing_else_is_said(photo_folder, tiny
 def test_backends_are_listed_for_people_and_for_machines():
     table = run("backends")
     assert table.exit_code == 0
-    assert re.search(r"^tiny +.*genseg:builtin +yes", table.stdout, re.MULTILINE)
+    assert re.search(r"^tiny +.*genseg:builtin +ready", table.stdout, re.MULTILINE)
     listed = json.loads(run("backends", "--json").stdout)
     assert [entry["name"] for entry in listed] == [info.name for info in genseg.list_backends()]
     assert listed[0].keys() == {"name", "factory", "provider", "description", "usable", "problem", "card"}
@@ -271,7 +271,7 @@ def test_version():
 
 
 def test_generated_images_are_written_with_their_segments(tmp_path):
-    quick = ["n_clusters=3", "n_init=1", "draws=1", "num_inference_steps=4", "t_m=251"]
+    quick = ["n_clusters=3", "n_init=1", "draws=1", "num_inference_steps=2", "t_m=501"]
     result = run("generate", "", *quick, "-n", "2", "--seed", "7", "-o", tmp_path)
     assert result.exit_code == 0, result.output
     names = {f"00000{seed}.{kind}.png" for seed in (7, 8) for kind in ("image", "overlay", "labels")}
@@ -283,7 +283,7 @@ def test_generated_images_are_written_with_their_segments(tmp_path):
 
 def test_files_that_cannot_be_written_are_one_generated_images_error(tmp_path):
     (tmp_path / "000007.overlay.png").mkdir()
-    quick = ["n_clusters=3", "n_init=1", "draws=1", "num_inference_steps=4", "t_m=251", "--overwrite"]
+    quick = ["n_clusters=3", "n_init=1", "draws=1", "num_inference_steps=2", "t_m=501", "--overwrite"]
     result = run("generate", "", *quick, "-n", "2", "--seed", "7", "-o", tmp_path, "--save", "overlay")
     assert result.exit_code == 1
     assert result.stderr.startswith("genseg: seed 7: cannot write")
@@ -293,7 +293,7 @@ def test_files_that_cannot_be_written_are_one_generated_images_error(tmp_path):
 
 
 def test_an_image_that_cannot_be_segmented_does_not_stop_those_generated_after_it(tmp_path):
-    quick = ["n_clusters=3", "n_init=1", "draws=1", "num_inference_steps=4", "t_m=251", "strength=1e-12"]
+    quick = ["n_clusters=3", "n_init=1", "draws=1", "num_inference_steps=2", "t_m=501", "strength=1e-12"]
     result = run("generate", "", *quick, "-n", "2", "-o", tmp_path)
     assert result.exit_code == 1
     assert [line[:15] for line in result.stderr.splitlines()] == ["genseg: seed 0:", "genseg: seed 1:"]
@@ -314,6 +314,6 @@ def test_a_prompt_that_cannot_be_is_refused(tmp_path):
 def test_offline_nothing_is_asked_of_the_hub(photo, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # and put back what --offline sets
     photo.save(tmp_path / "a.png")
-    quick = ["n_clusters=3", "n_init=1", "draws=1", "size=64", "margin=0"]
+    quick = ["n_clusters=3", "n_init=1", "draws=1", "size=32", "margin=0"]
     assert run("segment", tmp_path / "a.png", "--offline", "-o", tmp_path / "out", *quick).exit_code == 0
     assert os.environ["HF_HUB_OFFLINE"] == "1"

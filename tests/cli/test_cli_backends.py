@@ -64,7 +64,7 @@ def test_an_unknown_backend_is_refused_with_the_nearest():
 
 
 def test_a_backend_that_passes_the_contract_is_listed_so(tmp_path):
-    result = run("check", "ddpm", "--model", _ddpm(tmp_path), "--no-locality")
+    result = run("check", "vitmae", "--model", _vitmae(tmp_path), "--no-locality")
     assert result.exit_code == 0, result.output
     assert result.output.count("passed") == len(CHECKS) - 2
     assert result.output.count("not applicable") == 2
@@ -72,16 +72,16 @@ def test_a_backend_that_passes_the_contract_is_listed_so(tmp_path):
 
 def test_a_failed_check_is_a_row_and_an_exit_code(tmp_path, monkeypatch):
     monkeypatch.setitem(CHECKS, "declarations", lambda _: 1 / 0)
-    result = run("check", "ddpm", "--model", _ddpm(tmp_path), "--no-locality")
+    result = run("check", "vitmae", "--model", _vitmae(tmp_path), "--no-locality")
     assert result.exit_code == 1
     assert "division by zero" in result.output
     assert "fails 1 of" in result.output
 
 
-def _ddpm(folder):
+def _vitmae(folder):
     from families import write_checkpoint
 
-    return write_checkpoint(folder / "ddpm", "ddpm")
+    return write_checkpoint(folder / "vitmae", "vitmae")
 
 
 def test_the_list_says_what_a_backend_needs_until_its_weights_are_here(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from PIL import Image
 import genseg
 from genseg.cli.commands.calibrate import _spaced
 
-QUICK = ("size=64", "draws=1", "replay_steps=1", "n_init=1", "n_clusters=3", "margin=0")
+QUICK = ("size=32", "draws=1", "replay_steps=1", "n_init=1", "n_clusters=3", "margin=0")
 GRID = [f"--grid={each}" for each in ("tap=up1.2.output", "t_f=201", "point=up1.1.cross", "t_m=", "strength=0,50")]
 
 
@@ -47,7 +47,7 @@ def test_a_recipe_a_plot_and_the_trials_are_written_and_segment_takes_the_recipe
     assert commands.run(*segment).exit_code == 0
     recipe = genseg.Segmentation.load(out / "a.npz").recipe
     chosen = next(float(row[1]) for row in rows if row[-1] == "chosen")
-    assert (recipe.strength, recipe.size, recipe.n_clusters) == (chosen, 64, 3)
+    assert (recipe.strength, recipe.size, recipe.n_clusters) == (chosen, 32, 3)
 
 
 def test_a_dry_run_says_what_would_be_tried(image, tmp_path):

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from genseg.cli import app
 
-QUICK = ("size=64", "margin=0", "draws=1", "replay_steps=1", "n_init=1")
+QUICK = ("size=32", "margin=0", "draws=1", "replay_steps=1", "n_init=1")
 
 
 def run(*arguments: object):
@@ -46,7 +46,7 @@ def test_the_report_and_its_tables_are_written(done):
     files = {file.name for file in out.iterdir()}
     assert files == {"index.html", "comparison.json", "images.csv", "pairs.csv", "tiny", "sd15"}
     what = json.loads((out / "comparison.json").read_text())
-    assert (what["seed"], what["recipes"]["sd15"]["n_clusters"], what["recipes"]["sd15"]["size"]) == (3, 4, 64)
+    assert (what["seed"], what["recipes"]["sd15"]["n_clusters"], what["recipes"]["sd15"]["size"]) == (3, 4, 32)
     for name, rows in (("images", 4), ("pairs", 2)):
         table = pd.read_csv(out / f"{name}.csv")
         assert len(table) == rows

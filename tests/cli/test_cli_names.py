@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import genseg
 from genseg.cli import app
 
-QUICK = ("size=64", "draws=1", "replay_steps=1", "n_init=1", "n_clusters=3")
+QUICK = ("size=32", "margin=0", "draws=1", "replay_steps=1", "n_init=1", "n_clusters=3")
 
 
 def run(*arguments: object):

@@ -68,7 +68,7 @@ def test_json_has_a_line_for_each_image_and_nothing_else(photo_folder, tmp_path)
 
 def test_a_dry_run_counts_what_a_run_takes_and_writes_nothing(photo_folder, tmp_path):
     (tmp_path / "text.png").write_text("no image")
-    out, recipe = tmp_path / "out", ("size=64", "draws=5", "n_init=1", "n_clusters=6", "replay_steps=2")
+    out, recipe = tmp_path / "out", ("size=32", "margin=0", "draws=5", "n_init=1", "n_clusters=6", "replay_steps=2")
     command = ("segment", tmp_path / "text.png", photo_folder / "b.png", *recipe, "-o", out, "--save", "npz", "--json")
     told = run(*command, "--dry-run")
     assert told.exit_code == 1  # for the image that cannot be read
@@ -97,7 +97,7 @@ def test_a_dry_run_says_how_it_estimates(photo_folder, tmp_path):
 
 
 def test_a_dry_run_takes_less_than_a_tenth_of_the_run(tiny, photo):
-    segmenter = genseg.Segmenter(tiny, "paper", size=64)
+    segmenter = genseg.Segmenter(tiny, "paper", size=32, margin=0)
     before = tiny.meter.evaluations
     estimate = estimate_cost(segmenter, photo, lambda segmentation, folder: segmentation.save(folder / "x.npz"))
     assert estimate.evaluations == 100 + 10 * (1 + 2 * 15)

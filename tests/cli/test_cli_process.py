@@ -97,11 +97,10 @@ from genseg.cli import app
 
 for arguments in json.loads(sys.argv[1]):
     ran = CliRunner().invoke(app, arguments, catch_exceptions=False)
-    autoencoders = "diffusers.models.autoencoders" in sys.modules
-    print(json.dumps([ran.exit_code, ran.stdout, ran.stderr, autoencoders]))
+    imported = [name for name in ("diffusers.models.autoencoders", "ray") if name in sys.modules]
+    print(json.dumps([ran.exit_code, ran.stdout, ran.stderr, imported]))
 """
-PHOTO = str(ROOT / "examples/images/rocket.jpg")
-QUICK = ["n_clusters=3", "n_init=1", "draws=1", "replay_steps=1", "size=64", "margin=0"]
+QUICK = ["n_clusters=3", "n_init=1", "draws=1", "replay_steps=1", "size=32", "margin=0"]
 UNUSABLE = {
     "shared": "claimed by first-plugin:models and second-plugin:models; uninstall one of them",
     "needy": "needs the package 'absent_package'; run: pip install absent_package",
@@ -122,7 +121,7 @@ class Ran(NamedTuple):
     code: int
     out: str
     err: str
-    has_autoencoders: bool
+    imported: list[str]
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +131,15 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ran(site: Path, hub: str, damaged: Path, out: Path) -> dict[object, Ran]:
+def photo_file(photo, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A photo, alone in its folder."""
+    file = tmp_path_factory.mktemp("photos") / "a.png"
+    photo.save(file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def ran(site: Path, hub: str, damaged: Path, out: Path, photo_file: Path) -> dict[object, Ran]:
     """Command lines, one after another in one process in which the distributions of ``site`` are installed."""
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(site), str(ROOT), str(ROOT / "backends")]),
@@ -141,8 +148,9 @@ def ran(site: Path, hub: str, damaged: Path, out: Path) -> dict[object, Ran]:
         "HF_HOME": str(out / "hub"),
         "NO_PROXY": "127.0.0.1",
     }
-    segment = ["segment", PHOTO, "--out", str(out), "-b"]
+    segment = ["segment", str(photo_file), "--out", str(out), "-b"]
     lines: dict[object, list[str]] = {"good": [*segment, "good", *QUICK, "--save", "labels"]}
+    lines["run"] = ["run", str(photo_file.parent), "-b", "good", *QUICK, "--out", str(out / "run")]
     lines |= {name: [*segment, name, "--overwrite"] for name in UNUSABLE}
     lines |= {(name, model): [*segment, name, "--model", model, "--overwrite"] for name, model in REFUSED}
     lines["damaged"] = [*segment, "sd15", "--model", str(damaged), "--overwrite"]
@@ -185,12 +193,19 @@ def test_what_cannot_be_used_is_one_sentence(ran: dict[object, Ran], name: str, 
 
 def test_the_other_backends_run(ran: dict[object, Ran], out: Path):
     assert ran["good"].code == 0, ran["good"].err
-    assert (out / "rocket.labels.png").is_file()
+    assert (out / "a.labels.png").is_file()
 
 
 def test_the_bundled_model_does_not_wait_for_autoencoders(ran: dict[object, Ran]):
-    assert not ran["good"].has_autoencoders
-    assert ran["list"].has_autoencoders, "as some families import them"
+    assert ran["good"].imported == []
+    assert ran["list"].imported == ["diffusers.models.autoencoders"], "as some families import them"
+
+
+def test_a_process_that_runs_a_folder_imports_no_ray(ran: dict[object, Ran]):
+    assert ran["run"].code == 0, ran["run"].err
+    assert "one worker is enough: segmenting in this process\n" in ran["run"].out
+    assert "images: 1/1" in ran["run"].out
+    assert ran["run"].imported == []
 
 
 @pytest.mark.parametrize(("asked", "said"), REFUSED.items())

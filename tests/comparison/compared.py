@@ -4,7 +4,7 @@ import numpy as np
 import skimage.data
 from PIL import Image
 
-QUICK = {"n_clusters": 3, "n_init": 1, "draws": 1, "replay_steps": 1, "size": 64, "margin": 0, "device": "cpu"}
+QUICK = {"n_clusters": 3, "n_init": 1, "draws": 1, "replay_steps": 1, "size": 32, "margin": 0, "device": "cpu"}
 TRUTHS = [np.tile((np.arange(96) >= 40).astype(int), (64, 1)), np.tile(np.arange(64) // 22, (64, 1))]
 
 

@@ -57,7 +57,7 @@ def test_each_model_segments_as_it_does_alone_at_the_images_own_size(found, imag
 
 
 def test_clusters_are_one_number_and_the_rest_each_models_own(images, tiny):
-    quick = {key: value for key, value in QUICK.items() if key not in ("n_clusters", "margin")}
+    quick = {key: value for key, value in QUICK.items() if key not in ("n_clusters", "margin")} | {"size": 64}
     found = genseg.compare(images[:1], [tiny], **quick)
     assert found.recipes["tiny"].n_clusters == 25  # its own would be 15
     assert found.recipes["tiny"].margin == tiny.recipe["margin"]
@@ -77,8 +77,8 @@ def test_one_model_is_in_memory_at_a_time(images, tmp_path, monkeypatch):
         return backend
 
     monkeypatch.setattr(comparing, "load_backend", load)
-    too_many = QUICK | {"n_clusters": 17}  # sd14's grid has no 17 positions at this size: it fails on every image
-    found = genseg.compare(images, ["sd14", "tiny", "sd15"], models={"sd14": path, "sd15": path}, **too_many)
+    too_many = QUICK | {"n_clusters": 9}  # sd14's grid has no 9 positions at this size: it fails on every image
+    found = genseg.compare(images[:1], ["sd14", "tiny", "sd15"], models={"sd14": path, "sd15": path}, **too_many)
     gc.collect()
     assert len(loaded) == 3
     assert not any(model() for model in loaded)

@@ -13,7 +13,12 @@ from genseg_backends.families.stable_diffusion import StableDiffusion
 @pytest.fixture(scope="module")
 def narrow():
     """The layers of Stable Diffusion 1.5 with few channels: as many launches and copies as the released weights."""
-    unet = sd_unet(block_out_channels=(8, 8, 8, 8), attention_head_dim=2, norm_num_groups=4)
+    ways = {
+        "down": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+        "up": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+    }
+    levels = {"block_out_channels": (8,) * 4} | {f"{way}_block_types": kinds for way, kinds in ways.items()}
+    unet = sd_unet(**levels, attention_head_dim=2, norm_num_groups=4, sample_size=16)
     parts = {**sd_parts(), "unet": unet}
     return StableDiffusion(**parts | {key: torch.nn.Module.to(parts[key], "cuda") for key in ("unet", "vae")})
 

@@ -77,7 +77,7 @@ def test_offloaded_parts_compute_the_same(load, photo, name):
 
 def test_a_card_that_runs_out_of_memory_gives_the_same_and_no_second_image_runs_out(load, pixels):
     backend = load("sd15")
-    point, offsets = next(iter(backend.points.values())), torch.eye(4).repeat(3, 1).view(12, 2, 2)
+    point, offsets = next(iter(backend.points.values())), torch.eye(16)[:12].view(12, 4, 4)
     recipe = genseg.load_recipe(QUICK | {"batch_size": 12})
     state = backend.encode(pixels(64, 64), recipe, 0)
 

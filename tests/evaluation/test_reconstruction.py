@@ -9,7 +9,7 @@ import genseg
 from genseg.comparison.metrics import reconstruction_error
 from genseg.images import mirrored, to_tensor
 
-QUICK = {"n_clusters": 3, "n_init": 1, "draws": 1, "replay_steps": 1, "size": 64}
+QUICK = {"n_clusters": 3, "n_init": 1, "draws": 1, "replay_steps": 1, "size": 32}
 
 
 def test_the_error_is_that_of_another_library():
@@ -37,10 +37,10 @@ def test_the_embedded_model_gives_the_image_back_without_its_margin(tiny, photo)
 
 
 def test_a_reconstruction_is_what_encoding_and_an_offset_of_zero_give(sd, photo):
-    segmenter = genseg.Segmenter(sd, margin=64, **QUICK | {"size": 128})
+    segmenter = genseg.Segmenter(sd, margin=32, **QUICK | {"size": 64})
     image, again = segmenter.reconstruction(photo)
-    state = sd.encode(mirrored(image, 64), segmenter.recipe, 0)
-    rows, columns = ((side + 128) // segmenter.point.stride for side in image.shape[2:])
+    state = sd.encode(mirrored(image, 32), segmenter.recipe, 0)
+    rows, columns = ((side + 64) // segmenter.point.stride for side in image.shape[2:])
     whole = sd.decode(sd.regenerate(state, segmenter.point, torch.zeros(1, rows, columns), segmenter.recipe))
-    assert torch.equal(again, whole[:, :, 64:-64, 64:-64])
+    assert torch.equal(again, whole[:, :, 32:-32, 32:-32])
     assert reconstruction_error(image, again)[0] > 1e-3  # an autoencoder of random weights

@@ -30,7 +30,7 @@ from genseg.evaluation.resolution import RESOLUTIONS
 from genseg.hookspecs import hookimpl
 from genseg.plugins import Plugins
 
-QUICK = ["size=64", "margin=0", "draws=1", "n_init=1", "replay_steps=1", "n_clusters=4"]
+QUICK = ["size=32", "margin=0", "draws=1", "n_init=1", "replay_steps=1", "n_clusters=4"]
 KEY = "ADE_val_00000001"
 TOWER = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 

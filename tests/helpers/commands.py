@@ -4,7 +4,7 @@ from typer.testing import CliRunner
 
 from genseg.cli import app
 
-QUICK = ("size=64", "draws=1", "replay_steps=1", "n_init=1")
+QUICK = ("size=32", "margin=0", "draws=1", "replay_steps=1", "n_init=1")
 
 
 def run(*arguments: object, given: bytes | None = None):

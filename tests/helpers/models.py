@@ -30,17 +30,17 @@ SD_BETAS = {
 
 
 def sd_unet(seed: int = 0, **config: Any) -> UNet2DConditionModel:
-    """A U-Net with the levels, layers and attentions of SD 1.x; 128×128 pixels, its 16×16 block is 4×4.
+    """A U-Net with the layers and attentions of SD 1.x and a level less; 64×64 pixels, its 16×16 block is 4×4.
 
     Queries and the output are scaled up: with fresh weights all attention is uniform, so that nothing would depend on
     Q and K, and the noise estimate is so small that hardly anything else would depend on it.
     """
     shape = {
-        "sample_size": 16,
-        "block_out_channels": (32, 64, 64, 64),
+        "sample_size": 8,
+        "block_out_channels": (32, 64, 64),
         "layers_per_block": 2,
-        "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-        "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+        "down_block_types": ("CrossAttnDownBlock2D",) * 2 + ("DownBlock2D",),
+        "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 2,
         "attention_head_dim": 4,  # diffusers' historic name for the number of heads
         "cross_attention_dim": 32,
         "norm_num_groups": 8,
@@ -131,8 +131,8 @@ class Layout(NamedTuple):
 
 
 START, END, BANG = 2, 3, 0
-SD2_UNET = {"use_linear_projection": True, "attention_head_dim": [2, 4, 4, 4]}
-SD2_TEXT = {"hidden_act": "gelu", "num_hidden_layers": 23, "projection_dim": 16}
+SD2_UNET = {"use_linear_projection": True, "attention_head_dim": [2, 4, 4]}
+SD2_TEXT = {"hidden_act": "gelu", "num_hidden_layers": 2, "projection_dim": 16}
 CLIP, OPEN_CLIP = ("<|endoftext|>", [START] + 76 * [END]), ("!", [START, END] + 75 * [BANG])
 PNDM = PNDMScheduler(**SD_BETAS, skip_prk_steps=True)
 V_DDIM = DDIMScheduler(**SD_BETAS, clip_sample=False, prediction_type="v_prediction")
@@ -140,7 +140,7 @@ EULER = EulerDiscreteScheduler(1000, 0.00085, 0.012, "scaled_linear", timestep_s
 LCM = LCMScheduler(**SD_BETAS)
 LAYOUTS = {
     "sd1": Layout({}, {}, PNDM, *CLIP),
-    "sd2-768-v": Layout(SD2_UNET | {"sample_size": 24, "upcast_attention": True}, SD2_TEXT, V_DDIM, *OPEN_CLIP),
+    "sd2-768-v": Layout(SD2_UNET | {"sample_size": 12, "upcast_attention": True}, SD2_TEXT, V_DDIM, *OPEN_CLIP),
     "sd2-512": Layout(SD2_UNET, SD2_TEXT, EULER, *OPEN_CLIP),
     "lcm": Layout({"time_cond_proj_dim": 256}, {}, LCM, *CLIP),
 }

@@ -26,7 +26,7 @@ NAMES = ("red", "blue", "grey")
 
 @pytest.fixture(scope="module")
 def segmenter(tiny) -> genseg.Segmenter:
-    return genseg.Segmenter(tiny, n_clusters=4, draws=1, size=64, margin=0, n_init=1)
+    return genseg.Segmenter(tiny, n_clusters=4, draws=1, size=32, margin=0, n_init=1)
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import pytest
 from commands import run as command
@@ -29,19 +27,6 @@ def test_rows_are_those_of_a_worker(whole, photos, plugin):
     assert len(whole.shards) == 2
     assert [told(row)[:6] for row in rows] == [told(row)[:6] for row in worker.rows(list(items_of(str(photos))))]
     assert {row.recipe_hash for row in rows} == {whole.settings["recipe_hash"]}
-
-
-def test_a_process_that_runs_a_folder_imports_no_ray(photos, plugin, tmp_path):
-    code = (
-        "import sys; from typer.testing import CliRunner; from genseg.cli import app; "
-        "result = CliRunner().invoke(app, sys.argv[1:]); print(result.output); "
-        "sys.exit(99 if 'ray' in sys.modules else result.exit_code)"
-    )
-    given = [*KEYS, "-b", plugin, "-o", str(tmp_path / "run"), "--shard-size", "10"]
-    done = subprocess.run([sys.executable, "-c", code, "run", photos, *given], capture_output=True, text=True)
-    assert done.returncode == 1, "an image failed"
-    assert "one worker is enough: segmenting in this process\n" in done.stdout
-    assert "images: 10/10" in done.stdout
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, MemoryError])

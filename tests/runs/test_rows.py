@@ -17,7 +17,7 @@ from genseg.runs.tables import rows_of, table_of
 
 @pytest.fixture(scope="module")
 def found(photo) -> genseg.Segmentation:
-    return genseg.segment(photo, n_clusters=4, draws=1, size=64)
+    return genseg.segment(photo, n_clusters=4, n_init=1, draws=1, size=32, margin=0)
 
 
 def back(row: Row) -> Row:

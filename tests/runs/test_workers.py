@@ -22,7 +22,7 @@ def test_no_image_keeps_a_shard_from_being_written(tiny, photo, tmp_path, monkey
     (folder / "gone.png").symlink_to("nowhere")
     tag = b"Exif\0\0II*\0" + struct.pack("<IHHHIIIii", 8, 1, 0x011A, 10, 1, 26, 0, -1, 0)
     photo.save(folder / "odd.jpg", exif=tag)
-    segmenter, seen = genseg.Segmenter(tiny, "fast", n_clusters=4, draws=1, size=64, n_init=1), []
+    segmenter, seen = genseg.Segmenter(tiny, "fast", n_clusters=4, draws=1, size=32, margin=0, n_init=1), []
     encode = tiny.encode
 
     def encode_or_crash(*args):
