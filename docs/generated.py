@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import typer
 from omegaconf import OmegaConf
 
 from genseg.cli import app
+from genseg.evaluation.results_table import read_table, to_markdown
 from genseg.recipe import BOUNDS, CHOICES, Recipe, list_presets, load_recipe
 from genseg.registry import load_backend
 
@@ -88,5 +90,10 @@ def _value(value: Any) -> str:
     return f"`{OmegaConf.to_yaml([value]).strip().removeprefix('- ')}`"
 
 
-PARTS: dict[str, Callable[..., str]] = {"command-line": command_line, "recipe-keys": recipe_keys}
+def results() -> str:
+    """The table of results.csv."""
+    return to_markdown(read_table(Path(__file__).with_name("results.csv")), level=2)
+
+
+PARTS: dict[str, Callable[..., str]] = {"command-line": command_line, "recipe-keys": recipe_keys, "results": results}
 """The parts that a page may name."""

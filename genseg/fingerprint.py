@@ -28,6 +28,11 @@ def digest(*facts: Any) -> str:
     return hashlib.sha256(json.dumps([__version__, *facts], sort_keys=True, default=str).encode()).hexdigest()
 
 
+def recipe_id(recipe: Recipe | Mapping[str, Any]) -> str:
+    """Identify settings, whatever genseg's version and the preset's name: 8 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(relevant(recipe), sort_keys=True).encode()).hexdigest()[:8]
+
+
 def weights_of(
     kind: str, name: str, card: ModelCard | None, model: str | None, load: Mapping[str, Any]
 ) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from genseg.cli.commands import backends as backend_commands
+from genseg.cli.commands import results as results_commands
 from genseg.cli.commands.ablate import ablate
 from genseg.cli.commands.app import app as show_app
 from genseg.cli.commands.calibrate import calibrate
@@ -96,6 +97,7 @@ app.command("name", no_args_is_help=True)(report_errors()(name_masks))
 
 
 app.add_typer(backend_commands.app, name="backends")
+app.add_typer(results_commands.app, name="results")
 
 
 @app.command()

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from genseg import Embedder
 from genseg.cli import app
 from genseg.errors import GensegError
+from genseg.evaluation import results_table
 from genseg.evaluation.baselines import METHODS
 from genseg.evaluation.datasets import list_datasets, load_dataset
 from genseg.evaluation.evaluate import evaluate
@@ -132,6 +133,11 @@ def test_rows_stand_beside_the_published_figures(root: Path, clip: Path, tmp_pat
     assert f"not run: {why}" in result.output
     assert "weights: dino=CHECKPOINT" in rows["ade20k-150", "DINO, naive upsampling"]["why"]
     assert "| 30.5 | not run (" in result.output
+
+    collected = {(row.model, row.weights, row.method, row.rule) for row in results_table.rows_of(out)}
+    assert collected == {
+        ("tiny", "", "modulation", "concept"), ("tiny", "", "naive", "concept"), ("clip", clip.name, "naive", "concept")
+    }  # fmt: skip
 
 
 @pytest.mark.usefixtures("_letters")

@@ -11,6 +11,7 @@ from typing import Any
 from genseg.evaluation.paper.published import PublishedRow, Table
 from genseg.evaluation.results import Evaluation, in_latex
 from genseg.files import write_whole
+from genseg.fingerprint import recipe_id
 
 HEADS = ("dataset", "split", "images", "protocol", "method", "K", "published", "ours", "difference")
 SCORES = HEADS[-3:]
@@ -24,10 +25,11 @@ class Reproduction:
         source: Reference of the published scores.
         tables: ``title``, ``notes`` and ``rows`` of each table, by number. A row has ``dataset``, ``split``, ``images``
             (number measured), ``failures`` (number that could not be measured), ``protocol``, ``resolution``, ``name``
-            (of the method in the paper), ``method``, ``model`` (with its weights), ``n_clusters``, ``published``,
-            ``ours`` and ``difference`` (``value`` and ``interval`` each), ``folder`` (of the evaluation, below the
-            output folder), ``why`` (reason why there is no score; empty if there is one) and ``failed`` (whether that
-            is although data and weights were there). Values that are not known or not measured are None.
+            (of the method in the paper), ``method``, ``model`` (with its weights), ``n_clusters``, ``recipe`` (see
+            `genseg.fingerprint.recipe_id`), ``genseg`` (its version), ``published``, ``ours`` and ``difference``
+            (``value`` and ``interval`` each), ``folder`` (of the evaluation, below the output folder), ``why`` (reason
+            why there is no score; empty if there is one) and ``failed`` (whether that is although data and weights
+            were there). Values that are not known or not measured are None.
     """
 
     source: str
@@ -112,7 +114,7 @@ class Reproduction:
 
 def described(table: Table, row: PublishedRow, folder: str) -> dict[str, Any]:
     """Describe a row before it is run, with all keys of `Reproduction`."""
-    unknown = ("split", "images", "failures", "model", "n_clusters", "ours", "difference")
+    unknown = ("split", "images", "failures", "model", "n_clusters", "recipe", "genseg", "ours", "difference")
     return {
         "dataset": row.dataset, "protocol": table.protocol, "resolution": table.resolution, "name": row.name,
         "method": row.method, "published": row.published, "folder": folder, "why": "", "failed": False,
@@ -125,6 +127,7 @@ def measured(evaluation: Evaluation, table: Table, row: PublishedRow) -> dict[st
     facts = {
         "split": data["split"], "images": data["images"], "failures": len(evaluation.results["failures"]),
         "model": settings["model"], "n_clusters": settings["recipe"]["n_clusters"],
+        "recipe": recipe_id(settings["recipe"]), "genseg": settings["genseg"],
     }  # fmt: skip
     miou = evaluation.results["figures"][row.method].get(table.protocol, {}).get("miou")
     if miou is None:
