@@ -22,9 +22,9 @@ from genseg.interface import Encoder
 from genseg.modulate import labels_and_confidence
 from genseg.pipeline import read
 from genseg.recipe import Recipe
-from genseg.refine import refined
 from genseg.registry import ENCODERS
 from genseg.segmentation import Segmentation
+from genseg.upsampling.upsample import refined
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "images"
 SETS = ("camvid", "facade", "bsds")

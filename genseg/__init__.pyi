@@ -32,5 +32,6 @@ from .segmentation import Segmentation as Segmentation
 from .segmenter import Segmenter as Segmenter
 from .segmenter import segment as segment
 from .students.distill import distill as distill
+from .upsampling.upsample import upsample as upsample
 
 __version__: str

@@ -1,4 +1,4 @@
-"""The hooks through which backends, encoders and embedders register: genseg's own and anyone's."""
+"""The hooks through which backends, encoders, embedders and upsamplers register: genseg's own and anyone's."""
 
 from __future__ import annotations
 
@@ -38,4 +38,14 @@ def register_embedders(register: Register) -> None:
 
     Call ``register("maskclip", "genseg_backends.embedders.maskclip:maskclip")`` for each, as with backends: the factory
     takes ``model=``, ``device=`` and ``dtype=`` and returns a `genseg.interface.Embedder`.
+    """
+
+
+@hookspec
+def register_upsamplers(register: Register) -> None:
+    """Register upsamplers, which bring features to the resolution of their image, by name.
+
+    Call ``register("anyup", "genseg_anyup.upsampler:anyup")`` for each, as with backends: the factory takes ``model=``,
+    ``device=`` and ``dtype=`` and returns a `genseg.interface.Upsampler`. The name is then a method of
+    `genseg.upsample` and of ``genseg evaluate``.
     """

@@ -300,3 +300,27 @@ class Encoder(ABC):
         Returns:
             float32 [C, h, w], one feature a patch.
         """
+
+
+class Upsampler(ABC):
+    """A model that brings features to the resolution of their image. Subclass it for another one.
+
+    Attributes:
+        name: The name under which results are reported.
+        card: Facts about the model; None if there are none.
+    """
+
+    name: str
+    card: ModelCard | None = None
+
+    @abstractmethod
+    def __call__(self, image: Tensor, features: Tensor) -> Tensor:
+        """Upsample features.
+
+        Args:
+            image: float32 [1, 3, H, W] in [-1, 1].
+            features: float32 [C, h, w] with any number of channels, on the image's device.
+
+        Returns:
+            float32 [C, H, W], on the same device.
+        """

@@ -25,7 +25,7 @@ from genseg.interface import Backend
 from genseg.modulate import differences, labels_and_confidence, masks_for, normalized, pack_masks, perturbed
 from genseg.parts import cleaned
 from genseg.recipe import Recipe, pick
-from genseg.refine import refined
+from genseg.upsampling.upsample import refined
 
 
 class Reading(NamedTuple):

@@ -56,7 +56,8 @@ class Recipe:
         injection: Whether queries and keys of the unmodified run replace the branches' own (section 3.3).
         blur: σ in pixels of the 3×3 Gaussian before the difference; 0 for none.
         normalise: ``"none"``, or ``"rms"`` to divide each difference map by its RMS before the argmax.
-        refine: ``"none"``, or ``"jbu"``: a joint bilateral filter moves the outlines to edges of the image's colours.
+        refine: ``"none"``, or how the maps are brought to edges of the image's colors: ``"jbu"``, a joint bilateral
+            filter; ``"pamr"``, or ``"upsample-anything"``, as for `genseg.upsample`.
         min_area: Connected parts of a segment below this share of the image join the neighbor that they touch most.
         connected: Whether each connected part becomes a segment of its own, then without difference maps.
         batch_size: Most branches, or noise draws, in one model evaluation; None for as many as are fast and seem to
@@ -129,7 +130,7 @@ CHOICES = {
     "difference": ("two-sided", "one-sided"),
     "decoder": ("full", "tiny", "latent"),
     "normalise": ("none", "rms"),
-    "refine": ("none", "jbu"),
+    "refine": ("none", "jbu", "pamr", "upsample-anything"),
 }
 KEYS = tuple(f.name for f in fields(Recipe))
 

@@ -1,11 +1,11 @@
-"""Find, list and load registered models: backends, encoders and embedders."""
+"""Find, list and load registered models: backends, encoders, embedders and upsamplers."""
 
 from __future__ import annotations
 
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
-from genseg.interface import Backend, Embedder, Encoder
+from genseg.interface import Backend, Embedder, Encoder, Upsampler
 from genseg.plugins import PluginInfo, Plugins
 
 T = TypeVar("T")
@@ -57,6 +57,7 @@ class Registry(Generic[T]):
 BACKENDS = Registry[Backend]("backend", Backend)  # type: ignore[type-abstract]
 ENCODERS = Registry[Encoder]("encoder", Encoder)  # type: ignore[type-abstract]
 EMBEDDERS = Registry[Embedder]("embedder", Embedder)  # type: ignore[type-abstract]
+UPSAMPLERS = Registry[Upsampler]("upsampler", Upsampler)  # type: ignore[type-abstract]
 
 
 def list_backends() -> list[PluginInfo]:

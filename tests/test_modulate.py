@@ -5,7 +5,6 @@ from scipy.ndimage import gaussian_filter
 
 from genseg import GensegError, difference_maps, load_recipe
 from genseg.modulate import ROUNDING, blurred, labels_and_confidence, labels_at, normalized
-from genseg.refine import refined
 
 
 def test_blur_is_the_gaussian_of_three_by_three_pixels():
@@ -83,22 +82,3 @@ def test_an_offset_that_overflows_is_an_error(tiny, encoded):
     recipe, state = encoded
     with pytest.raises(GensegError, match="not finite"):
         difference_maps(tiny, state, halves(tiny) * 1e38, recipe)
-
-
-def test_jbu_moves_coarse_maps_to_the_edges_of_the_image():
-    disc = (torch.stack(torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")) - 31.5).square().sum(0) < 400
-    pixels = torch.where(disc, 0.6, -0.4) + 0.02 * torch.randn(3, 64, 64)
-    coarse = torch.nn.functional.avg_pool2d(torch.stack([~disc, disc]).float(), 8)
-    before, after = (refined(coarse, pixels[None], how) for how in ("none", "jbu"))
-    assert before is coarse
-    assert (labels_at(before, 64, 64) == disc).float().mean() < 0.98
-    assert (labels_at(after, 64, 64) == disc).float().mean() > 0.995
-
-
-def test_jbu_takes_means_and_treats_every_map_alike():
-    maps, pixels = torch.rand(3, 24, 40), torch.rand(1, 3, 24, 40) * 2 - 1
-    result = refined(maps, pixels, "jbu")
-    assert result.min() >= maps.min() - 1e-6
-    assert result.max() <= maps.max() + 1e-6
-    assert torch.allclose(refined(maps.flip(0), pixels, "jbu"), result.flip(0), atol=1e-6)
-    assert torch.allclose(refined(torch.ones(1, 24, 40), pixels, "jbu"), torch.ones(1, 24, 40), atol=1e-5)

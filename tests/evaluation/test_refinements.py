@@ -9,7 +9,7 @@ from genseg import GensegError
 from genseg.evaluation.method import Masks
 from genseg.evaluation.refinements import REFINEMENTS, refined
 from genseg.evaluation.refinements.crf import BilateralGrid
-from genseg.evaluation.refinements.pamr import affinity_of
+from genseg.upsampling.adaptive import affinity_of
 
 SIDE = 48
 DISC = ((np.indices((SIDE, SIDE)) - 23.5) ** 2).sum(axis=0) < 15**2

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from genseg.evaluation.method import Masks, MethodInput
 from genseg.pipeline import find_labels
-from genseg.refine import refined
+from genseg.upsampling.upsample import refined
 
 
 def masks_of_maps(method_input: MethodInput, maps: Tensor) -> Masks:

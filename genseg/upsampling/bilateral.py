@@ -1,4 +1,4 @@
-"""Refine difference maps: outlines that follow the image's edges."""
+"""Joint bilateral upsampling (Kopf et al., 2007): means over pixels that are near, in the plane and in color."""
 
 from __future__ import annotations
 
@@ -15,28 +15,37 @@ PASSES = 2  # over all dilations
 COLOR, SPACE = 0.05, 1.5  # σ of its 5×5 kernel: in RGB, each channel in [0, 1], and in taps
 
 
-def refined(maps: Tensor, pixels: Tensor, how: str) -> Tensor:
-    """Refine maps by the image's colours, so that their argmax follows its edges.
+def bilinear(image: Tensor, features: Tensor) -> Tensor:
+    """Scale features bilinearly, without regard to the image's colors.
 
     Args:
-        maps: float32 [K, h, w]: difference maps or soft masks; smaller ones are first scaled to the image, bilinearly.
-        pixels: float32 [1, 3, H, W] in [-1, 1].
-        how: The recipe's `refine`: "none" to leave the maps as they are, or "jbu", a joint bilateral filter.
+        image: float32 [1, 3, H, W]; gives the size alone.
+        features: float32 [C, h, w].
 
     Returns:
-        float32 [K, H, W], or the maps themselves for "none".
+        float32 [C, H, W].
     """
-    if how == "none":
-        return maps
-    maps = F.interpolate(maps[None], pixels.shape[2:], mode="bilinear", align_corners=False)[0]
-    image = (pixels[0].to(maps.device) + 1) / 2
+    return F.interpolate(features[None], image.shape[2:], mode="bilinear", align_corners=False)[0]
+
+
+def jbu(image: Tensor, features: Tensor) -> Tensor:
+    """Scale features bilinearly, then filter them by the image's colors, in passes of falling width.
+
+    Args:
+        image: float32 [1, 3, H, W] in [-1, 1].
+        features: float32 [C, h, w].
+
+    Returns:
+        float32 [C, H, W].
+    """
+    maps, colors = bilinear(image, features), (image[0] + 1) / 2
     for dilation in PASSES * DILATIONS:
-        maps = bilateral(maps, image, dilation)
+        maps = filtered(maps, colors, dilation)
     return maps
 
 
-def bilateral(maps: Tensor, image: Tensor, dilation: int) -> Tensor:
-    """Replace each pixel by the mean of 5×5 around it, weighted by distance in the plane and in the image's colours.
+def filtered(maps: Tensor, image: Tensor, dilation: int) -> Tensor:
+    """Replace each pixel by the mean of 5×5 around it, weighted by distance in the plane and in the image's colors.
 
     With falling dilations this is the edge-avoiding à-trous transform (Dammertz et al., 2010): a wide filter in a few
     small ones.
