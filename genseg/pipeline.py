@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from genseg.cluster import cluster
+from genseg.cluster.channels import with_channels
 from genseg.cost import StageTimer
 from genseg.images import ImageLike, inner, load_image, mirrored, model_size, to_tensor
 from genseg.interface import Backend
@@ -48,7 +49,7 @@ class Clusters(NamedTuple):
     Attributes:
         state: The state that the backend's `encode` returned; None where there is no backend.
         size: (H, W) of the image as the model sees it, without its margin.
-        features: float32 [C, h, w]: the tap's features.
+        features: float32 [C, h, w]: the tap's features, in the recipe's `channels`.
         grid_labels: int32 (h, w): the low-resolution clusters.
         embeddings: float32 (K, C): mean feature of each cluster.
     """
@@ -148,6 +149,7 @@ def find_clusters(
     tap = pick("tap", backend.taps, recipe.tap)
     with timer.stage("features", recipe.draws, evaluations=recipe.draws):
         features = inner(backend.features(state, tap, recipe), recipe.margin // tap.stride)
+        features = with_channels(features, recipe.channels)
     with timer.stage("cluster"):
         return Clusters(state, size, features, *cluster(features, recipe))
 

@@ -40,6 +40,9 @@ class Recipe:
         draws: Number of noise draws over which features are averaged (notebook: 100).
         n_init: k-means restarts (notebook: 100).
         kmeans_seed: Random state of k-means (notebook: 1234).
+        channels: Which of the tap's channels are clustered: ``"all"``; ``"standardized"`` for each with mean 0 and
+            standard deviation 1; ``"without-massive"`` and ``"massive"`` for all but, and only, those that are far
+            larger than the others, as a few are in diffusion transformers (`genseg.cluster.channels`).
         position: Weight of two further channels for k-means, a grid cell's row and column, in standard deviations of
             the features; 0 for none, as in the paper. It separates objects that look alike but are far apart.
         num_inference_steps: Steps of the sampler over all timesteps, of which those at or below t_m are run.
@@ -75,6 +78,7 @@ class Recipe:
     draws: int = 100
     n_init: int = 100
     kmeans_seed: int = 1234
+    channels: str = "all"
     position: float = 0.0
     num_inference_steps: int = 50
     t_m: int = 281
@@ -126,6 +130,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
 
 CHOICES = {
     "resize": ("area", "square"),
+    "channels": ("all", "standardized", "without-massive", "massive"),
     "strength_unit": ("absolute", "rms"),
     "difference": ("two-sided", "one-sided"),
     "decoder": ("full", "tiny", "latent"),

@@ -1,4 +1,4 @@
-"""Search for the recipe that suits a model, over tap, t_f, point, t_m and strength, one factor at a time."""
+"""Search for the recipe that suits a model, over tap, channels, t_f, point, t_m and strength, one factor at a time."""
 
 from __future__ import annotations
 
@@ -238,10 +238,12 @@ def calibrate(
 def candidates(backend: Backend, recipe: Recipe) -> dict[str, list[Any]]:
     """List the values that `calibrate` tries, by factor.
 
-    They are all taps and points, the recipe's timesteps and those 100 and 200 away, and its strength times powers of 2.
-    Models without a noise axis have no timesteps to try.
+    They are all taps and points; all channels, standardized ones and those without the massive; the recipe's timesteps
+    and those 100 and 200 away; and its strength times powers of 2. Models without a noise axis have no timesteps to
+    try.
     """
     tried: dict[str, list[Any]] = {"tap": list(backend.taps), "point": list(backend.points)}
+    tried["channels"] = ["all", "standardized", "without-massive"]
     if backend.capabilities.noise_axis:
         for key in ("t_f", "t_m"):
             tried[key] = sorted({min(max(getattr(recipe, key) + by, 0), 999) for by in (-200, -100, 0, 100, 200)})

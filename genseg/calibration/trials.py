@@ -18,7 +18,7 @@ from genseg.interface import Backend
 from genseg.pipeline import Clusters, encode, find_clusters, find_differences, read, refined_maps
 from genseg.recipe import Recipe
 
-FACTORS = ("tap", "t_f", "point", "t_m", "strength")
+FACTORS = ("tap", "channels", "t_f", "point", "t_m", "strength")
 """The recipe keys that are searched, in this order: first what is clustered, then how it is modulated."""
 
 
@@ -47,7 +47,7 @@ class TrialRunner:
     """Tries recipes on one model and a few images.
 
     Recipes may differ in `FACTORS` only, and share work: encoded states are reused while t_m stays the same, and the
-    clusters of every tap and t_f are cached.
+    clusters of every tap, selection of channels and t_f are cached.
 
     Args:
         backend: The model.
@@ -81,7 +81,7 @@ class TrialRunner:
         if (index, seed) not in self._states:
             self._states[index, seed] = encode(backend, pixels, recipe, seed)
         state = self._states[index, seed]
-        key = (index, seed, recipe.tap, recipe.t_f)
+        key = (index, seed, recipe.tap, recipe.channels, recipe.t_f)
         if key not in self._clusters:
             self._clusters[key] = find_clusters(backend, state, (pixels.shape[2], pixels.shape[3]), recipe)
         analysis = find_differences(backend, self._clusters[key]._replace(state=state), recipe)

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from genseg.cluster import cluster
+from genseg.cluster.channels import with_channels
 from genseg.errors import GensegError
 from genseg.interface import Encoder
 from genseg.pipeline import Analysis, Clusters, read
@@ -91,7 +92,7 @@ class MethodInput:
         pixels = self.pixels
         if self.encoder is None:
             return self.model.clusters(pixels)
-        features = self.encoder.features(pixels)
+        features = with_channels(self.encoder.features(pixels), self.recipe.channels)
         return Clusters(None, (pixels.shape[2], pixels.shape[3]), features, *cluster(features, self.recipe))
 
     @cached_property

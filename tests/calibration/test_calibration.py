@@ -14,7 +14,7 @@ from genseg.calibration.trials import TrialRunner
 from genseg.pipeline import refined_maps
 
 QUICK = {"n_clusters": 3, "n_init": 1, "draws": 1, "replay_steps": 1, "size": 48, "margin": 0}
-STAY = {"tap": [], "t_f": [], "point": [], "t_m": []}
+STAY = {"tap": [], "channels": [], "t_f": [], "point": [], "t_m": []}
 
 
 def halves(column: int, size: int = 32) -> np.ndarray:
@@ -126,7 +126,10 @@ def test_an_offset_of_no_size_and_one_too_small_score_zero_with_the_reason_and_t
 def test_a_planted_good_setting_is_found(tiny, photo):
     start = {"strength": 0, "t_f": 999}
     found = genseg.calibrate(
-        tiny, [photo], grid={"tap": [], "t_f": [999, 1], "point": [], "t_m": [], "strength": [0, 25]}, **QUICK | start
+        tiny,
+        [photo],
+        grid={"tap": [], "channels": [], "t_f": [999, 1], "point": [], "t_m": [], "strength": [0, 25]},
+        **QUICK | start,
     )
     assert found.trials[0].score == 0
     assert (found.recipe.t_f, found.recipe.strength) == (1, 25)  # t_f only counts once the offset has a size
@@ -222,12 +225,12 @@ def test_progress_counts_images_up_to_at_most_the_total(tiny, photo):
 def test_candidates_are_what_the_backend_has_and_leave_out_timesteps_without_a_noise_axis(tiny, monkeypatch):
     recipe = load_recipe(tiny.preset, calibration=tiny.recipe)
     tried = candidates(tiny, recipe)
-    assert list(tried) == ["tap", "t_f", "point", "t_m", "strength"]
+    assert list(tried) == ["tap", "channels", "t_f", "point", "t_m", "strength"]
     assert (tried["tap"], tried["point"]) == (list(tiny.taps), list(tiny.points))
     assert tried["t_m"] == [0, 81, 181, 281, 381]
     assert tried["strength"] == [6.25, 12.5, 25, 50, 100]
     monkeypatch.setattr(tiny, "capabilities", genseg.Capabilities(noise_axis=False))
-    assert list(candidates(tiny, recipe)) == ["tap", "point", "strength"]
+    assert list(candidates(tiny, recipe)) == ["tap", "channels", "point", "strength"]
 
 
 # --- what comes of it -----------------------------------------------------------------------------------------------
@@ -250,7 +253,7 @@ def test_a_recipe_file_of_another_ending_is_refused(found, tmp_path: Path):
 
 def test_the_plot_has_a_panel_for_each_factor_and_marks_what_was_chosen(found):
     figure = found.plot()
-    assert [panel.get_title() for panel in figure.axes] == ["tap", "t_f", "point", "t_m", "strength"]
+    assert [panel.get_title() for panel in figure.axes] == ["tap", "channels", "t_f", "point", "t_m", "strength"]
     x, y = figure.axes[-1].collections[-1].get_offsets()[0]
     assert found.values("strength")[int(x)] == found.recipe.strength
     assert y == found.best.score

@@ -12,7 +12,10 @@ import genseg
 from genseg.cli.commands.calibrate import _spaced
 
 QUICK = ("size=32", "draws=1", "replay_steps=1", "n_init=1", "n_clusters=3", "margin=0")
-GRID = [f"--grid={each}" for each in ("tap=up1.2.output", "t_f=201", "point=up1.1.cross", "t_m=", "strength=0,50")]
+GRID = [
+    f"--grid={each}"
+    for each in ("tap=up1.2.output", "channels=", "t_f=201", "point=up1.1.cross", "t_m=", "strength=0,50")
+]
 
 
 def run(*arguments: object):
@@ -68,7 +71,7 @@ def test_labels_are_found_by_name_with_classes_or_annotators(image, tmp_path):
     scores = []
     for folder in ("classes", "regions"):
         labels = ("--labels", tmp_path / folder)
-        result = run("tiny", image, *QUICK, *GRID[:4], "--grid=strength=50", *labels, "-o", tmp_path / folder / "out")
+        result = run("tiny", image, *QUICK, *GRID[:-1], "--grid=strength=50", *labels, "-o", tmp_path / folder / "out")
         assert result.exit_code == 0, result.stderr
         assert "oracle mIoU and boundary F" in result.stdout
         scores.append(json.loads((tmp_path / folder / "out" / "tiny.jsonl").read_text().splitlines()[0])["score"])
@@ -81,7 +84,7 @@ def test_the_protocol_is_named_in_table_and_trials(image, tmp_path):
     (tmp_path / "labels").mkdir()
     Image.fromarray(truth).save(tmp_path / "labels" / "a.png")
     line = ("--labels", tmp_path / "labels", "--protocol", "concept", "-o", tmp_path / "out")
-    result = run("tiny", image, *QUICK, *GRID[:4], "--grid=strength=", *line)
+    result = run("tiny", image, *QUICK, *GRID[:-1], "--grid=strength=", *line)
     assert result.exit_code == 0, result.stderr
     assert "concept_miou" in result.stdout
     assert "mean of concept mIoU and boundary F: " in result.stdout

@@ -99,6 +99,10 @@ class TransformerBackend(LatentBackend):
         self.width = taps[tap].channels
         return {tap: taps.pop(tap), **taps}, {point: points.pop(point), **points}
 
+    def derived(self) -> dict[str, Any]:
+        """A recipe as for any family, without massive channels, as DiTF reads transformers (arXiv 2505.18584)."""
+        return super().derived() | {"channels": "without-massive"}
+
     def _blocks(self, letter: str) -> nn.ModuleList:
         blocks = module_at(self.network, self.stacks[letter].path)
         assert isinstance(blocks, nn.ModuleList)

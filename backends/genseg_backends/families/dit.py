@@ -28,7 +28,7 @@ class DiT(TransformerBackend):
             {"self": Spot("attn1.to_out.0", "input")},
         )
     }
-    tap, point = ("b", "output", (12, 28)), ("b", "self", (14, 28))
+    tap, point = ("b", "normed", (12, 28)), ("b", "self", (14, 28))
 
     def declare(self) -> Sites:
         """Sites as of any transformer; the null class is a number that the network's configuration tells."""

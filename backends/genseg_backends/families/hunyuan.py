@@ -26,7 +26,12 @@ class HunyuanDiT(TransformerBackend):
     stacks: ClassVar = {
         "b": Stack(
             "blocks",
-            {"query": Spot("attn2.to_q"), "self-query": Spot("attn1.to_q"), "output": Spot("")},
+            {
+                "query": Spot("attn2.to_q"),
+                "self-query": Spot("attn1.to_q"),
+                "normed": Spot("norm1"),
+                "output": Spot(""),
+            },
             {"cross": Spot("attn2.to_out.0", "input"), "self": Spot("attn1.to_out.0", "input")},
         )
     }

@@ -29,7 +29,7 @@ class Lumina2(TransformerBackend):
             text_first=True,
         )
     }
-    tap, point = ("b", "output", (13, 26)), ("b", "joint", (14, 26))
+    tap, point = ("b", "normed", (13, 26)), ("b", "joint", (14, 26))
 
     def token_width(self) -> int:
         """Channels of the tokens."""

@@ -23,7 +23,12 @@ class PixArt(TransformerBackend):
     stacks: ClassVar = {
         "b": Stack(
             "transformer_blocks",
-            {"query": Spot("attn2.to_q"), "self-query": Spot("attn1.to_q"), "output": Spot("")},
+            {
+                "query": Spot("attn2.to_q"),
+                "self-query": Spot("attn1.to_q"),
+                "normed": Spot("attn1.to_q", "input"),
+                "output": Spot(""),
+            },
             {"cross": Spot("attn2.to_out.0", "input"), "self": Spot("attn1.to_out.0", "input")},
         )
     }

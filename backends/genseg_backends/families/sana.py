@@ -25,11 +25,16 @@ class Sana(TransformerBackend):
     stacks: ClassVar = {
         "b": Stack(
             "transformer_blocks",
-            {"output": Spot(""), "query": Spot("attn2.to_q"), "self-query": Spot("attn1.to_q")},
+            {
+                "output": Spot(""),
+                "query": Spot("attn2.to_q"),
+                "self-query": Spot("attn1.to_q"),
+                "normed": Spot("attn1.to_q", "input"),
+            },
             {"cross": Spot("attn2.to_out.0", "input"), "self": Spot("attn1.to_out.0", "input")},
         )
     }
-    tap, point = ("b", "output", (10, 20)), ("b", "cross", (11, 20))
+    tap, point = ("b", "normed", (10, 20)), ("b", "cross", (11, 20))
 
     @classmethod
     def describe(cls, pipeline: Any, prompt: str) -> dict[str, Tensor]:

@@ -27,7 +27,7 @@ class ZImage(TransformerBackend):
             {"joint": Spot("attention.to_out.0", "input")},
         )
     }
-    tap, point = ("b", "output", (15, 30)), ("b", "joint", (16, 30))
+    tap, point = ("b", "normed", (15, 30)), ("b", "joint", (16, 30))
 
     def patch(self) -> int:
         """The one patch size of the released networks, of several that the class could have."""

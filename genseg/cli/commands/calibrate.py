@@ -46,7 +46,9 @@ def calibrate(
     images: Annotated[int, typer.Option(metavar="N", help="How many of the images, evenly spaced.")] = 8,
     grid: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=A,B,...", help="Values to try of tap, t_f, point, t_m or strength; repeatable."),
+        typer.Option(
+            metavar="KEY=A,B,...", help="Values to try of tap, channels, t_f, point, t_m or strength; repeatable."
+        ),
     ] = None,
     rounds: Annotated[int, typer.Option(metavar="N", help="Times to go through all of them, at most.")] = 2,
     model: cli_options.Model = None,
