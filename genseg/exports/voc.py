@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from genseg.errors import GensegError
-from genseg.evaluation.datasets.pascal import VOC_CLASSES
+from genseg.evaluation.datasets.voc import VOC_CLASSES
 from genseg.exports.items import ExportImage, Target
 from genseg.exports.label_values import class_values, encode_labels, voc_colors
 

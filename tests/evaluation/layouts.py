@@ -1,4 +1,4 @@
-"""Miniatures of every published layout: two samples each, written below a root."""
+"""Miniatures of every layout that is read: two samples each, written below a root."""
 
 import json
 from pathlib import Path
@@ -60,6 +60,27 @@ def coco_stuff_curated(root: Path) -> None:
     text(root / "curated/val2017/Coco164kFull_Stuff_Coarse_7.txt", COCO_KEYS[1])
 
 
+def coco_stuff_of_diffseg(root: Path) -> None:
+    for key in COCO_KEYS:
+        photo(root / f"val2017/{key}.jpg")
+        png(root / f"annotation_val2017/{key}.png", columns(0, 12, 181, 255))
+    text(root / "Coco164kFull_Stuff_Coarse_7.txt", *COCO_KEYS)
+
+
+def coco_stuff_detectron2(root: Path, place: str = "coco/stuffthingmaps_detectron2/val2017/{}.png") -> None:
+    for key in COCO_KEYS:
+        photo(root / f"{place.partition('/')[0]}/val2017/{key}.jpg")
+        png(root / place.format(key), columns(0, 11, 170, 255))
+
+
+def coco_stuff_cat_seg(root: Path) -> None:
+    coco_stuff_detectron2(root, "coco-stuff/annotations_detectron2/val2017/{}.png")
+
+
+def coco_stuff_mmsegmentation(root: Path) -> None:
+    coco_stuff_detectron2(root, "coco_stuff164k/annotations/val2017/{}_labelTrainIds.png")
+
+
 def box(category: int, left: int, right: int, **more) -> dict:
     outline = [left, 0, right, 0, right, H, left, H]
     return {"category_id": category, "segmentation": [outline], "iscrowd": 0, "image_id": 139} | more
@@ -91,6 +112,20 @@ def ade20k(root: Path) -> None:
         png(root / f"ADEChallengeData2016/annotations/validation/ADE_val_0000000{number}.png", columns(1, 8, 150, 0))
 
 
+def coco_object_of_diffcut(root: Path) -> None:
+    """Person, stop sign, wood, unlabelled: things of COCO-Stuff's maps, and background."""
+    for key in COCO_KEYS:
+        photo(root / f"coco/images/val2017/{key}.jpg")
+        png(root / f"coco/annotations/val2017/{key}.png", columns(0, 12, 181, 255))
+
+
+def ade20k_detectron2(root: Path) -> None:
+    for number in (1, 2):
+        photo(root / f"ADEChallengeData2016/images/validation/ADE_val_0000000{number}.jpg")
+        place = root / "ADEChallengeData2016/annotations_detectron2/validation"
+        png(place / f"ADE_val_0000000{number}.png", columns(0, 7, 149, 255))
+
+
 VOC_KEYS = ["2007_000033", "2007_000042"]
 
 
@@ -100,6 +135,21 @@ def voc(root: Path) -> None:
         photo(top / f"JPEGImages/{key}.jpg")
     for key in VOC_KEYS:
         png(top / f"SegmentationClass/{key}.png", columns(0, 1, 20, 255), palette=True)
+    text(top / "ImageSets/Segmentation/val.txt", *VOC_KEYS)
+
+
+def voc_d2(root: Path) -> None:
+    for key in VOC_KEYS:
+        photo(root / f"pascal_voc_d2/images/validation/{key}.jpg")
+        png(root / f"pascal_voc_d2/annotations_pascal21/validation/{key}.png", columns(0, 1, 20, 255))
+
+
+def voc_cat_seg(root: Path, folder: str = "annotations_detectron2_bg") -> None:
+    """The background is the last class."""
+    top = root / "VOCdevkit/VOC2012"
+    for key in VOC_KEYS:
+        photo(top / f"JPEGImages/{key}.jpg")
+        png(top / f"{folder}/val/{key}.png", columns(20, 0, 19, 255))
     text(top / "ImageSets/Segmentation/val.txt", *VOC_KEYS)
 
 
@@ -120,6 +170,27 @@ def context_converted(root: Path) -> None:
     text(top / "ImageSets/SegmentationContext/val.txt", *VOC_KEYS)
 
 
+def tif(path: Path, *values: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(columns(*values, dtype=np.uint16)).save(path)
+
+
+def context_d2(root: Path) -> None:
+    for key in VOC_KEYS:
+        photo(root / f"pascal_ctx_d2/images/validation/{key}.jpg")
+        png(root / f"pascal_ctx_d2/annotations_ctx59/validation/{key}.png", columns(255, 0, 255, 58))
+        tif(root / f"pascal_ctx_d2/annotations_ctx459/validation/{key}.tif", 0, 1, 430, 65535)
+
+
+def context_cat_seg(root: Path) -> None:
+    top = root / "VOCdevkit/VOC2010"
+    for key in VOC_KEYS:
+        photo(top / f"JPEGImages/{key}.jpg")
+        png(top / f"annotations_detectron2/pc59_val/{key}.png", columns(255, 0, 255, 58))
+        tif(top / f"annotations_detectron2/pc459_val/{key}.tif", 0, 1, 430, 65535)
+    text(top / "ImageSets/Main/val.txt", *VOC_KEYS)
+
+
 CITY_KEYS = ["frankfurt_000000_000294", "munster_000001_000019"]
 
 
@@ -133,6 +204,45 @@ def cityscapes(root: Path, kind: str = "labelIds", values: tuple[int, ...] = (7,
 
 def cityscapes_train_ids(root: Path) -> None:
     cityscapes(root, "labelTrainIds", (0, 11, 18, 255))
+
+
+def cityscapes_27(root: Path) -> None:
+    """Road, guard rail, bicycle, static."""
+    cityscapes(root / "cityscapes", values=(7, 14, 33, 4))
+
+
+def potsdam(root: Path) -> None:
+    """Cars, buildings, trees, unlabelled."""
+    for key in ("100_0_0", "100_0_1"):
+        mat(root / f"potsdam/imgs/{key}.mat", img=np.concatenate([PHOTO, PHOTO[..., :1]], axis=2))
+        mat(root / f"potsdam/gt/{key}.mat", gt=columns(4, 1, 3, 255, dtype=np.int32))
+    text(root / "potsdam/labelled_test.txt", "100_0_0", "100_0_1")
+
+
+def potsdam_mmsegmentation(root: Path) -> None:
+    for key in ("2_10_0_0_512_512", "2_10_512_0_1024_512"):
+        photo(root / f"potsdam/img_dir/val/{key}.png")
+        png(root / f"potsdam/ann_dir/val/{key}.png", columns(5, 2, 4, 0))
+
+
+def imagenet_of_concept_attention(root: Path) -> None:
+    for key in ("0", "1"):
+        photo(root / f"imagenet_segmentation/images/{key}.png")
+        png(root / f"imagenet_segmentation/segmentation_masks/{key}.png", columns(0, 1, 1, 0))
+
+
+def imagenet_mat(root: Path) -> None:
+    """As MATLAB 7.3 writes it: references to arrays, whose axes are reversed."""
+    import h5py
+
+    root.mkdir(parents=True, exist_ok=True)
+    with h5py.File(root / "gtsegs_ijcv.mat", "w") as file:
+        images, truths = (file.create_dataset(f"value/{name}", (2, 1), dtype=h5py.ref_dtype) for name in ("img", "gt"))
+        for number in range(2):
+            images[number, 0] = file.create_dataset(f"#refs#/image{number}", data=PHOTO.T).ref
+            cell = file.create_dataset(f"#refs#/cell{number}", (1, 1), dtype=h5py.ref_dtype)
+            cell[0, 0] = file.create_dataset(f"#refs#/truth{number}", data=columns(0, 1, 1, 0).T).ref
+            truths[number, 0] = cell.ref
 
 
 def camvid(root: Path) -> None:

@@ -151,6 +151,7 @@ def test_every_set_that_is_listed_has_a_miniature_a_licence_and_a_line_in_the_do
         assert each.licence
         assert f"| `{each.name}` |" in page
         assert all(path in page for path in each.paths), each.name
+        assert all(other in " ".join(page.replace("`", "").split()) for other in each.others), each.name
 
 
 @pytest.mark.parametrize("layout", [*CLASSED, *REGIONS], ids=named)
@@ -158,8 +159,59 @@ def test_what_is_listed_is_what_is_opened(layout, tmp_path):
     dataset = opened(layout, tmp_path)
     listed = info(dataset.name)
     assert dataset.licence == listed.licence
-    assert dataset.split.removesuffix("-curated") == listed.splits[0]
+    assert dataset.split.removesuffix("-curated").removesuffix("-mmsegmentation") == listed.splits[0]
     assert listed.n_classes in (dataset.n_classes, None)
+
+
+def test_the_other_number_of_classes_is_read_from_the_same_folders(tmp_path):
+    layouts.context_d2(tmp_path / "odise")
+    layouts.context_cat_seg(tmp_path / "cat-seg")
+    for place, name, truth in (
+        ("odise", "pascal-context-59", (IGNORE, 0, IGNORE, 58)),
+        ("cat-seg", "pascal-context-459", (0, 1, 430, IGNORE)),
+    ):
+        dataset = load_dataset(name, tmp_path / place)
+        assert np.array_equal(dataset[dataset.keys[0]].truths[0], columns(*truth, dtype=np.int64))
+
+
+def test_objects_are_read_from_the_curated_images_of_coco_stuff_when_asked(tmp_path):
+    layouts.coco_object(tmp_path)
+    layouts.coco_stuff_curated(tmp_path)
+    assert len(load_dataset("coco-object", tmp_path)) == 2
+    curated = load_dataset("coco-object", tmp_path, "val-curated")
+    assert (list(curated.keys), curated.split) == (layouts.COCO_KEYS[1:], "val-curated")
+    truth = curated[layouts.COCO_KEYS[1]].truths[0]  # the things of COCO-Stuff's map; no instance is in this image
+    assert np.array_equal(truth, columns(1, 12, 0, 0, dtype=np.int64))
+    (tmp_path / "curated/val2017/Coco164kFull_Stuff_Coarse_7.txt").unlink()
+    with pytest.raises(GensegError, match=r"coco-object lacks .*Coarse_7\.txt; fetch .*PiCIE"):
+        load_dataset("coco-object", tmp_path, "val-curated")
+
+
+def test_ovsegs_maps_are_read_in_the_order_of_its_table(tmp_path):
+    layouts.context_cat_seg(tmp_path)
+    own = tmp_path / "VOCdevkit/VOC2010"
+    names = ["wood", *(name for name in class_names("pascal-context-59") if name != "wood")]
+    layouts.text(own / "59_labels.txt", *(f"{number}: {name}" for number, name in enumerate(names, start=1)))
+    assert load_dataset("pascal-context-59", tmp_path).classes == tuple(names)
+    layouts.text(own / "trainval_merged.json", "{}")
+    with pytest.raises(GensegError, match=r"may be CAT-Seg's or OVSeg's.*; remove trainval_merged\.json if"):
+        load_dataset("pascal-context-59", tmp_path)
+
+
+def test_imagenet_segmentation_is_read_from_matlabs_file(tmp_path):
+    layouts.imagenet_mat(tmp_path)
+    dataset = load_dataset("imagenet-segmentation", tmp_path)
+    assert (list(dataset.keys), dataset.classes, dataset.ignore) == (["0", "1"], ("background", "object"), None)
+    sample = dataset["1"]
+    assert np.array_equal(np.asarray(sample.image), layouts.PHOTO)
+    assert np.array_equal(sample.truths[0], columns(0, 1, 1, 0, dtype=np.int64))
+    assert load_dataset("imagenet-segmentation", tmp_path).fingerprint() == dataset.fingerprint()
+    with pytest.raises(KeyError):
+        dataset["2"]
+    path = tmp_path / "gtsegs_ijcv.mat"
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(GensegError, match=r"gtsegs_ijcv\.mat is damaged"):
+        load_dataset("imagenet-segmentation", tmp_path)
 
 
 ROWS = [

@@ -130,4 +130,6 @@ def datasets() -> None:
     for info in list_datasets():
         classes = f"{info.n_classes} classes" if info.n_classes else "regions or any classes"
         typer.echo(f"{info.name}: {info.title}, {classes}; splits {', '.join(info.splits)}; {info.licence}")
-        typer.echo("".join(f"    {path}\n" for path in info.paths).rstrip())
+        typer.echo("\n".join(f"    {path}" for path in info.paths))
+        for other in info.others:
+            typer.echo(f"    also: {other}")

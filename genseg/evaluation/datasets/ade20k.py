@@ -9,20 +9,27 @@ from pathlib import Path
 
 from genseg.errors import GensegError
 from genseg.evaluation.datasets.base import Dataset, DatasetInfo
-from genseg.evaluation.datasets.files import FileDataset, FolderDataset, Reader, class_names, numbered, read_lines
+from genseg.evaluation.datasets.files import FileDataset, FolderDataset, Reader, class_names, home, numbered, read_lines
 
 FOLDER = "ADEChallengeData2016"
 FOLDERS = {"val": "validation", "train": "training"}
 
 
 def open_scenes(info: DatasetInfo, root: Path, split: str) -> Dataset:
-    """Open a split of the benchmark; class names are read from ``objectInfo150.txt`` if it is there."""
-    images = FolderDataset.find(root, f"{FOLDER}/images/{FOLDERS[split]}/*.jpg")
-    labels = FolderDataset.find(root, f"{FOLDER}/annotations/{FOLDERS[split]}/*.png")
-    table = root / FOLDER / "objectInfo150.txt"
+    """Open a split of the benchmark, from the published maps or detectron2's, whose values are one less.
+
+    Class names are read from ``objectInfo150.txt`` if it is there.
+    """
+    kind = FOLDERS[split]
+    own = home(root, [f"images/{kind}"], FOLDER, f"ade/{FOLDER}")
+    images = FolderDataset.find(own, f"images/{kind}/*.jpg")
+    labels = FolderDataset.find(own, f"annotations/{kind}/*.png", f"annotations_detectron2/{kind}/*.png")
+    table = own / "objectInfo150.txt"
     classes = _names(table, info) if table.exists() else class_names("ade20k-150")
-    values = numbered(150, first=1, ignored=[0])
-    return FileDataset(info, split, images, labels, classes=classes, values=values, ignore=0)
+    values, ignore = numbered(150, first=1, ignored=[0]), 0
+    if labels.pattern.startswith("annotations_detectron2"):
+        values, ignore = numbered(150, ignored=[255]), 255
+    return FileDataset(info, split, images, labels, classes=classes, values=values, ignore=ignore)
 
 
 def _names(path: Path, info: DatasetInfo) -> tuple[str, ...]:
@@ -43,6 +50,7 @@ READERS = (
                 f"{FOLDER}/objectInfo150.txt (optional: names)",
             ),
             "ADEChallengeData2016.zip from http://data.csail.mit.edu/places/ADEchallenge",
+            (f"{FOLDER}/annotations_detectron2/validation/*.png (detectron2, MaskFormer, CAT-Seg)",),
         ),
         open_scenes,
     ),

@@ -41,6 +41,7 @@ class DatasetInfo:
         licence: Terms of the images and labels, in a few words.
         paths: Required files below the root; ``SPLIT`` stands for the split, or the folder named after it.
         source: Archives to download, with their addresses.
+        others: Other layouts that are read, each with the tool that writes it.
     """
 
     name: str
@@ -50,6 +51,7 @@ class DatasetInfo:
     licence: str
     paths: tuple[str, ...]
     source: str
+    others: tuple[str, ...] = ()
 
 
 class Dataset(ABC):

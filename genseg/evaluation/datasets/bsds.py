@@ -10,15 +10,16 @@ import numpy.typing as npt
 
 from genseg.errors import GensegError
 from genseg.evaluation.datasets.base import Dataset, DatasetInfo
-from genseg.evaluation.datasets.files import FileDataset, FolderDataset, Reader, load_mat
+from genseg.evaluation.datasets.files import FileDataset, FolderDataset, Reader, home, load_mat
 
 FOLDER = "BSR/BSDS500/data"
 
 
 def open_regions(info: DatasetInfo, root: Path, split: str) -> Dataset:
     """Open the photos of a split, with the regions of all annotators."""
-    images = FolderDataset.find(root, f"{FOLDER}/images/{split}/*.jpg")
-    return Regions(info, split, images, FolderDataset.find(root, f"{FOLDER}/groundTruth/{split}/*.mat"))
+    own = home(root, [f"groundTruth/{split}"], FOLDER, "BSDS500/data", "data")
+    images = FolderDataset.find(own, f"images/{split}/*.jpg")
+    return Regions(info, split, images, FolderDataset.find(own, f"groundTruth/{split}/*.mat"))
 
 
 class Regions(FileDataset):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from genseg.evaluation.datasets.base import Dataset, DatasetInfo
-from genseg.evaluation.datasets.files import FileDataset, FolderDataset, Reader, numbered
+from genseg.evaluation.datasets.files import FileDataset, FolderDataset, Reader, home, numbered
 
 CLASSES = (
     "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist",
@@ -14,9 +14,9 @@ CLASSES = (
 
 def open_frames(info: DatasetInfo, root: Path, split: str) -> Dataset:
     """Open the frames of a split."""
+    own = home(root, [f"{split}annot"], "CamVid")
     return FileDataset(
-        info, split,
-        FolderDataset.find(root, f"CamVid/{split}/*.png"), FolderDataset.find(root, f"CamVid/{split}annot/*.png"),
+        info, split, FolderDataset.find(own, f"{split}/*.png"), FolderDataset.find(own, f"{split}annot/*.png"),
         classes=CLASSES, values=numbered(11, ignored=[11]), ignore=11,
     )  # fmt: skip
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from genseg.errors import GensegError
 from genseg.evaluation.datasets.base import Dataset, DatasetInfo, Sample
@@ -23,6 +24,10 @@ from genseg.images.files import open_image
 MAX_PIXELS = 100_000_000  # larger files are refused before they are decoded; the recipe's own default
 UNKNOWN = -2  # in lookup tables, a value that label files must not contain
 SAFE_KEY = re.compile(r"[A-Za-z0-9._-]+")
+
+
+class AbsentError(GensegError):
+    """A dataset's files are not where they are expected."""
 
 
 class Reader(NamedTuple):
@@ -101,9 +106,13 @@ class FileDataset(Dataset):
 
     def __getitem__(self, key: str) -> Sample:
         """Read one sample; see `Dataset`."""
-        image = load_image(self.images.paths[key][0], MAX_PIXELS)
+        image = self.image(self.images.paths[key][0])
         maps = self.maps(key)
         return Sample(key, image, tuple(truth_map(values, self._classes_of, image.size, name) for name, values in maps))
+
+    def image(self, path: Path) -> Image.Image:
+        """Read an image file."""
+        return load_image(path, MAX_PIXELS)
 
     def maps(self, key: str) -> Iterator[tuple[str, npt.NDArray[Any]]]:
         """Yield the label maps [H, W] of a sample, each with the name of its file."""
@@ -122,6 +131,23 @@ class FileDataset(Dataset):
             paths = sorted({path for key in self.keys for path in files.paths[key]})
             lines += [f"{path.relative_to(files.root).as_posix()} {path.stat().st_size}" for path in paths]
         return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
+def home(root: Path, holds: Sequence[str], published: str, *others: str) -> Path:
+    """Find a dataset's own folder: the root itself, or a folder below it.
+
+    Args:
+        root: Folder that the user named.
+        holds: Folders of which the dataset's own folder has at least one.
+        published: Path of the dataset's own folder below the root, as its archives unpack; ``""`` for the root.
+        *others: Other paths below the root, as other tools have them.
+
+    Returns:
+        The first of root, ``published`` and ``others`` that has such a folder; ``published`` if none has.
+    """
+    places = (root, root / published, *(root / other for other in others))
+    found = (place for place in places if any((place / folder).is_dir() for folder in holds))
+    return next(found, root / published)
 
 
 def truth_map(
@@ -207,10 +233,10 @@ def load_mat(path: Path, key: str) -> npt.NDArray[Any]:
     return array
 
 
-def absent(info: DatasetInfo, path: Path) -> GensegError:
+def absent(info: DatasetInfo, path: Path) -> AbsentError:
     """Create the error for a missing file, which says what to download."""
     required = ", ".join(info.paths)
-    return GensegError(f"{info.name} lacks {path}; fetch {info.source}; the root must then hold {required}")
+    return AbsentError(f"{info.name} lacks {path}; fetch {info.source}; the root must then hold {required}")
 
 
 def _check_files(info: DatasetInfo, keys: Sequence[str], images: FolderDataset, labels: FolderDataset) -> None:
