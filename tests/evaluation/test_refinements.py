@@ -72,6 +72,16 @@ def test_affinity_is_even_where_all_is_of_one_colour_and_small_across_an_edge():
     assert weights[:, [2, 4, 7]].max() < weights[:, [0, 1, 3, 5, 6]].min() / 100
 
 
+def test_affinity_is_the_softmax_of_distances_in_deviations_of_whole_neighbourhoods():
+    image = np.random.default_rng(0).random((3, 3, 3)).astype(np.float32)
+    around = np.delete(image.reshape(3, 9), 4, axis=1)
+    deviation = image.reshape(3, 9).std(axis=1, ddof=1)  # with the pixel itself, as in the authors' code
+    distances = np.abs(around - image[:, 1, 1, None]) / (0.1 * deviation[:, None])
+    expected = np.exp(-distances.mean(axis=0))
+    weights = affinity_of(torch.from_numpy(image), (1,))[:, 1, 1]
+    assert weights == pytest.approx(expected / expected.sum(), abs=1e-6)
+
+
 def test_the_grid_filters_as_the_gaussian_over_position_and_colour_does():
     rng = np.random.default_rng(0)
     ramp = np.linspace(0, 120, 16)[None, :, None] + rng.normal(0, 5, (16, 16, 3))
