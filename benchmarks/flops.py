@@ -31,7 +31,6 @@ from command import run
 from genseg.files import write_whole
 from genseg.interface import Backend
 from genseg.modulate import masks_for
-from genseg.recipe import pick
 from genseg_backends.families.stable_diffusion import StableDiffusion
 from procedures import Procedure, flop_counter, random_sd15, with_overrides
 from published import Published
@@ -71,7 +70,7 @@ def regions(n_clusters: int, height: int, width: int, seed: int = 0) -> np.ndarr
 
 def masks_of_regions(backend: Backend, recipe: genseg.Recipe, image: Tensor) -> Tensor:
     """Masks [K, h, w] on the point's grid for an image [1, 3, H, W]."""
-    tap, point = pick("tap", backend.taps, recipe.tap), pick("point", backend.points, recipe.point)
+    tap, point = backend.find_tap(recipe.tap), backend.find_point(recipe.point)
     assert isinstance(recipe.n_clusters, int)
     labels = regions(recipe.n_clusters, *tap.grid_for(*image.shape[2:]))
     return masks_for(point, labels, recipe.n_clusters, (image.shape[2], image.shape[3]), 0)
@@ -103,7 +102,7 @@ def _published_once(backend: StableDiffusion, recipe: genseg.Recipe, image: Tens
 def engine_flops(backend: Backend, recipe: genseg.Recipe, image: Tensor) -> dict[str, int]:
     """FLOPs of the engine by stage."""
     masks = masks_of_regions(backend, recipe, image)
-    tap = pick("tap", backend.taps, recipe.tap)
+    tap = backend.find_tap(recipe.tap)
     with OutOfMeta():
         with flop_counter() as encode:
             state = backend.encode(image, recipe, 0)

@@ -32,7 +32,6 @@ from genseg.files import write_whole
 from genseg.images import inner, mirrored, model_size, to_tensor
 from genseg.interface import Backend
 from genseg.modulate import labels_at, masks_for, normalized
-from genseg.recipe import pick
 from ladder_report import Measured, figures, markdown, table_of
 from procedures import Procedure, with_overrides
 from quality import (
@@ -125,7 +124,7 @@ class Ladder:
 
     def _cluster(self, sample: Sample, rung: Rung) -> dict[str, Any]:
         backend, recipe = self.backend(rung.dtype), rung.recipe
-        tap = pick("tap", backend.taps, recipe.tap)
+        tap = backend.find_tap(recipe.tap)
         pixels = pixels_of(sample, backend, recipe)
         state = backend.encode(mirrored(pixels, recipe.margin), recipe, rung.seed)
         features, features_s = timed(backend, lambda: backend.features(state, tap, recipe))
@@ -138,7 +137,7 @@ class Ladder:
             return {"labels": labels_at(masks_of(clusters.grid_labels, n_clusters), SIDE, SIDE).numpy()}
         pixels = pixels_of(sample, backend, recipe)
         state, encode_s = timed(backend, lambda: backend.encode(mirrored(pixels, recipe.margin), recipe, rung.seed))
-        point = pick("point", backend.points, recipe.point)
+        point = backend.find_point(recipe.point)
         masks = masks_for(point, clusters.grid_labels, n_clusters, (pixels.shape[2], pixels.shape[3]), recipe.margin)
         maps, modulate_s = timed(backend, lambda: genseg.difference_maps(backend, state, masks, recipe))
         labels = labels_at(normalized(inner(maps, recipe.margin), recipe.normalise), SIDE, SIDE).numpy()

@@ -25,7 +25,7 @@ from genseg.errors import GensegError
 from genseg.images import ImageLike, inner, load_image, mirrored, model_size, to_tensor
 from genseg.interface import FeatureTap
 from genseg.modulate import blurred, labels_at, masks_for, normalized
-from genseg.recipe import Recipe, pick
+from genseg.recipe import Recipe
 from genseg.sites import tokens_to_map
 from genseg_backends.engine.noise import noise_generator
 from genseg_backends.families.stable_diffusion import StableDiffusion
@@ -77,8 +77,8 @@ class Published:
             raise GensegError("the published procedure has no guidance embedding; use a Stable Diffusion 1.x or 2.x")
         self.backend, self.recipe, self.seed = backend, recipe, seed
         self.unet, self.codec = backend.network, backend.codec
-        self.tap = pick("tap", backend.taps, recipe.tap)
-        self.point = pick("point", backend.points, recipe.point)
+        self.tap = backend.find_tap(recipe.tap)
+        self.point = backend.find_point(recipe.point)
         parameter = next(self.unet.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
         self.prompt = backend.prompt_embeds.to(self.device, self.dtype)

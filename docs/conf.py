@@ -44,7 +44,6 @@ add_module_names = False
 
 nitpicky = True
 nitpick_ignore_regex = [
-    ("py:class", r"genseg\.recipe\.SiteT"),  # a type variable
     ("py:obj", ".*"),
     ("py:.*", r"(?!genseg\.).*"),  # other libraries' names, and names that only type checkers import
 ]

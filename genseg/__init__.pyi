@@ -5,6 +5,7 @@ from .comparison.result import Comparison as Comparison
 from .cost import Cost as Cost
 from .errors import GensegError as GensegError
 from .exports.export import export_run as export_run
+from .feature_reader import features as features
 from .interface import Backend as Backend
 from .interface import Capabilities as Capabilities
 from .interface import Embedder as Embedder

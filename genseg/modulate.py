@@ -21,7 +21,7 @@ from genseg.cluster import masks_of
 from genseg.errors import GensegError
 from genseg.images import mirrored
 from genseg.interface import Backend, ModulationPoint
-from genseg.recipe import Recipe, pick
+from genseg.recipe import Recipe
 
 ROUNDING = 1e-5  # numerical noise between identical elements of a batch, in pixels of [-1, 1]
 
@@ -62,7 +62,7 @@ def perturbed(backend: Backend, state: Any, masks: Tensor, recipe: Recipe) -> Te
     """
     offsets = recipe.strength * masks.to(backend.device)
     other_side = -offsets if recipe.difference == "two-sided" else torch.zeros_like(offsets[:1])
-    point = pick("point", backend.points, recipe.point)
+    point = backend.find_point(recipe.point)
     return backend.regenerate(state, point, torch.cat([other_side, offsets]), recipe)
 
 

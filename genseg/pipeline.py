@@ -25,7 +25,7 @@ from genseg.images import ImageLike, inner, load_image, mirrored, model_size, to
 from genseg.interface import Backend
 from genseg.modulate import differences, labels_and_confidence, masks_for, normalized, pack_masks, perturbed
 from genseg.parts import cleaned
-from genseg.recipe import Recipe, pick
+from genseg.recipe import Recipe
 from genseg.upsampling.upsample import refined
 
 
@@ -146,7 +146,7 @@ def find_clusters(
         timer: Times the stages and reports progress.
     """
     timer = timer or StageTimer(backend)
-    tap = pick("tap", backend.taps, recipe.tap)
+    tap = backend.find_tap(recipe.tap)
     with timer.stage("features", recipe.draws, evaluations=recipe.draws):
         features = inner(backend.features(state, tap, recipe), recipe.margin // tap.stride)
         features = with_channels(features, recipe.channels)
@@ -167,7 +167,7 @@ def find_differences(backend: Backend, clusters: Clusters, recipe: Recipe, timer
         GensegError: If no cluster changes any pixel, or the differences are not finite.
     """
     state, size, features, grid_labels, embeddings = clusters
-    point = pick("point", backend.points, recipe.point)
+    point = backend.find_point(recipe.point)
     masks = masks_for(point, grid_labels, len(embeddings), size, recipe.margin)
     maps = difference_maps(backend, state, masks, recipe, timer)
     return Analysis(features, grid_labels, embeddings, inner(maps, recipe.margin))
@@ -201,7 +201,7 @@ def difference_maps(
     # One more evaluation a step for the unmodified image, whose queries and keys the branches share.
     with timer.stage("modulate", len(branches), evaluations=(1 + batch_elements) * backend.steps(recipe)):
         estimates = perturbed(backend, state, branches, recipe)
-    stride = pick("point", backend.points, recipe.point).stride
+    stride = backend.find_point(recipe.point).stride
     size = (masks.shape[1] * stride, masks.shape[2] * stride)
     with timer.stage("decode", len(branches)) as progress:
         return to_masks(differences(backend, estimates, size, recipe, progress))

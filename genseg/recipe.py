@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from importlib import resources
 from numbers import Real
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -35,7 +35,8 @@ class Recipe:
         margin: Pixels by which the image is continued, mirrored, beyond each border before the model sees it, and cut
             off again: convolutions pad with zeros, and features near the border encode its position. A multiple of the
             backend's `size_multiple`.
-        tap: Name of the feature tap; None for the backend's first.
+        tap: Name of the feature tap, of another of the backend's sites, or ``module:PATH`` for the output of any torch
+            module that is a map of the image (`genseg.Backend.find_tap`); None for the backend's first.
         t_f: Timestep at which features are read (paper: 1; the authors' notebook: 0).
         draws: Number of noise draws over which features are averaged (notebook: 100).
         n_init: k-means restarts (notebook: 100).
@@ -48,7 +49,7 @@ class Recipe:
         num_inference_steps: Steps of the sampler over all timesteps, of which those at or below t_m are run.
         t_m: Timestep at which the offset is added; the nearest step of the sampler is taken (section 3.3).
         replay_steps: Number of steps from t_m down to 0; None for all of the sampler's.
-        point: Name of the modulation point; None for the backend's first.
+        point: Name of the modulation point, or of any other site, as for `tap`; None for the backend's first.
         strength: λ, the offset's size (paper: 10).
         strength_unit: ``"absolute"``, or ``"rms"`` for multiples of the point's own output RMS.
         difference: ``"two-sided"`` for ‖I⁻ − I⁺‖ (section 3.4), or ``"one-sided"`` for ‖I − I⁺‖: half the branches.
@@ -288,19 +289,3 @@ def _kind(key: str) -> str:
         other = ", or 'auto'" if key == "n_clusters" else ""
         return f"a {whole}number from {BOUNDS[key][0]} to {BOUNDS[key][1]}{other}"
     return "true or false" if isinstance(default, bool) else "a word"
-
-
-SiteT = TypeVar("SiteT")
-
-
-def pick(kind: str, sites: Mapping[str, SiteT], name: str | None) -> SiteT:
-    """The tap or point of a backend that a recipe names, or the backend's first one for None.
-
-    Raises:
-        GensegError: If there is none of that name; the message lists all.
-    """
-    if name is None:
-        return next(iter(sites.values()))
-    if name not in sites:
-        raise unknown(kind, name, sites)
-    return sites[name]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from genseg.cost import StageTimer
 from genseg.display.palette import palette
-from genseg.errors import GensegError
+from genseg.feature_reader import FeatureReader
 from genseg.images import ImageLike, inner, to_image
 from genseg.interface import Backend
 from genseg.pipeline import (
@@ -27,16 +27,14 @@ from genseg.pipeline import (
     find_clusters,
     find_differences,
     find_labels,
-    read,
     refined_maps,
 )
-from genseg.progress import Bar, Progress
-from genseg.recipe import RecipeLike, load_recipe, pick
-from genseg.registry import load_backend
+from genseg.progress import Progress
+from genseg.recipe import RecipeLike
 from genseg.segmentation import Segmentation
 
 
-class Segmenter:
+class Segmenter(FeatureReader):
     """Segments images with one backend and one recipe. The model is loaded once.
 
     Args:
@@ -53,36 +51,6 @@ class Segmenter:
     Raises:
         GensegError: If the backend, recipe or a key is unknown, or weights are missing.
     """
-
-    def __init__(
-        self,
-        backend: str | Backend = "tiny",
-        recipe: RecipeLike | None = None,
-        *,
-        seed: int = 0,
-        model: str | None = None,
-        device: str | None = None,
-        dtype: str | None = None,
-        progress: Progress | bool | None = None,
-        **overrides: Any,
-    ) -> None:
-        if seed < 0:
-            raise GensegError(f"seed must be at least 0, not {seed}")
-        if isinstance(recipe, str):
-            load_recipe(recipe, **overrides)  # refuse a mistyped recipe before a model is loaded
-        if isinstance(backend, str):
-            backend = load_backend(backend, model=model, device=device, dtype=dtype)
-        self.backend = backend
-        self.recipe = backend.resolve(recipe, **overrides)
-        self.seed = seed
-        self.progress = Bar() if progress is True else progress or None
-        self.tap = pick("tap", backend.taps, self.recipe.tap)
-        self.point = pick("point", backend.points, self.recipe.point)
-        side = self.recipe.size or backend.image_size
-        if self.recipe.margin % backend.size_multiple or self.recipe.margin > side:
-            raise GensegError(
-                f"margin must be a multiple of {backend.size_multiple} and at most {side}, not {self.recipe.margin}"
-            )
 
     def __call__(self, image: ImageLike) -> Segmentation:
         """Segment one image.
@@ -141,8 +109,34 @@ class Segmenter:
         estimate = self.backend.regenerate(state, self.point, no_offset, self.recipe)
         return pixels, inner(self.backend.decode(estimate), margin).float().cpu()
 
-    def _read(self, image: ImageLike) -> Reading:
-        return read(image, self.recipe, self.backend.image_size, self.backend.size_multiple)
+    def run_with_cache(
+        self,
+        image: ImageLike,
+        sites: str | Sequence[str] | None = None,
+        timesteps: int | Sequence[int] | None = None,
+        draws: int = 1,
+        *,
+        indices: int | Sequence[int] | None = None,
+        output_fmt: Literal["NCHW", "NLC"] = "NCHW",
+    ) -> tuple[Segmentation, dict[str, Tensor]]:
+        """Segment an image and read features of it, as TransformerLens's method of this name runs and reads.
+
+        Args:
+            image: As for a call.
+            sites: As for `genseg.features`.
+            timesteps: As for `genseg.features`.
+            draws: As for `genseg.features`.
+            indices: As for `genseg.features`.
+            output_fmt: As for `genseg.features`.
+
+        Returns:
+            The segmentation, and what `features` returns.
+
+        Raises:
+            GensegError: If the image, the recipe or a site cannot be used.
+        """
+        cache = self.features(image, sites, timesteps, draws, indices=indices, output_fmt=output_fmt)
+        return self(image), cache
 
     @exact_convolutions()
     def generate(self, prompt: str = "", seed: int | None = None) -> Segmentation:

@@ -7,8 +7,8 @@ Nothing stays behind: hooks are removed when the block is left, also by an excep
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -200,6 +200,32 @@ def read(root: nn.Module, tap: FeatureTap) -> Iterator[list[Tensor]]:
     """Collect a tap's tensors within the block, which ends at the tap; `as_map` makes maps of them."""
     with recorded(root, tap.module, stop=True, side=tap.side, item=tap.item) as tensors:
         yield tensors
+
+
+@contextmanager
+def read_all(root: nn.Module, taps: Sequence[FeatureTap]) -> Iterator[list[Tensor]]:
+    """Collect the tensors of several taps within the block, in the order of ``taps``; it ends when all have been seen.
+
+    Raises:
+        GensegError: When the block ends without an exception and the module of a tap never ran.
+    """
+    tensors: list[Tensor] = []
+    seen: dict[int, Tensor] = {}
+
+    def keep(index: int, tensor: Tensor) -> Tensor:
+        # A copy: what runs between this tap and the last one may write into the tensor.
+        seen.setdefault(index, tensor.clone() if len(seen) < len(taps) - 1 else tensor)
+        if len(seen) == len(taps):
+            raise _Reached
+        return tensor
+
+    try:
+        with ExitStack() as hooks:
+            for index, tap in enumerate(taps):
+                hooks.enter_context(edited(root, tap.module, partial(keep, index), side=tap.side, item=tap.item))
+            yield tensors
+    except _Reached:
+        tensors.extend(seen[index] for index in range(len(taps)))
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from genseg.fingerprint import digest, relevant
 from genseg.images import ImageLike
 from genseg.interface import Backend
 from genseg.progress import Progress
-from genseg.recipe import Recipe, RecipeLike, load_recipe, pick
+from genseg.recipe import Recipe, RecipeLike, load_recipe
 from genseg.segmenter import Segmenter
 from genseg.version import __version__
 
@@ -264,7 +264,8 @@ def settings_to_try(backend: Backend, recipe: Recipe, grid: Mapping[str, Sequenc
     tried: dict[str, list[Any]] = {}
     for factor in (factor for factor in FACTORS if factor in values):
         tried[factor] = [getattr(load_recipe(recipe, **{factor: value}), factor) for value in values[factor]]
-    for kind, sites in (("tap", backend.taps), ("point", backend.points)):
-        for name in tried[kind]:
-            pick(kind, sites, name)
+    for name in tried["tap"]:
+        backend.find_tap(name)
+    for name in tried["point"]:
+        backend.find_point(name)
     return tried

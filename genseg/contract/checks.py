@@ -29,10 +29,10 @@ from genseg.contract.site_checks import (
     declarations,
     positions_are_the_images,
     sites_are_as_declared,
+    sites_are_read_together_as_alone,
 )
 from genseg.errors import GensegError
 from genseg.images import to_image
-from genseg.recipe import pick
 from genseg.segmenter import Segmenter
 
 LARGEST = 5.0  # bound on decoded pixels, nominally in [-1, 1]
@@ -122,7 +122,7 @@ def the_same_seed_gives_the_same(context: CheckContext) -> None:
     backend, recipe = context.backend, context.recipe
     if not backend.capabilities.deterministic:
         raise NotApplicable("the backend does not declare to be deterministic")
-    tap, offsets = pick("tap", backend.taps, recipe.tap), context.offsets(context.point)
+    tap, offsets = backend.find_tap(recipe.tap), context.offsets(context.point)
 
     def all_of(seed: int) -> tuple[Tensor, Tensor]:
         state = backend.encode(context.pixels, recipe, seed)
@@ -141,10 +141,12 @@ def the_same_seed_gives_the_same(context: CheckContext) -> None:
 def nothing_is_left_behind(context: CheckContext) -> None:
     """No hook, forward, processor, mode or weight of the model stays changed, also after an exception midway."""
     backend, recipe = context.backend, context.recipe
-    tap, offsets = pick("tap", backend.taps, recipe.tap), context.offsets(context.point)
+    tap, offsets = backend.find_tap(recipe.tap), context.offsets(context.point)
+    sites = list(backend.sites.values())
     before = module_state(backend)
     methods: dict[str, Callable[[], Tensor]] = {
         "features": lambda: backend.features(context.state, tap, recipe),
+        "read": lambda: torch.cat([each.flatten() for each in backend.read(context.state, sites, recipe)]),
         "regenerate": lambda: backend.regenerate(context.state, context.point, offsets, recipe),
     }
     for name, method in methods.items():
@@ -180,7 +182,7 @@ def cost_is_counted(context: CheckContext) -> None:
     offsets = context.offsets(context.point)
     evaluations, decodes, meter.listener = meter.evaluations, meter.decodes, lambda: counts.append(meter.evaluations)
     try:
-        backend.features(context.state, pick("tap", backend.taps, context.recipe.tap), context.recipe)
+        backend.features(context.state, backend.find_tap(context.recipe.tap), context.recipe)
         require(meter.evaluations > evaluations, "features does not count; call self.meter.count(evaluations=...)")
         evaluations = meter.evaluations
         estimates = backend.regenerate(context.state, context.point, offsets, context.recipe)
@@ -231,6 +233,7 @@ CHECKS: dict[str, Callable[[CheckContext], None]] = {
     for check in (
         declarations,
         sites_are_as_declared,
+        sites_are_read_together_as_alone,
         another_grid_is_refused,
         positions_are_the_images,
         a_zero_offset_changes_nothing,

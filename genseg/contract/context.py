@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
 from genseg.interface import Backend, ModulationPoint
-from genseg.recipe import Recipe, load_recipe, pick
+from genseg.recipe import Recipe, load_recipe
 
 
 class ContractViolation(AssertionError):  # noqa: N818
@@ -75,7 +75,7 @@ class CheckContext:
     @cached_property
     def point(self) -> ModulationPoint:
         """The default modulation point."""
-        return pick("point", self.backend.points, self.recipe.point)
+        return self.backend.find_point(self.recipe.point)
 
     @cached_property
     def estimates(self) -> Tensor:

@@ -9,7 +9,6 @@ from torch import Tensor
 from genseg.contract.context import CheckContext, ContractViolation, NotApplicable, require, synthetic_image
 from genseg.errors import GensegError
 from genseg.interface import FeatureTap, ModulationPoint
-from genseg.recipe import pick
 
 
 def declarations(context: CheckContext) -> None:
@@ -27,20 +26,22 @@ def declarations(context: CheckContext) -> None:
                 f"{kind} {name} declares the grid {site.grid} and a stride of {site.stride} pixels, which do not "
                 f"go with image_size={side} and size_multiple={multiple}",
             )
-    pick("tap", backend.taps, context.recipe.tap)
-    pick("point", backend.points, context.recipe.point)
+    backend.find_tap(context.recipe.tap)
+    backend.find_point(context.recipe.point)
 
 
 def sites_are_as_declared(context: CheckContext) -> None:
-    """Taps and points have the channels and grids that they declare, also on an image that is not square."""
+    """All sites have the channels and grids that they declare, also on an image that is not square."""
     backend, sizes = context.backend, [context.pixels]
     if context.recipe.resize != "square":
         height, width = context.pixels.shape[2:]
         sizes.append(synthetic_image(height, width + backend.size_multiple))
+    sites = [*backend.points.items(), *backend.taps.items(), *backend.sites.items()]
     for pixels in sizes:
         state = backend.encode(pixels, context.recipe, 0)
-        for name, site in (*backend.points.items(), *backend.taps.items()):
-            features = backend.features(state, site, context.recipe)
+        for (name, site), features in zip(
+            sites, backend.read(state, [site for _, site in sites], context.recipe), strict=True
+        ):
             expected = (site.channels, *site.grid_for(*pixels.shape[2:]))
             require(
                 tuple(features.shape) == expected,
@@ -52,6 +53,18 @@ def sites_are_as_declared(context: CheckContext) -> None:
             if site in backend.taps.values() and features[0].numel() > 1:
                 spread = features.flatten(1).std(dim=1).max()
                 require(spread > 0, f"{name} gives the same features everywhere; read another module")
+
+
+def sites_are_read_together_as_alone(context: CheckContext) -> None:
+    """Reading several sites at once gives what reading each alone gives."""
+    backend, recipe = context.backend, context.recipe
+    taps = list(dict.fromkeys([*backend.taps.values()][:1] + [*backend.taps.values()][-1:] + [context.point]))
+    for tap, together in zip(taps, backend.read(context.state, taps, recipe), strict=True):
+        require(
+            torch.equal(together, backend.features(context.state, tap, recipe)),
+            f"{tap.module} gives other features when it is read together with other sites; copy what hooks collect, "
+            "for the model may write into it",
+        )
 
 
 def another_grid_is_refused(context: CheckContext) -> None:

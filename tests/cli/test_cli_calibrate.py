@@ -99,7 +99,7 @@ def test_the_protocol_is_named_in_table_and_trials(image, tmp_path):
     [
         (["--grid", "strength"], ["KEY=A,B"]),
         (["--grid", "strength=much"], ["strength"]),
-        (["--grid", "tap=up9"], ["unknown tap", "up1.0.query"]),
+        (["--grid", "tap=up9"], ["unknown tap", "features --list"]),
         (["--grid", "size=64"], ["unknown factor"]),
         (["--images", "0"], ["--images"]),
         (["sizes=64"], ["did you mean size"]),

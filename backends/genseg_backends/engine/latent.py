@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from genseg.errors import GensegError
 from genseg.interface import Capabilities, FeatureTap, ModulationPoint
+from genseg.vocabulary import named, readable, shapes_recorded
 from genseg_backends.engine.codecs import Codec, KLCodec
-from genseg_backends.engine.diffusion import DiffusionBackend
+from genseg_backends.engine.diffusion import DiffusionBackend, timesteps_of
 from genseg_backends.engine.parts import check_class, check_conditioning, codec_of
 from genseg_backends.engine.patches import check_patches, uncompiled
 from genseg_backends.engine.pretrained import Pretrained
@@ -113,6 +114,37 @@ class LatentBackend(Pretrained, DiffusionBackend):
             height, width = next(iter(self.taps.values())).grid
             return FlowSchedule.of(scheduler.config, height * width)
         return NoiseSchedule.of(scheduler)
+
+    @cached_property
+    def module_sites(self) -> Mapping[str, FeatureTap]:
+        """What of its modules is a map of the image, found by one pass over an image of few pixels."""
+        reader, size = self.reader, self._small_size()
+        with torch.inference_mode(), shapes_recorded(reader) as tensors:
+            x = self.codec.encode(torch.zeros(1, 3, *size, device=self.device)).to(compute_dtype(reader))
+            self.predict(x, timesteps_of(1, x), reader)
+        return readable(tensors, size, self.image_size, [*self.taps.values(), *self.points.values()])
+
+    @property
+    def stack_names(self) -> Mapping[str, str]:
+        """What blocks are called in names of sites, by the path of their list; those of U-Nets are known."""
+        return {}
+
+    def _small_size(self) -> tuple[int, int]:
+        """(H, W) of an image of few pixels, unlike sides, and other numbers of tokens than the prompt's."""
+        if self.recipe.get("resize") == "square":
+            return self.image_size, self.image_size
+        strides = {site.stride for site in (*self.taps.values(), *self.points.values())}
+        prompt = {value.shape[1] for value in self.conditioning.values() if value.ndim == 3}
+        sizes = [
+            (rows * self.size_multiple, columns * self.size_multiple) for rows, columns in ((3, 5), (3, 7), (5, 7))
+        ]
+        cells = [{(height // stride) * (width // stride) for stride in strides} for height, width in sizes]
+        return next((size for size, counts in zip(sizes, cells, strict=True) if not counts & prompt), sizes[0])
+
+    @cached_property
+    def sites(self) -> Mapping[str, FeatureTap]:
+        """Taps, points, and the outputs of all blocks' usual modules."""
+        return named(self.module_sites, {**self.points, **self.taps}, self.stack_names)
 
     @property
     def device(self) -> torch.device:

@@ -68,6 +68,11 @@ class TransformerBackend(LatentBackend):
     prompt_key: ClassVar[str] = "encoder_hidden_states"
     default_size: ClassVar[int] = 128
 
+    @property
+    def stack_names(self) -> Mapping[str, str]:
+        """Letters of blocks by the path of their stack."""
+        return {stack.path: letter for letter, stack in self.stacks.items()}
+
     def patch(self) -> int:
         """Latent pixels per token, along each side."""
         return int(self.network.config["patch_size"])

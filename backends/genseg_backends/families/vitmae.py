@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -13,7 +14,8 @@ from torch import Tensor
 from genseg.batches import Batches
 from genseg.interface import Backend, Capabilities, FeatureTap, ModelCard, ModulationPoint
 from genseg.recipe import Recipe
-from genseg.sites import as_map, offset, prefix_recorded, prefix_replayed, read
+from genseg.sites import as_map, offset, prefix_recorded, prefix_replayed, read_all
+from genseg.vocabulary import named, readable, shapes_recorded
 from genseg_backends.engine.attention import SharedQueriesAndKeys
 from genseg_backends.loading.checkpoints import load_part
 from genseg_backends.loading.hub import extra, is_downloaded, the_hub
@@ -90,13 +92,32 @@ class ViTMAE(Backend):
         image = image.to(self.device)
         return Visible(image, ((image + 1) / 2 - _channels(MEAN, image)) / _channels(DEVIATION, image))
 
-    @torch.inference_mode()
-    def features(self, state: Visible, tap: FeatureTap, recipe: Recipe) -> Tensor:  # noqa: ARG002
+    def features(self, state: Visible, tap: FeatureTap, recipe: Recipe) -> Tensor:
         """The tap's tokens but the class token, as a map."""
-        with read(self.network, tap) as seen:
+        (features,) = self.read(state, [tap], recipe)
+        return features
+
+    @torch.inference_mode()
+    def read(self, state: Visible, sites: Sequence[FeatureTap], recipe: Recipe) -> list[Tensor]:  # noqa: ARG002
+        """`features` of several sites, by one pass that ends at the last of them."""
+        with read_all(self.network, sites) as tensors:
             self._reconstructed(state, 1)
         self.meter.count(evaluations=1)
-        return as_map(seen[0], tap, tap.grid)[0].float()
+        return [as_map(tensor, site, site.grid)[0].float() for tensor, site in zip(tensors, sites, strict=True)]
+
+    @cached_property
+    def module_sites(self) -> Mapping[str, FeatureTap]:
+        """What of its modules is a map of the image, found by one pass."""
+        size = (self.image_size, self.image_size)
+        with torch.inference_mode(), shapes_recorded(self.network) as tensors:
+            self._reconstructed(self.encode(torch.zeros(1, 3, *size), self.resolve(), 0), 1)
+        return readable(tensors, size, self.image_size, [*self.taps.values(), *self.points.values()])
+
+    @cached_property
+    def sites(self) -> Mapping[str, FeatureTap]:
+        """Taps, points, and the outputs of all blocks' usual modules."""
+        stacks = {"vit.layers": "encoder", "decoder.decoder_layers": "decoder"}
+        return named(self.module_sites, {**self.points, **self.taps}, stacks)
 
     @torch.inference_mode()
     def regenerate(self, state: Visible, point: ModulationPoint, offsets: Tensor, recipe: Recipe) -> Tensor:

@@ -1,0 +1,123 @@
+"""Read the features of images with one loaded model: any of its sites, at any timesteps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from torch import Tensor
+
+from genseg.errors import GensegError
+from genseg.images import ImageLike, inner, mirrored
+from genseg.interface import Backend
+from genseg.pipeline import Reading, exact_convolutions, read
+from genseg.progress import Bar, Progress
+from genseg.recipe import RecipeLike, load_recipe
+from genseg.registry import load_backend
+
+
+class FeatureReader:
+    """A loaded model with a recipe: the base of `genseg.Segmenter`, whose arguments it takes."""
+
+    def __init__(
+        self,
+        backend: str | Backend = "tiny",
+        recipe: RecipeLike | None = None,
+        *,
+        seed: int = 0,
+        model: str | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        progress: Progress | bool | None = None,
+        **overrides: Any,
+    ) -> None:
+        if seed < 0:
+            raise GensegError(f"seed must be at least 0, not {seed}")
+        if isinstance(recipe, str):
+            load_recipe(recipe, **overrides)  # refuse a mistyped recipe before a model is loaded
+        if isinstance(backend, str):
+            backend = load_backend(backend, model=model, device=device, dtype=dtype)
+        self.backend = backend
+        self.recipe = backend.resolve(recipe, **overrides)
+        self.seed = seed
+        self.progress = Bar() if progress is True else progress or None
+        self.tap = backend.find_tap(self.recipe.tap)
+        self.point = backend.find_point(self.recipe.point)
+        side = self.recipe.size or backend.image_size
+        if self.recipe.margin % backend.size_multiple or self.recipe.margin > side:
+            raise GensegError(
+                f"margin must be a multiple of {backend.size_multiple} and at most {side}, not {self.recipe.margin}"
+            )
+
+    @exact_convolutions()
+    def features(
+        self,
+        image: ImageLike,
+        sites: str | Sequence[str] | None = None,
+        timesteps: int | Sequence[int] | None = None,
+        draws: int = 1,
+        *,
+        indices: int | Sequence[int] | None = None,
+        output_fmt: Literal["NCHW", "NLC"] = "NCHW",
+    ) -> dict[str, Tensor]:
+        """Read what the model computes on the way; see `genseg.features`, whose arguments and result these are."""
+        if output_fmt not in ("NCHW", "NLC"):
+            raise GensegError(f"output_fmt must be NCHW or NLC, not {output_fmt!r}")
+        pixels, margin = self._read(image).pixels, self.recipe.margin
+        maps = self.backend.intermediates(
+            mirrored(pixels, margin), sites, timesteps, draws, indices=indices, recipe=self.recipe, seed=self.seed
+        )
+        height = pixels.shape[2] + 2 * margin
+        inside = {name: inner(each, margin * each.shape[2] // height) for name, each in maps.items()}
+        if output_fmt == "NLC":
+            return {name: each.flatten(2).transpose(1, 2) for name, each in inside.items()}
+        return inside
+
+    def _read(self, image: ImageLike) -> Reading:
+        return read(image, self.recipe, self.backend.image_size, self.backend.size_multiple)
+
+
+def features(
+    image: ImageLike,
+    backend: str | Backend = "tiny",
+    sites: str | Sequence[str] | None = None,
+    timesteps: int | Sequence[int] | None = None,
+    draws: int = 1,
+    *,
+    indices: int | Sequence[int] | None = None,
+    output_fmt: Literal["NCHW", "NLC"] = "NCHW",
+    recipe: RecipeLike | None = None,
+    seed: int = 0,
+    model: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    **overrides: Any,
+) -> dict[str, Tensor]:
+    """Read what a model computes on the way to an image: any of its sites, all by one pass for each timestep and draw.
+
+    A pass ends at the last of the sites. `Segmenter.features` does the same with a model that is loaded once.
+
+    Args:
+        image: A path, a PIL image, an array or a tensor; see `genseg.images.load_image`.
+        backend: A name from `genseg.list_backends`, or a loaded `Backend`.
+        sites: Names of the backend's `sites`, patterns of them such as ``"up*.query"``, or ``"module:PATH"`` for any
+            torch module whose output is a map of the image; None for the tap that the recipe clusters.
+        timesteps: Timesteps from 0 to 999 at which noise is added; None for the recipe's `t_f`.
+        draws: Number of noise draws over which features are averaged.
+        indices: Blocks in addition to ``sites``, counted as timm does: their numbers, or a number of the last ones.
+        output_fmt: ``"NCHW"`` for maps, or ``"NLC"`` for tokens.
+        recipe: As for `Segmenter`: it gives the size of the model's input.
+        seed: Fixes the noise.
+        model: As for `Segmenter`.
+        device: As for `Segmenter`.
+        dtype: As for `Segmenter`.
+        **overrides: Recipe keys, such as ``size=512``.
+
+    Returns:
+        float32 [T, C, h, w] on the CPU for each site by its name, or [T, h·w, C]; T counts the timesteps.
+
+    Raises:
+        GensegError: If the image, a site or the backend cannot be used; the message says what to do.
+    """
+    reader = FeatureReader(backend, recipe, seed=seed, model=model, device=device, dtype=dtype, **overrides)
+    return reader.features(image, sites, timesteps, draws, indices=indices, output_fmt=output_fmt)
