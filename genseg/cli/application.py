@@ -21,6 +21,7 @@ from genseg.cli.commands.concepts import concepts
 from genseg.cli.commands.distill import distill
 from genseg.cli.commands.evaluate import datasets, evaluate
 from genseg.cli.commands.export import export
+from genseg.cli.commands.features import features
 from genseg.cli.commands.generate import generate
 from genseg.cli.commands.name import name as name_masks
 from genseg.cli.commands.reproduce import reproduce
@@ -88,6 +89,7 @@ app.command(no_args_is_help=True)(report_errors()(synth))
 app.command(no_args_is_help=True)(report_errors()(distill))
 app.command()(report_errors()(datasets))
 app.command()(generate)
+app.command(no_args_is_help=True)(features)
 app.command(no_args_is_help=True)(report_errors()(calibrate))
 app.command(no_args_is_help=True)(report_errors()(export))
 app.command("app")(show_app)

@@ -1,0 +1,151 @@
+"""``genseg features``: read what a model computes on the way, into a safetensors file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from genseg.cli import completion as complete
+from genseg.cli import options as cli_options
+from genseg.cli.errors import report_errors
+from genseg.cli.files import check_writable, split_inputs
+from genseg.cli.options import OFFLINE, go_offline, load_options, names_in
+from genseg.errors import GensegError, whole_number
+from genseg.files import write_whole
+
+if TYPE_CHECKING:
+    from genseg.feature_reader import FeatureReader
+    from genseg.interface import Backend
+
+
+@report_errors()
+def features(
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PHOTO|KEY=VALUE",
+            help="An image, and recipe keys such as size=512.",
+            autocompletion=complete.keys,
+        ),
+    ] = None,
+    backend: cli_options.Backend = "tiny",
+    sites: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="A,B,...",
+            help="Sites, patterns such as 'up*.query', or module:PATH; the recipe's tap unless given.",
+        ),
+    ] = None,
+    timesteps: Annotated[
+        str | None, typer.Option(metavar="T,T,...", help="Timesteps of the noise, 0 to 999; the recipe's unless given.")
+    ] = None,
+    draws: Annotated[int, typer.Option(min=1, metavar="N", help="Noise draws to average over.")] = 1,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="The safetensors file; a tensor [T, C, h, w] a site.")
+    ] = Path("features.safetensors"),
+    recipe: cli_options.Recipe = None,
+    model: cli_options.Model = None,
+    load: cli_options.Load = None,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same noise.")] = 0,
+    device: cli_options.Device = None,
+    dtype: cli_options.Dtype = None,
+    list_: Annotated[bool, typer.Option("--list", help="Print all sites, and read none; needs no image.")] = False,
+    modules: Annotated[bool, typer.Option("--modules", help="With --list: print every module too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
+) -> None:
+    """Read a model's features of an image at any of its sites, all by one pass for each timestep and noise draw."""
+    if list_:
+        from genseg.registry import load_backend
+
+        _list_sites(
+            load_backend(backend, model=model, device=device, dtype=dtype, **load_options(load or [])), modules, as_json
+        )
+        return
+    images, options = split_inputs(inputs or [])
+    if len(images) != 1:
+        raise GensegError(f"features are read of one image, not of {len(images)}; give one, or --list for the sites")
+    steps = None if timesteps is None else [_timestep(each) for each in names_in([timesteps])]
+    check_writable(out.parent)
+
+    from safetensors.torch import save
+
+    from genseg.feature_reader import FeatureReader
+    from genseg.registry import load_backend
+
+    loaded = load_backend(backend, model=model, device=device, dtype=dtype, **load_options(load or []))
+    reader = FeatureReader(loaded, loaded.resolve(recipe, options), seed=seed)
+    maps = reader.features(images[0], names_in(sites or []) or None, steps, draws)
+    facts = _facts(reader, list(maps), steps, draws)
+    content = save({name: each.contiguous() for name, each in maps.items()}, {"genseg": json.dumps(facts)})
+    write_whole(out, lambda file: file.write(content))
+    shapes = {name: list(each.shape) for name, each in maps.items()}
+    if as_json:
+        typer.echo(json.dumps({"file": str(out), "shapes": shapes} | facts))
+        return
+    for name, shape in shapes.items():
+        typer.echo(f"{name}: {' x '.join(map(str, shape))}")
+    typer.echo(f"written: {out}")
+
+
+def _timestep(text: str) -> int:
+    step = whole_number(text)
+    if step is None:
+        raise GensegError(f"--timesteps {text} is not a whole number from 0 to 999")
+    return step
+
+
+def _facts(reader: FeatureReader, names: list[str], steps: list[int] | None, draws: int) -> dict[str, Any]:
+    """What the tensors are, for the file's metadata."""
+    sites = {}
+    for name in names:
+        site = reader.backend.find_tap(name)
+        sites[name] = {"module": site.module, "side": site.side, "stride": site.stride}
+    return {
+        "backend": reader.backend.name,
+        "timesteps": steps or [reader.recipe.t_f],
+        "draws": draws,
+        "seed": reader.seed,
+        "sites": sites,
+    }
+
+
+def _list_sites(backend: Backend, modules: bool, as_json: bool) -> None:
+    """Print the sites of a loaded backend, and whether each is a tap or a point that `genseg calibrate` tries."""
+    sites = {**backend.sites, **(backend.module_sites if modules else {})}
+    rows: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "channels": site.channels,
+            "stride": site.stride,
+            "grid": list(site.grid),
+            "module": site.module,
+            "side": site.side,
+            "declared": [
+                kind for kind, declared in (("tap", backend.taps), ("point", backend.points)) if name in declared
+            ],
+        }
+        for name, site in sites.items()
+    ]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    table = Table("site", "channels", "grid", "stride", "declared as", "module", box=None, pad_edge=False)
+    for row in rows:
+        side = "" if row["side"] == "output" else f" ({row['side']})"
+        table.add_row(
+            row["name"],
+            str(row["channels"]),
+            "x".join(map(str, row["grid"])),
+            str(row["stride"]),
+            ", ".join(row["declared"]),
+            f"{row['module']}{side}",
+        )
+    console = Console(markup=False, emoji=False, highlight=False)
+    wide = max((len(row["name"]) + len(row["module"]) for row in rows), default=0) + 60
+    (console if console.is_terminal else Console(markup=False, emoji=False, highlight=False, width=wide)).print(table)
