@@ -6,7 +6,7 @@ Torch and the model libraries are imported inside them: pytest-xdist's own proce
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +25,14 @@ def pytest_collection_finish() -> None:
     """Leave what imports have made out of all further collections of garbage, of which each would look through it."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory) -> Iterator[None]:
+    """A cache of its own, of encoded prompts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GENSEG_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Loading: what is said where a checkpoint cannot be had, does not fit, or is of another family."""
 
+import json
 import shutil
 
 import pytest
@@ -52,6 +53,20 @@ def test_a_checkpoint_of_another_family_is_refused_naming_both_classes(folders):
 def test_a_model_that_is_no_masked_autoencoder_is_refused(folders):
     with pytest.raises(genseg.GensegError, match="has no usable"):
         load("vitmae", folders["sd3"])
+
+
+def test_weights_that_are_quantized_in_a_way_that_cannot_be_used_say_so(folders, tmp_path):
+    folder = shutil.copytree(folders["pixart-sigma"], tmp_path / "quantized")
+    config = json.loads((folder / "transformer/config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (folder / "transformer/config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        genseg.GensegError, match=r"quantized by bitsandbytes, which does not work here \(.*\); install"
+    ):
+        load("pixart-sigma", folder)
+    (tmp_path / "network.gguf").write_bytes(b"GGUF")
+    with pytest.raises(genseg.GensegError, match=r"network.gguf is a GGUF file; read its network by diffusers"):
+        load("pixart-sigma", tmp_path / "network.gguf")
 
 
 def test_a_folder_without_a_part_is_refused_naming_it(folders, tmp_path):

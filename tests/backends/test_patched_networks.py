@@ -43,6 +43,14 @@ def test_fused_projections_give_the_labels_of_separate_ones_and_stay_fused(famil
     assert any(getattr(module, "fused_projections", False) for module in backend.network.modules())
 
 
+@pytest.mark.parametrize("family", [StableDiffusion, Flux])
+def test_another_attention_backend_of_diffusers_gives_the_same_labels(family, photo):
+    backend = built(family)
+    own = genseg.segment(photo, backend, QUICK | {"size": 64})
+    backend.network.set_attention_backend("_native_math")
+    assert (genseg.segment(photo, backend, QUICK | {"size": 64}).labels == own.labels).all()
+
+
 def test_freeu_which_writes_into_tensors_acts_once_on_every_branch(pixels):
     backend = StableDiffusion(**sd_parts())
     backend.network.enable_freeu(s1=0.9, s2=0.2, b1=1.5, b2=1.6)

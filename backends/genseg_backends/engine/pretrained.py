@@ -23,6 +23,7 @@ from genseg_backends.loading.placement import (
     place,
     without_weights,
 )
+from genseg_backends.loading.prompts import cached_prompt, given_prompt
 from genseg_backends.loading.schedulers import load_scheduler
 from genseg_backends.loading.text import load_text
 
@@ -41,6 +42,7 @@ class Checkpoint:
         dtype: What the network computes in.
         features_dtype: What features are read in, by the network's number of parameters.
         room: Where the weights have to fit.
+        prompt_embeds: A safetensors file with the conditioning, in place of the empty prompt's; None for that.
     """
 
     model: str
@@ -52,6 +54,7 @@ class Checkpoint:
     dtype: torch.dtype
     features_dtype: Callable[[int], torch.dtype]
     room: torch.device
+    prompt_embeds: str | None
 
     @cached_property
     def file(self) -> Path | None:
@@ -71,7 +74,7 @@ class Parts(NamedTuple):
         network: The denoiser, in the dtype that features are read in.
         vae: The autoencoder, or None.
         scheduler: The noise schedule.
-        conditioning: What the network is told beside x and the timestep, for the empty prompt.
+        conditioning: What the network is told beside x and the timestep: of the empty prompt, or as the caller says.
         encode_prompt: Makes ``conditioning`` of a prompt; None where there is no text encoder.
     """
 
@@ -89,6 +92,7 @@ class Pretrained:
         network_class: Name of the network's class in diffusers.
         part: Folder of the network in a checkpoint.
         pipeline_class: Name of the class in diffusers whose text encoders are used; empty for none.
+        prompt_inputs: Names of the conditioning that text encoders make.
         vae_class: Name of the autoencoder's class in diffusers; empty for none.
         exact_vae: Whether the autoencoder overflows in float16 and is kept in float32 then.
         taesd: Hub id of the tiny autoencoder; empty for none.
@@ -97,6 +101,7 @@ class Pretrained:
     network_class: ClassVar[str]
     part: ClassVar[str] = "transformer"
     pipeline_class: ClassVar[str] = ""
+    prompt_inputs: ClassVar[tuple[str, ...]] = ("encoder_hidden_states",)
     vae_class: ClassVar[str] = "AutoencoderKL"
     exact_vae: ClassVar[bool] = True
     taesd: ClassVar[str] = ""
@@ -134,6 +139,7 @@ class Pretrained:
         channels_last: bool | None = None,
         features_dtype: str | None = None,
         tiny_vae: str | None = None,
+        prompt_embeds: str | None = None,
     ) -> Self:
         """Load a checkpoint: a diffusers folder, a hub id, or a single ``.safetensors`` file of the network.
 
@@ -156,6 +162,9 @@ class Pretrained:
                 float32 on the CPU, and in half precision on CUDA.
             features_dtype: What features are read in, by a second copy of the network; None for ``dtype``.
             tiny_vae: Hub id or folder of an `AutoencoderTiny` of the same latents; None for the family's.
+            prompt_embeds: A safetensors file with another `conditioning` than that of the empty prompt, one tensor for
+                each input of the network; no text encoder is loaded then. None for the empty prompt, which is encoded
+                once for a checkpoint and then read from a cache (`genseg_backends.loading.prompts`).
 
         Returns:
             The backend.
@@ -169,7 +178,7 @@ class Pretrained:
         reading = partial(features_dtype_of, features_dtype, dtype, where)
         room = torch.device("cpu") if offload else where
         checkpoint = Checkpoint(
-            model, home, config, revision, prediction_type, offline, precision, features_dtype=reading, room=room
+            model, home, config, revision, prediction_type, offline, precision, reading, room, prompt_embeds
         )
         with the_hub(checkpoint.whole, offline=offline):
             parts = cls.load_parts(checkpoint)
@@ -206,6 +215,14 @@ class Pretrained:
         check_fit(f"this {kind.__name__} takes", parameters, dtype, checkpoint.room)
         wide = torch.float32 if cls.exact_vae and checkpoint.dtype == torch.float16 else checkpoint.dtype
 
+        def empty_prompt() -> Mapping[str, Tensor]:
+            if not cls.pipeline_class:
+                return cls.describe(None, "")
+            if checkpoint.prompt_embeds is not None:
+                return given_prompt(checkpoint.prompt_embeds, cls.prompt_inputs)
+            maker = f"{cls.__name__} {checkpoint.dtype}"
+            return cached_prompt(whole, revision, maker, lambda: encode_prompt(""))
+
         def encode_prompt(prompt: str) -> Mapping[str, Tensor]:
             with the_hub(whole, offline=checkpoint.offline), torch.inference_mode():
                 return cls.encode_text(checkpoint, prompt, {part: partial(without_weights, kind, shape)})
@@ -214,7 +231,7 @@ class Pretrained:
             scheduler=load_scheduler(
                 whole, revision, folder, prediction_type=checkpoint.prediction_type, file=checkpoint.file
             ),
-            conditioning=encode_prompt("") if cls.pipeline_class else cls.describe(None, ""),
+            conditioning=empty_prompt(),
             network=load_network(kind, checkpoint.model, part, dtype, revision, whole),
             vae=load_part(getattr(diffusers, cls.vae_class), whole, "vae", wide, revision) if cls.vae_class else None,
             encode_prompt=encode_prompt if cls.pipeline_class else None,

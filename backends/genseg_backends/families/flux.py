@@ -18,6 +18,7 @@ class Flux(TransformerBackend):
 
     network_class = "FluxTransformer2DModel"
     pipeline_class = "FluxPipeline"
+    prompt_inputs = ("encoder_hidden_states", "pooled_projections")
     taesd = "madebyollin/taef1"
     guidance = 3.5
     packing = 4

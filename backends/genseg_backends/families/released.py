@@ -24,6 +24,7 @@ class Options(TypedDict, total=False):
     channels_last: bool | None
     features_dtype: str | None
     tiny_vae: str | None
+    prompt_embeds: str | None
 
 
 class Released:

@@ -17,6 +17,7 @@ class SD3(TransformerBackend):
 
     network_class = "SD3Transformer2DModel"
     pipeline_class = "StableDiffusion3Pipeline"
+    prompt_inputs = ("encoder_hidden_states", "pooled_projections")
     taesd = "madebyollin/taesd3"
     guidance_scale = 7.0
     levels = (0.515, 0.44)

@@ -18,6 +18,7 @@ class StableDiffusionXL(UNetBackend):
     """The networks of SDXL (Podell et al., 2307.01952)."""
 
     pipeline_class = "StableDiffusionXLPipeline"
+    prompt_inputs = ("encoder_hidden_states", "text_embeds")
     taesd = "madebyollin/taesdxl"
     guidance_scale = 5.0
     levels = (0.18, 0.44)

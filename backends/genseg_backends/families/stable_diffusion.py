@@ -18,6 +18,7 @@ from genseg_backends.engine.pretrained import Checkpoint, Parts
 from genseg_backends.engine.unets import UNetBackend, check_prompt, no_guidance
 from genseg_backends.families.released import Released
 from genseg_backends.loading.placement import in_dtype
+from genseg_backends.loading.prompts import given_prompt
 from genseg_backends.loading.schedulers import prediction
 from genseg_backends.loading.single_file import CONFIGS, load_single_file
 from genseg_backends.loading.text import clip_prompt
@@ -134,7 +135,9 @@ class StableDiffusion(UNetBackend):
         layout = _layout(Path(checkpoint.home or "sd1").name, prediction(predicts, file))
         dtype = checkpoint.features_dtype(max(PARAMETERS.values()))
         parts = load_single_file(file, dtype, config or str(CONFIGS / layout), predicts)
-        prompt = {"encoder_hidden_states": parts.prompt_embeds}
+        prompt: Mapping[str, Tensor] = {"encoder_hidden_states": parts.prompt_embeds}
+        if checkpoint.prompt_embeds is not None:
+            prompt = given_prompt(checkpoint.prompt_embeds, cls.prompt_inputs)
         return Parts(parts.unet, in_dtype(parts.vae, checkpoint.dtype), parts.scheduler, prompt, encode_prompt=None)
 
     @classmethod

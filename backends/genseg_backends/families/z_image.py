@@ -18,6 +18,7 @@ class ZImage(TransformerBackend):
 
     network_class = "ZImageTransformer2DModel"
     pipeline_class = "ZImagePipeline"
+    prompt_inputs = ("cap_feats",)
     taesd = "madebyollin/taef1"
     levels = (0.3, 0.44)
     stacks: ClassVar = {

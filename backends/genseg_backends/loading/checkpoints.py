@@ -31,10 +31,9 @@ def load_part(
     Weights that are there in one variant alone, such as ``fp16``, are read from that. Other options go to the class.
 
     Raises:
-        GensegError: If it is missing, unreadable, or of another architecture.
+        GensegError: If it is missing, unreadable, of another architecture, or quantized in a way that cannot be used.
     """
-    if issubclass(kind, ModelMixin):
-        load_network_config(kind, model, subfolder, revision)
+    config = load_network_config(kind, model, subfolder, revision) if issubclass(kind, ModelMixin) else {}
     source = str(local_path(model, revision) or model)
 
     def read(variant: str | None) -> Any:
@@ -63,6 +62,11 @@ def load_part(
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # diffusers and the hub raise OSError, ValueError, RuntimeError, KeyError and their own
+        if quantization := config.get("quantization_config"):
+            raise GensegError(
+                f"{place_of(model, subfolder, revision)} is quantized by {quantization.get('quant_method')}, which "
+                f"does not work here ({first_line(error)}); install what is missing, or use weights as published"
+            ) from error
         raise missing(model, subfolder or kind.__name__, revision, error) from error
     if info["missing_keys"]:  # transformers would leave them at random
         place = place_of(model, subfolder, revision)

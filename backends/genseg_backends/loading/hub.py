@@ -97,6 +97,11 @@ def file_of(path: Path | None) -> Path | None:
     """
     if path is None or not path.is_file():
         return None
+    if path.suffix == ".gguf":
+        raise GensegError(
+            f"{path} is a GGUF file; read its network by diffusers (from_single_file with a GGUFQuantizationConfig) "
+            "and pass that to the backend's class, or give a .safetensors file"
+        )
     if path.suffix != ".safetensors":
         raise GensegError(f"{path} is not a .safetensors file; pickles can run code, so convert it first")
     return path
