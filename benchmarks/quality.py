@@ -32,7 +32,8 @@ from skimage.segmentation import slic
 import genseg
 from command import run
 from genseg.evaluation import baselines
-from genseg.evaluation.baselines.upsampling import modulated
+from genseg.evaluation.baselines.pooling import masks_of_maps
+from genseg.evaluation.baselines.upsampling import difference_maps
 from genseg.evaluation.method import MethodInput
 from genseg.evaluation.metrics import IGNORE, Labels
 from genseg.evaluation.protocols import (
@@ -99,7 +100,7 @@ def model_labels(backend: Backend, square: Image.Image, recipe: genseg.Recipe, s
     """
     seen = MethodInput(square, (SIDE, SIDE), recipe, seed, genseg.Segmenter(backend, recipe, seed=seed))
     labels = {name: baselines.METHODS[name](seen) for name in MODEL}
-    labels |= {name: modulated(seen, how) for name, how in ARGMAX.items()}
+    labels |= {name: masks_of_maps(seen, difference_maps(seen, how)) for name, how in ARGMAX.items()}
     return {name: masks.segments for name, masks in labels.items()}
 
 
@@ -217,8 +218,8 @@ def table_of(sets: Mapping[str, Any]) -> Table:
 
 
 def common_options(description: str | None, out: str, images: int) -> argparse.ArgumentParser:
-    """The options that `quality` and `calibrate_tiny` share."""
-    parser = argparse.ArgumentParser(description=(description or "").split("\n")[0])
+    """The options that `quality`, `calibrate_tiny` and `verdict` share; a later definition replaces one."""
+    parser = argparse.ArgumentParser(description=(description or "").split("\n")[0], conflict_handler="resolve")
     parser.add_argument("--data", type=Path, required=True, help="folder of the sets")
     parser.add_argument("--sets", nargs="+", default=["camvid", "facade", "bsds"], help="folders in it")
     parser.add_argument("--images", type=int, default=images, help="photos a set, evenly spaced")

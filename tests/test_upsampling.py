@@ -12,6 +12,7 @@ from genseg.images import to_tensor
 from genseg.interface import Upsampler
 from genseg.plugins import Plugins
 from genseg.registry import UPSAMPLERS
+from genseg.upsampling import splatting
 from genseg.upsampling.bilateral import COLOR, SPACE, filtered, jbu
 from genseg.upsampling.splatting import upsample_anything
 from genseg.upsampling.upsample import CELL, METHODS, refined
@@ -84,11 +85,21 @@ def test_upsample_anything_rebuilds_an_image_from_its_small_copy(photo):
     assert errors[1] < 0.4 * errors[0]
 
 
+def test_the_gradient_of_upsample_anything_is_that_of_its_error(photo):
+    splats = splatting.Splats((to_tensor(photo, (40, 32))[0] + 1) / 2, (4, 5))
+    around = splatting._neighbors(splatting._precisions(splats.gaussians)).requires_grad_()
+    weights = torch.cat([splats._weights(around, chunk)[0] for chunk in splats.chunks], dim=1)
+    F.l1_loss(splatting._mean(weights, splats.colors), splats.pixels).backward()
+    assert around.grad.abs().max() > 1e-5
+    torch.testing.assert_close(splats._gradient(around.detach()), around.grad, atol=1e-8, rtol=1e-4)
+
+
 def test_upsample_anything_takes_gradients_where_the_caller_takes_none(disc):
-    features = torch.rand(2, 8, 8)
+    image, features = disc[:, :, 16:48, 16:48], torch.rand(2, 4, 4)
+    result = upsample_anything(image, features)
     with torch.inference_mode():
-        assert torch.equal(upsample_anything(disc.clone(), features.clone()), upsample_anything(disc, features))
-    assert not upsample_anything(disc, features).requires_grad
+        assert torch.equal(upsample_anything(image.clone(), features.clone()), result)
+    assert not result.requires_grad
 
 
 def test_each_of_several_feature_maps_has_its_own_image(disc):
@@ -108,11 +119,11 @@ def test_refinement_leaves_maps_as_they_are_or_filters_them(disc):
 
 
 def test_fine_maps_are_averaged_for_what_only_upsamples(disc):
-    maps = torch.rand(2, 64, 64)
-    expected = upsample_anything(disc, F.avg_pool2d(maps, CELL))
-    assert torch.equal(refined(maps, disc, "upsample-anything"), expected)
-    coarse = torch.rand(2, 8, 8)
-    assert torch.equal(refined(coarse, disc, "upsample-anything"), upsample_anything(disc, coarse))
+    image, maps = disc[:, :, 16:48, 16:48], torch.rand(2, 32, 32)
+    coarse = F.avg_pool2d(maps, CELL)
+    expected = upsample_anything(image, coarse)
+    assert torch.equal(refined(maps, image, "upsample-anything"), expected)
+    assert torch.equal(refined(coarse, image, "upsample-anything"), expected)
 
 
 def test_what_cannot_be_upsampled_is_refused(photo):

@@ -150,13 +150,25 @@ def pairs_in(option: str, values: Iterable[str]) -> dict[str, str]:
     return pairs
 
 
-def methods_in(baselines: Iterable[str]) -> list[str]:
-    """Modulation, and the methods of ``--baselines`` after it."""
-    from genseg.evaluation.baselines import METHODS
+def methods_in(baselines: Iterable[str], *, encoder: bool = False) -> list[str]:
+    """Modulation, and the methods of ``--baselines`` after it; for an encoder those without modulation.
+
+    Raises:
+        GensegError: If an encoder is left without a method, or one that is named modulates.
+    """
+    from genseg.evaluation.baselines import METHODS, needs_modulation
 
     names = names_in(baselines)
     chosen = {"all": list(METHODS), "none": []}.get(",".join(names), names)
-    return list(dict.fromkeys(["modulation", *chosen]))
+    if not encoder:
+        return list(dict.fromkeys(["modulation", *chosen]))
+    modulating = [name for name in chosen if needs_modulation(name)]
+    if modulating and names != ["all"]:
+        raise GensegError(f"an encoder has no modulation; leave out {', '.join(modulating)}")
+    chosen = [name for name in chosen if name not in modulating]
+    if not chosen:
+        raise GensegError("an encoder has no modulation; name a baseline, such as --baselines naive")
+    return chosen
 
 
 def protocols_in(values: Iterable[str], *, has_classes: bool = True, named: bool = False) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from genseg.errors import GensegError, NothingLeftError, unknown, user_message
-from genseg.evaluation.baselines import METHODS, method_named, needs_model
+from genseg.evaluation.baselines import method_named, needs_model
 from genseg.evaluation.baselines.pooling import masks_with
 from genseg.evaluation.datasets import Dataset, Sample
 from genseg.evaluation.mask_store import MaskStore, MethodMasks
@@ -252,7 +252,7 @@ class MaskMaker:
         return MethodMasks(masks, named)
 
     def _masks(self, method_input: MethodInput, sample: Sample, method: str) -> Masks:
-        masks = METHODS[method](method_input)
+        masks = method_named(method)(method_input)
         if self.plan.refine is not None:
             masks = refined(masks, sample.image, self.plan.refine)
         if self.plan.min_pixels:

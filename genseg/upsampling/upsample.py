@@ -31,7 +31,7 @@ METHODS: dict[str, Upsample] = {
 
 FILTERS = ("bilinear", "jbu", "pamr")  # what also changes features that have the image's resolution already
 
-CELL = 4  # pixels along each side of the cells to which other upsamplers' features are averaged if they are finer
+CELL = 8  # pixels along each side of the cells to which other upsamplers' features are averaged if they are finer
 
 
 def upsample(
@@ -98,8 +98,7 @@ def refined(maps: Tensor, pixels: Tensor, how: str) -> Tensor:
     """Bring maps to the image's resolution and its edges, so that their argmax follows these.
 
     Args:
-        maps: float32 [K, h, w]: difference maps or soft masks. Upsamplers other than `FILTERS` need something to
-            upsample: maps finer than cells of `CELL` pixels are averaged over these first.
+        maps: float32 [K, h, w]: difference maps or soft masks.
         pixels: float32 [1, 3, H, W] in [-1, 1].
         how: The recipe's `refine`: "none" to leave the maps as they are, or the name of an upsampler.
 
@@ -111,7 +110,15 @@ def refined(maps: Tensor, pixels: Tensor, how: str) -> Tensor:
     """
     if how == "none":
         return maps
+    return upsampler_named(how)(pixels.to(maps.device), coarsened(maps, pixels, how))
+
+
+def coarsened(maps: Tensor, pixels: Tensor, how: str) -> Tensor:
+    """Average maps [K, h, w] over cells of `CELL` pixels, if they are finer and ``how`` is no filter.
+
+    At the image's own resolution the others would have nothing to upsample.
+    """
     cells = (max(pixels.shape[2] // CELL, 1), max(pixels.shape[3] // CELL, 1))
-    if how not in FILTERS and (maps.shape[1] > cells[0] or maps.shape[2] > cells[1]):
-        maps = F.adaptive_avg_pool2d(maps, cells)
-    return upsampler_named(how)(pixels.to(maps.device), maps)
+    if how in ("none", *FILTERS) or (maps.shape[1] <= cells[0] and maps.shape[2] <= cells[1]):
+        return maps
+    return F.adaptive_avg_pool2d(maps, cells)

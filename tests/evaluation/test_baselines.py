@@ -12,7 +12,7 @@ import genseg
 from genseg import GensegError
 from genseg.cluster import cluster
 from genseg.evaluation.agreement import ari
-from genseg.evaluation.baselines import METHODS, method_named, needs_model
+from genseg.evaluation.baselines import GUIDED, METHODS, method_named, needs_model
 from genseg.evaluation.baselines.attention import merged_to
 from genseg.evaluation.baselines.ncut import best_cut, segments_of
 from genseg.evaluation.baselines.pooling import pooled
@@ -21,6 +21,12 @@ from genseg.interface import Encoder
 
 QUICK = {"n_clusters": 6, "n_init": 1, "draws": 1, "replay_steps": 1, "size": 96}
 SIZE = (48, 72)
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch):
+    """Fit the Gaussians of upsample-anything in two steps."""
+    monkeypatch.setattr("genseg.upsampling.splatting.STEPS", 2)
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +76,15 @@ def test_every_method_gives_masks_of_the_scenes_size_with_the_segments_features(
 def test_modulation_is_what_the_segmenter_does(segmenter, photo):
     own = MethodInput(photo, photo.size[::-1], segmenter.recipe, 1, segmenter)
     assert ari(METHODS["modulation"](own).segments, segmenter(photo).labels) == 1
+
+
+@pytest.mark.parametrize("upsampler", GUIDED)
+def test_an_upsampler_takes_the_place_of_the_recipes_refinement(upsampler, scene):
+    refining = replace(scene, recipe=replace(scene.recipe, refine=upsampler))
+    for method, alone in ((upsampler, "naive"), (f"modulation+{upsampler}", "modulation")):
+        segments = METHODS[method](scene).segments
+        assert (segments == METHODS[alone](refining).segments).all()
+        assert (segments != METHODS[alone](scene).segments).any()
 
 
 def test_pooling_is_the_mean_of_the_features_scaled_to_pixels(scene):

@@ -208,6 +208,7 @@ def test_the_command_says_what_is_wrong_in_a_sentence(tmp_path: Path) -> None:
         (["folder", str(root), "--baselines", "naiv"], "naive"),
         (["folder", str(root), "--protocol", "open-vocabulary"], "embedder"),
         (["folder", str(root), "--encoder", "dinov2", "--baselines", "none"], "baseline"),
+        (["folder", str(root), "--encoder", "dinov2", "--baselines", "jbu,modulation+jbu"], "leave out modulation+jbu"),
         (["cocostuff", str(root)], "coco-stuff"),
     ):
         result = CliRunner().invoke(app, ["evaluate", *arguments, "-o", str(tmp_path / "out")])

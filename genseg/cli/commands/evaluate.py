@@ -65,12 +65,8 @@ def evaluate(
     from genseg.evaluation.evaluate import Plan
     from genseg.evaluation.evaluate import evaluate as run
 
-    chosen = cli_options.methods_in(baselines)
-    if encoder is not None:
-        chosen.remove("modulation")
+    chosen = cli_options.methods_in(baselines, encoder=encoder is not None)
     rules = cli_options.protocols_in(protocol, has_classes=data.n_classes is not None, named=embedder is not None)
-    if not chosen:
-        raise GensegError("an encoder has no modulation; name a baseline, such as --baselines naive")
     plan = Plan(data, chosen, rules, resolution, limit, refine, min_pixels, seed, embedder is not None)
     with Bars(len(plan.keys)) as bars:
         evaluation = run(

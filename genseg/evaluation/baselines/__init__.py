@@ -10,13 +10,19 @@ from genseg.errors import unknown
 from genseg.evaluation.baselines.attention import kl_merge
 from genseg.evaluation.baselines.ncut import ncut
 from genseg.evaluation.baselines.simple import grid, random, rgb_kmeans, slic
-from genseg.evaluation.baselines.upsampling import feature_upsampling, modulation, naive
+from genseg.evaluation.baselines.upsampling import clusters_by, feature_upsampling, modulation, modulation_by, naive
 from genseg.evaluation.method import Method
+from genseg.registry import UPSAMPLERS
+
+GUIDED = ("jbu", "upsample-anything", "pamr")
+"""Upsamplers that see the image, of `genseg.upsample`; each is a method, and another one after modulation."""
 
 METHODS: dict[str, Method] = {
     "modulation": modulation,
     "naive": naive,
     "feature-upsampling": feature_upsampling,
+    **{name: clusters_by(name) for name in GUIDED},
+    **{f"modulation+{name}": modulation_by(name) for name in GUIDED},
     "ncut": ncut,
     "kl-merge": kl_merge,
     "rgb-kmeans": rgb_kmeans,
@@ -29,14 +35,18 @@ WITHOUT_MODEL = ("rgb-kmeans", "slic", "grid", "random")
 
 
 def method_named(name: str) -> Method:
-    """Return a method by name.
+    """Return a method by name: one of `METHODS`, or a plug-in's upsampler, alone or after ``modulation+``.
 
     Raises:
         GensegError: If there is no such method; the message suggests the closest name.
     """
-    if name not in METHODS:
-        raise unknown("method", name, METHODS)
-    return METHODS[name]
+    if name in METHODS:
+        return METHODS[name]
+    upsamplers = UPSAMPLERS.plugins.names()
+    upsampler = name.removeprefix("modulation+")
+    if upsampler not in upsamplers:
+        raise unknown("method", name, [*METHODS, *upsamplers])
+    return clusters_by(upsampler) if upsampler == name else modulation_by(upsampler)
 
 
 def needs_model(name: str) -> bool:
@@ -47,3 +57,8 @@ def needs_model(name: str) -> bool:
     """
     method_named(name)
     return name not in WITHOUT_MODEL
+
+
+def needs_modulation(name: str) -> bool:
+    """Return whether a method perturbs a model, which an encoder cannot be."""
+    return name.partition("+")[0] == "modulation"

@@ -15,9 +15,15 @@ from genseg.pipeline import find_labels
 from genseg.upsampling.upsample import refined
 
 
-def masks_of_maps(method_input: MethodInput, maps: Tensor) -> Masks:
-    """Refine maps [K, h, w], take their argmax at the input's size and merge small parts, as the recipe says."""
-    maps = refined(maps, method_input.pixels, method_input.recipe.refine)
+def masks_of_maps(method_input: MethodInput, maps: Tensor, refine: str | None = None) -> Masks:
+    """Refine maps [K, h, w], take their argmax at the input's size and merge small parts, as the recipe says.
+
+    Args:
+        method_input: The input.
+        maps: float32 [K, h, w].
+        refine: An upsampler in place of the recipe's `refine`.
+    """
+    maps = refined(maps, method_input.pixels, refine or method_input.recipe.refine)
     labels, _ = find_labels(maps, method_input.size, method_input.recipe)
     return masks_with(method_input, labels)
 

@@ -1,4 +1,7 @@
-"""Three ways from low-resolution clusters to pixels: modulation (ours), upsampled clusters and upsampled features."""
+"""Ways from low-resolution clusters to pixels: modulation (ours), upsampled clusters, upsampled features, and both.
+
+Each is the argmax of maps [K, h, w], and they differ in these alone: `difference_maps`, `cluster_masks`, `nearness`.
+"""
 
 from __future__ import annotations
 
@@ -8,37 +11,67 @@ from torch import Tensor
 
 from genseg.cluster import masks_of, with_positions
 from genseg.evaluation.baselines.pooling import masks_of_maps
-from genseg.evaluation.method import Masks, MethodInput
+from genseg.evaluation.method import Masks, Method, MethodInput
 from genseg.modulate import normalized
 
 
 def modulation(method_input: MethodInput) -> Masks:
     """Assign each pixel to the cluster whose perturbation changes it most (EmerDiff, section 3.4)."""
-    return modulated(method_input, method_input.recipe.normalise)
-
-
-def modulated(method_input: MethodInput, normalise: str) -> Masks:
-    """Take the argmax of the difference maps, normalised as by the recipe key ``normalise``.
-
-    Raises:
-        GensegError: If the input has no model.
-    """
-    return masks_of_maps(method_input, normalized(method_input.analysis.differences, normalise))
+    return masks_of_maps(method_input, difference_maps(method_input))
 
 
 def naive(method_input: MethodInput) -> Masks:
     """Scale the clusters' masks bilinearly: the naive upsampling of the paper's tables."""
-    clusters = method_input.clusters
-    return masks_of_maps(method_input, masks_of(clusters.grid_labels, len(clusters.embeddings)))
+    return masks_of_maps(method_input, cluster_masks(method_input))
 
 
 def feature_upsampling(method_input: MethodInput) -> Masks:
     """Scale the features that k-means saw bilinearly, and assign each pixel to the nearest centre."""
+    return masks_of_maps(method_input, nearness(method_input))
+
+
+def clusters_by(upsampler: str) -> Method:
+    """Return the method that upsamples the clusters' masks by one of `genseg.upsample`'s methods.
+
+    The recipe's `refine` does not act on it.
+    """
+    return lambda method_input: masks_of_maps(method_input, cluster_masks(method_input), upsampler)
+
+
+def modulation_by(upsampler: str) -> Method:
+    """Return the method that applies one of `genseg.upsample`'s methods to the difference maps, as `refine` does."""
+    return lambda method_input: masks_of_maps(method_input, difference_maps(method_input), upsampler)
+
+
+def difference_maps(method_input: MethodInput, normalise: str | None = None) -> Tensor:
+    """Return the difference maps, normalised as by the recipe or by ``normalise``: float32 [K, H, W].
+
+    Raises:
+        GensegError: If the input has no model.
+    """
+    return normalized(method_input.analysis.differences, normalise or method_input.recipe.normalise)
+
+
+def cluster_masks(method_input: MethodInput) -> Tensor:
+    """Return one-hot masks of the clusters: float32 [K, h, w].
+
+    Raises:
+        GensegError: If the input has neither model nor encoder.
+    """
+    clusters = method_input.clusters
+    return masks_of(clusters.grid_labels, len(clusters.embeddings))
+
+
+def nearness(method_input: MethodInput) -> Tensor:
+    """Return the nearness of the features that k-means saw to the centre of each cluster: float32 [K, h, w].
+
+    Raises:
+        GensegError: If the input has neither model nor encoder.
+    """
     features, grid_labels = method_input.clusters.features, method_input.clusters.grid_labels
     points = with_positions(features.cpu(), method_input.recipe.position)
     centers = torch.stack([points[grid_labels.ravel() == k].mean(dim=0) for k in np.unique(grid_labels)])
-    maps = points.T.reshape(-1, *features.shape[1:])
-    return masks_of_maps(method_input, nearness_of(maps, centers))
+    return nearness_of(points.T.reshape(-1, *features.shape[1:]), centers)
 
 
 def nearness_of(features: Tensor, centers: Tensor) -> Tensor:
