@@ -86,6 +86,7 @@ def tiny():
 @pytest.fixture
 def quick_tiny(tiny, monkeypatch) -> None:
     """What asks for the embedded backend gets it with a quicker recipe, and does not read its weights again."""
+    monkeypatch.setattr("genseg.upsampling.splatting.STEPS", 2)
     from genseg_backends import tiny as package
 
     quick = {"n_clusters": 9, "size": 64, "margin": 0, "draws": 1, "n_init": 1, "replay_steps": 1, "plus": {}}
