@@ -42,15 +42,15 @@ check: $(READY) ## linters and types
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-plugin: $(READY) ## the example plug-in and a new one, from wheels in an environment of their own
+plugin: $(READY) ## the example plug-ins and a new one, from wheels in an environment of their own
 	rm -rf $(FRESH)
-	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(FRESH)/wheels . ./examples/genseg-dcgan
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(FRESH)/wheels . ./examples/genseg-dcgan ./examples/genseg-anyup
 	$(PYTHON) -m venv $(FRESH)/venv
 	$(FRESH)/venv/bin/python $(INSTALL) --constraint constraints.txt $(FRESH)/wheels/*.whl pytest
 	cd $(FRESH) && venv/bin/python -c "from genseg.app.photos import examples; assert len(examples()) == 4"
 	cd $(FRESH) && venv/bin/genseg backends new fresh-model
 	$(FRESH)/venv/bin/python $(INSTALL) --no-deps gan-face-generate==1.1.1 --editable $(FRESH)/genseg-fresh-model
-	cd $(FRESH) && venv/bin/python -m pytest -q -c /dev/null --rootdir . ../../examples/genseg-dcgan/tests genseg-fresh-model/tests
+	cd $(FRESH) && venv/bin/python -m pytest -q -c /dev/null --rootdir . ../../examples/genseg-dcgan/tests ../../examples/genseg-anyup/tests genseg-fresh-model/tests
 	cd $(FRESH) && venv/bin/genseg generate "" -b dcgan -o faces
 
 format: $(READY) ## put the code into the project's format

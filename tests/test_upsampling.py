@@ -1,5 +1,7 @@
 """Upsamplers agree with their definitions, find the edges of the image, and are called as the field calls them."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -161,11 +163,9 @@ def register_upsamplers(register):
 @pytest.fixture
 def plugin(monkeypatch):
     """This module as a plug-in."""
-    import sys
-
     plugins = Plugins("upsampler")
     plugins.add(sys.modules[__name__], "test:nearest")
-    monkeypatch.setitem(UPSAMPLERS.__dict__, "plugins", plugins)
+    monkeypatch.setattr(UPSAMPLERS, "plugins", plugins)
 
 
 @pytest.mark.usefixtures("plugin")

@@ -1,5 +1,6 @@
 """Every method on one scene of the bundled model, and planted segments that each idea must find."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -15,9 +16,14 @@ from genseg.evaluation.agreement import ari
 from genseg.evaluation.baselines import GUIDED, METHODS, method_named, needs_model
 from genseg.evaluation.baselines.attention import merged_to
 from genseg.evaluation.baselines.ncut import best_cut, segments_of
-from genseg.evaluation.baselines.pooling import pooled
+from genseg.evaluation.baselines.pooling import masks_of_maps, pooled
+from genseg.evaluation.baselines.upsampling import difference_maps
 from genseg.evaluation.method import MethodInput
-from genseg.interface import Encoder
+from genseg.hookspecs import hookimpl
+from genseg.interface import Encoder, Upsampler
+from genseg.plugins import Plugins
+from genseg.registry import UPSAMPLERS
+from genseg.upsampling.upsample import CELL
 
 QUICK = {"n_clusters": 6, "n_init": 1, "draws": 1, "replay_steps": 1, "size": 96}
 SIZE = (48, 72)
@@ -85,6 +91,37 @@ def test_an_upsampler_takes_the_place_of_the_recipes_refinement(upsampler, scene
         segments = METHODS[method](scene).segments
         assert (segments == METHODS[alone](refining).segments).all()
         assert (segments != METHODS[alone](scene).segments).any()
+
+
+class Plain(Upsampler):
+    """Bilinear, of a plug-in."""
+
+    name = "plain"
+
+    def __call__(self, image, features):
+        return F.interpolate(features[None], image.shape[2:], mode="bilinear", align_corners=False)[0]
+
+
+def plain(model=None, device=None, dtype=None):  # noqa: ARG001
+    return Plain()
+
+
+@hookimpl
+def register_upsamplers(register):
+    register("plain", f"{__name__}:plain")
+
+
+def test_an_upsampler_of_a_plug_in_is_a_method_on_features_and_on_difference_maps(scene, monkeypatch):
+    plugins = Plugins("upsampler")
+    plugins.add(sys.modules[__name__], "test:plain")
+    monkeypatch.setattr(UPSAMPLERS, "plugins", plugins)
+    coarse = F.avg_pool2d(difference_maps(scene), CELL)
+    expected = {"plain": METHODS["feature-upsampling"](scene), "modulation+plain": masks_of_maps(scene, coarse)}
+    for name, masks in expected.items():
+        assert needs_model(name)
+        assert (method_named(name)(scene).segments == masks.segments).mean() > 0.98
+    with pytest.raises(GensegError, match="did you mean plain"):
+        method_named("plan")
 
 
 def test_pooling_is_the_mean_of_the_features_scaled_to_pixels(scene):

@@ -10,7 +10,14 @@ from genseg.errors import unknown
 from genseg.evaluation.baselines.attention import kl_merge
 from genseg.evaluation.baselines.ncut import ncut
 from genseg.evaluation.baselines.simple import grid, random, rgb_kmeans, slic
-from genseg.evaluation.baselines.upsampling import clusters_by, feature_upsampling, modulation, modulation_by, naive
+from genseg.evaluation.baselines.upsampling import (
+    clusters_by,
+    feature_upsampling,
+    features_by,
+    modulation,
+    modulation_by,
+    naive,
+)
 from genseg.evaluation.method import Method
 from genseg.registry import UPSAMPLERS
 
@@ -46,7 +53,7 @@ def method_named(name: str) -> Method:
     upsampler = name.removeprefix("modulation+")
     if upsampler not in upsamplers:
         raise unknown("method", name, [*METHODS, *upsamplers])
-    return clusters_by(upsampler) if upsampler == name else modulation_by(upsampler)
+    return features_by(upsampler) if upsampler == name else modulation_by(upsampler)
 
 
 def needs_model(name: str) -> bool:

@@ -13,6 +13,7 @@ from genseg.cluster import masks_of, with_positions
 from genseg.evaluation.baselines.pooling import masks_of_maps
 from genseg.evaluation.method import Masks, Method, MethodInput
 from genseg.modulate import normalized
+from genseg.upsampling.upsample import refined
 
 
 def modulation(method_input: MethodInput) -> Masks:
@@ -36,6 +37,21 @@ def clusters_by(upsampler: str) -> Method:
     The recipe's `refine` does not act on it.
     """
     return lambda method_input: masks_of_maps(method_input, cluster_masks(method_input), upsampler)
+
+
+def features_by(upsampler: str) -> Method:
+    """Return the method that upsamples the features that k-means saw, and assigns each pixel to the nearest centre.
+
+    For upsamplers that look at features; for others, that of masks is the same but for the distance, and takes less.
+    """
+
+    def method(method_input: MethodInput) -> Masks:
+        features, centers = points_and_centers(method_input)
+        return masks_of_maps(
+            method_input, nearness_of(refined(features, method_input.pixels, upsampler), centers), "none"
+        )
+
+    return method
 
 
 def modulation_by(upsampler: str) -> Method:
@@ -68,10 +84,15 @@ def nearness(method_input: MethodInput) -> Tensor:
     Raises:
         GensegError: If the input has neither model nor encoder.
     """
+    return nearness_of(*points_and_centers(method_input))
+
+
+def points_and_centers(method_input: MethodInput) -> tuple[Tensor, Tensor]:
+    """Return what k-means saw, features and positions, float32 [C, h, w], and the centre of each cluster, [K, C]."""
     features, grid_labels = method_input.clusters.features, method_input.clusters.grid_labels
     points = with_positions(features.cpu(), method_input.recipe.position)
     centers = torch.stack([points[grid_labels.ravel() == k].mean(dim=0) for k in np.unique(grid_labels)])
-    return nearness_of(points.T.reshape(-1, *features.shape[1:]), centers)
+    return points.T.reshape(-1, *features.shape[1:]), centers
 
 
 def nearness_of(features: Tensor, centers: Tensor) -> Tensor:
