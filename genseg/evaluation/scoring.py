@@ -54,6 +54,13 @@ class Scores:
     ranking: dict[str, float] = field(default_factory=dict)
     digest: Any = field(default_factory=hashlib.sha256)
 
+    def name_after(self, rules: str) -> None:
+        """Name the scores after published rules, of which the protocol is a part."""
+        self.scores = {(method, rules): score for (method, _), score in self.scores.items()}
+        self.unmeasured = {(method, rules): why for (method, _), why in self.unmeasured.items()}
+        for score in self.scores.values():
+            score.protocol = rules
+
 
 def scored(
     source: MaskSource,
@@ -64,6 +71,7 @@ def scored(
     seed: int,
     progress: Callable[[int, int], None] = lambda *_: None,
     each: Callable[[str, Pair, Record], None] = lambda *_: None,
+    kind: type[SegmentStatistics] = SegmentStatistics,
 ) -> Scores:
     """Score each method under each protocol.
 
@@ -76,6 +84,7 @@ def scored(
         seed: Fixes the draws of protocols and bootstrap.
         progress: Progress callback: ``(done, total)`` in images, each counted once per pass.
         each: Called with the metrics of every image: ``(key, (method, protocol), record)``.
+        kind: `RowStatistics` to match segments in each row of pixels, for protocols that match in each image.
     """
     rules = {(m, p): protocol_named(p, n_classes, seed) for m in methods for p in protocols}
     result = Scores()
@@ -86,7 +95,7 @@ def scored(
         for done, key in enumerate(keys, start=number * len(keys)):
             truths = [GroundTruth(truth, n_classes) for truth in source.truths(key)]
             for method in dict.fromkeys(method for method, _ in learners):
-                _, tables = _statistics(source, key, method, truths)
+                _, tables = _statistics(source, key, method, truths, kind)
                 for pair, rule in learners.items():
                     if pair[0] == method and pair not in result.unmeasured:
                         _try(result, pair, partial(_learn, rule, tables))
@@ -97,7 +106,8 @@ def scored(
     rules = {pair: rule for pair, rule in rules.items() if pair not in result.unmeasured}
     result.scores = {pair: Score(rule, n_classes, seed) for pair, rule in rules.items()}
     for done, key in enumerate(keys, start=passes * len(keys)):
-        _add(result, rules, source, key, [GroundTruth(truth, n_classes) for truth in source.truths(key)], each)
+        truths = [GroundTruth(truth, n_classes) for truth in source.truths(key)]
+        _add(result, rules, source, key, truths, each, kind)
         progress(done, steps)
     return result
 
@@ -109,13 +119,14 @@ def _add(
     key: str,
     truths: list[GroundTruth],
     each: Callable[[str, Pair, Record], None],
+    kind: type[SegmentStatistics],
 ) -> None:
     """Add an image to every score."""
     first = next(iter(rules), None)
     for truth in truths:
         result.digest.update(truth.labels.tobytes())
     for method in dict.fromkeys(method for method, _ in rules):
-        statistics, tables = _statistics(source, key, method, truths)
+        statistics, tables = _statistics(source, key, method, truths, kind)
         result.digest.update(statistics.segments.tobytes())
         for pair, rule in rules.items():
             if pair[0] == method:
@@ -127,10 +138,10 @@ def _add(
 
 
 def _statistics(
-    source: MaskSource, key: str, method: str, truths: list[GroundTruth]
+    source: MaskSource, key: str, method: str, truths: list[GroundTruth], kind: type[SegmentStatistics]
 ) -> tuple[SegmentStatistics, list[Contingency]]:
     masks, named = source.masks(method, key)
-    statistics = SegmentStatistics(masks.segments, truths)
+    statistics = kind(masks.segments, truths)
     return statistics, statistics.contingencies(masks.embeddings, named)
 
 

@@ -10,6 +10,7 @@ from sklearn.cluster import KMeans
 from genseg.errors import GensegError
 from genseg.evaluation.metrics import IGNORE
 from genseg.evaluation.protocols import PROTOCOLS, Contingency, protocol_named
+from genseg.evaluation.protocols.rules import merge_unmatched
 from genseg.evaluation.reservoir import Reservoir
 
 
@@ -72,6 +73,45 @@ def test_majority(name):
 def test_one_to_one_leaves_segments_and_classes_over():
     # 9 + 4 pixels right beats 5 + 1; no segment is left for which class 2 has a pixel
     assert protocol_named("per-image-hungarian", 3).classes(Contingency(TABLE)).tolist() == [1, 0, IGNORE, IGNORE]
+
+
+def test_all_segments_take_classes_while_there_are_some():
+    # segments 0 and 1 as above; one of the others takes class 2, without a pixel of it, and one is left over
+    classes = protocol_named("per-image-hungarian-all", 3).classes(Contingency(TABLE)).tolist()
+    assert classes[:2] == [1, 0]
+    assert sorted(classes[2:]) == [IGNORE, 2]
+    few = protocol_named("per-image-hungarian-all", 5).classes(Contingency(np.pad(TABLE, ((0, 0), (0, 2)))))
+    assert sorted(few.tolist()) in ([0, 1, 2, 3], [0, 1, 2, 4], [0, 1, 3, 4])
+
+
+@pytest.mark.parametrize("name", ["per-image-hungarian", "per-image-hungarian-all"])
+def test_of_equal_matchings_one_is_taken(name):
+    classes = protocol_named(name, 2).classes(Contingency(np.full((2, 2), 3)))
+    assert sorted(classes.tolist()) == [0, 1]
+
+
+def test_segments_are_matched_in_each_group_apart():
+    table = np.array([[4, 0], [0, 3], [2, 0], [9, 9]])
+    classes = protocol_named("per-image-hungarian-all", 2).classes(Contingency(table, ends=np.array([2, 3, 4])))
+    assert classes[:3].tolist() == [0, 1, 0]
+    assert classes[3] in (0, 1)
+
+
+def test_segments_without_a_foreground_class_become_one():
+    assert merge_unmatched(np.array([[5, 0], [0, 3], [0, 1], [0, 0]])).tolist() == [0, 1, 4, 4]
+
+
+def test_a_foreground_class_that_the_image_lacks_keeps_no_segment():
+    assert merge_unmatched(np.array([[5, 0, 0], [0, 0, 0], [1, 0, 0]])).tolist() == [0, 3, 3]
+
+
+def test_a_foreground_class_within_the_segment_of_another_keeps_one():
+    kept = merge_unmatched(np.array([[5, 4], [0, 0], [0, 0]])).tolist()
+    assert kept in ([0, 1, 3], [0, 3, 2])
+
+
+def test_an_image_of_background_alone_becomes_one_segment():
+    assert merge_unmatched(np.zeros((3, 2), dtype=int)).tolist() == [3, 3, 3]
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (5, 3), (4, 4)])

@@ -17,6 +17,7 @@ from genseg.evaluation.protocols import (
     PROTOCOLS,
     GroundTruth,
     Record,
+    RowStatistics,
     Score,
     SegmentStatistics,
     measured,
@@ -112,6 +113,33 @@ def test_the_wider_tolerance_is_three_quarters_of_a_percent_of_the_diagonal(shif
     segments, truth = (columns >= 200 + shift).astype(np.int32), (columns >= 200).astype(int)
     figures = scored([(segments, truth)], n_classes=2)[1][0]
     assert (figures["boundary_f"], figures["boundary_f_diagonal"]) == (narrow, wide)
+
+
+def test_segments_left_over_cost_classes_that_the_image_lacks():
+    segments, truth = np.array([[0, 0, 0, 1]], np.int32), np.zeros((1, 4), int)
+    one = scored([(segments, truth)], "per-image-hungarian")[0].metrics()
+    assert one["miou"]["value"] == 0.75  # three of four pixels, and no other class
+    every = scored([(segments, truth)], "per-image-hungarian-all")[0].metrics()
+    assert every["miou"]["value"] == (0.75 + 0) / 2  # the fourth is a false positive of another class
+    assert one["accuracy"]["value"] == every["accuracy"]["value"] == 0.75
+
+
+def test_rows_of_pixels_are_matched_apart_and_pooled():
+    segments, truth = np.array([[0, 1], [0, 1]], np.int32), np.array([[0, 1], [1, 0]])
+    truths = [GroundTruth(truth, 2)]
+    protocol = protocol_named("per-image-hungarian-all", 2)
+    whole, rows = SegmentStatistics(segments, truths), RowStatistics(segments, truths)
+    by_image, by_row = (measured(s, [protocol.classes(v) for v in s.contingencies()]) for s in (whole, rows))
+    assert (by_image.metrics["accuracy"], by_row.metrics["accuracy"]) == (0.5, 1)
+    assert by_row.pixels.tolist() == [[2, 2]] * 3
+    assert {name: by_row.metrics[name] for name in ("covering", "ari", "components")} == {
+        name: by_image.metrics[name] for name in ("covering", "ari", "components")
+    }
+
+
+def test_scores_under_two_protocols_have_no_difference():
+    with pytest.raises(GensegError, match="under oracle and per-image-hungarian cannot be compared"):
+        paired_interval(scored(IMAGES)[0], scored(IMAGES, "per-image-hungarian")[0], "miou")
 
 
 # --- closed forms ---------------------------------------------------------------------------------------------------

@@ -11,11 +11,12 @@ from genseg.evaluation.protocols.rules import (
     OpenVocabulary,
     Oracle,
     PerImageHungarian,
+    PerImageHungarianAll,
     PerImageManyToOne,
     Traditional,
 )
 from genseg.evaluation.protocols.score import Record, Score, measured, paired_interval
-from genseg.evaluation.protocols.statistics import GroundTruth, SegmentStatistics
+from genseg.evaluation.protocols.statistics import GroundTruth, RowStatistics, SegmentStatistics
 
 __all__ = [
     "PROTOCOLS",
@@ -23,6 +24,7 @@ __all__ = [
     "EvaluationProtocol",
     "GroundTruth",
     "Record",
+    "RowStatistics",
     "Score",
     "SegmentStatistics",
     "check_protocols",
@@ -33,7 +35,15 @@ __all__ = [
 
 PROTOCOLS: dict[str, type[EvaluationProtocol]] = {
     protocol.name: protocol
-    for protocol in (Traditional, Concept, PerImageHungarian, PerImageManyToOne, Oracle, OpenVocabulary)
+    for protocol in (
+        Traditional,
+        Concept,
+        PerImageHungarian,
+        PerImageHungarianAll,
+        PerImageManyToOne,
+        Oracle,
+        OpenVocabulary,
+    )
 }
 
 

@@ -24,11 +24,18 @@ class Contingency:
         table: int64 [K, C], the number of measured pixels of each class in each segment.
         embeddings: float32 [K, D], one vector per segment; None for a method without features.
         named: int64 [K], the class by which an embedder named each segment, or `IGNORE`; None without an embedder.
+        ends: int64 [G], where segments are matched in groups, the end of each group; None for one group.
     """
 
     table: npt.NDArray[np.int64]
     embeddings: npt.NDArray[np.float32] | None = None
     named: npt.NDArray[np.int64] | None = None
+    ends: npt.NDArray[np.int64] | None = None
+
+    @property
+    def groups(self) -> list[npt.NDArray[np.int64]]:
+        """The tables of the groups."""
+        return [self.table] if self.ends is None else np.split(self.table, self.ends[:-1])
 
     @property
     def features(self) -> npt.NDArray[np.float32]:

@@ -151,8 +151,7 @@ class PerImageManyToOne(Oracle):
 class PerImageHungarian(EvaluationProtocol):
     """Each image's segments are matched with its classes one to one, such that most pixels are correct (Hungarian).
 
-    This is the rule of DiffSeg (Tian et al., CVPR 2024) and DiffCut (Couairon et al., NeurIPS 2024), who sum pixels
-    over the dataset. Unmatched segments take no class: their pixels are false negatives only.
+    Unmatched segments take no class: their pixels are false negatives only.
     """
 
     name = "per-image-hungarian"
@@ -165,3 +164,61 @@ class PerImageHungarian(EvaluationProtocol):
         shared = contingency.table[segments, classes] > 0
         matched[segments[shared]] = classes[shared]
         return matched
+
+
+class PerImageHungarianAll(EvaluationProtocol):
+    """The same matching, in which every segment takes a class while there are classes.
+
+    This is the published code of DiffSeg (Tian et al., CVPR 2024), which DiffCut (Couairon et al., NeurIPS 2024) and
+    Seg4Diff share: segments that remain take classes that the image lacks, as the solver happens to decide, and their
+    pixels are false positives of these. Only segments beyond the number of classes take none.
+    """
+
+    name = "per-image-hungarian-all"
+    rule = f"{PerImageHungarian.rule}; remaining segments take classes without pixels"
+
+    def classes(self, contingency: Contingency) -> npt.NDArray[np.int64]:
+        """Return the matched class of each segment; `IGNORE` for segments beyond the number of classes."""
+        return np.concatenate([self._matched(table) for table in contingency.groups])
+
+    def _matched(self, table: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        segments, counts = _match_all(table)
+        matched = np.full(counts.shape[1], IGNORE, dtype=np.int64)
+        matched[segments] = np.arange(len(segments))
+        return matched[: len(table)]
+
+
+def merge_unmatched(table: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Merge the segments with which no foreground class is matched into one, as DiffCut's code does.
+
+    A class without pixels in any matched segment has no match. A class whose pixels all lie in segments of other
+    classes keeps its own, as in that code.
+
+    Args:
+        table: int64 [K, C], the number of pixels of each foreground class in each segment.
+
+    Returns:
+        int64 [K], the new number of each segment: its own, or K.
+    """
+    segments, counts = _match_all(table)
+    kept = segments[counts[:, segments].any(axis=1)]
+    numbers = np.arange(len(table))
+    return np.where(np.isin(numbers, kept), numbers, len(table))
+
+
+def _match_all(table: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Match each class with a segment of its own, such that most pixels are correct.
+
+    Classes are rows and segments are columns, with empty columns where there are fewer segments than classes, because
+    the solver decides between equal matchings by the matrix.
+
+    Args:
+        table: int64 [K, C], the number of pixels of each class in each segment.
+
+    Returns:
+        A segment for each class, int64 [C], from K on an empty one; and the matrix, int64 [C, max(C, K)].
+    """
+    n_segments, n_classes = table.shape
+    counts = np.zeros((n_classes, max(n_segments, n_classes)), dtype=np.int64)
+    counts[:, :n_segments] = table.T
+    return linear_sum_assignment(counts, maximize=True)[1], counts

@@ -115,8 +115,12 @@ def paired_interval(score: Score, base: Score, metric: str) -> list[float]:
     """Compute the 95 % interval [low, high] of the difference of a metric, score minus base, on the same resamples.
 
     Raises:
-        GensegError: If the scores have other images or another seed.
+        GensegError: If the scores have other images, another seed or another protocol or rules.
     """
+    if score.protocol != base.protocol:
+        raise GensegError(
+            f"scores under {score.protocol} and {base.protocol} cannot be compared; measure both under one"
+        )
     if not np.array_equal(score._counts, base._counts):
         raise GensegError("differences need the same images and seed; measure both methods on all of them")
     return interval(score.values(metric)[1:] - base.values(metric)[1:])

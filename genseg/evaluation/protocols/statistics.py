@@ -154,6 +154,33 @@ class SegmentStatistics:
         return before, after, flat[before], flat[after]
 
 
+class RowStatistics(SegmentStatistics):
+    """Statistics in which each row of pixels has segments of its own. Region metrics stay those of the image.
+
+    Args:
+        segments: int [H, W] in 0..K-1.
+        truths: Ground truths of the image.
+    """
+
+    def __init__(self, segments: Labels, truths: Sequence[GroundTruth]) -> None:
+        counts = segments.max(axis=1) + 1
+        self._ends, self._whole = np.cumsum(counts), segments
+        super().__init__(segments + (self._ends - counts)[:, None], truths)
+
+    def contingencies(
+        self,
+        embeddings: npt.NDArray[np.float32] | None = None,  # noqa: ARG002 - rows have no embeddings
+        named: npt.NDArray[np.int64] | None = None,  # noqa: ARG002
+    ) -> list[Contingency]:
+        """Return the input of protocols for each ground truth, with the segments of each row apart."""
+        return [Contingency(table, ends=self._ends) for table in self.tables]
+
+    @cached_property
+    def region_metrics(self) -> dict[str, float]:
+        """The metrics without classes; see `SegmentStatistics`."""
+        return SegmentStatistics(self._whole, self.truths).region_metrics
+
+
 def averaged(rows: Sequence[dict[str, float]]) -> dict[str, float]:
     """Average each metric over ground truths."""
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
