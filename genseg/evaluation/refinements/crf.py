@@ -7,6 +7,7 @@ grid (Chen et al., 2007) in place of the permutohedral lattice. Vertices that no
 from __future__ import annotations
 
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,20 +16,47 @@ from scipy.ndimage import gaussian_filter
 from scipy.special import softmax
 
 ITERATIONS = 10
-CERTAINTY = 0.7  # probability of a pixel's label before refinement; the others share the rest
-SMOOTHNESS, NEAR = 3.0, 3.0  # weight and σ in pixels of the kernel over positions alone
-APPEARANCE, FAR, COLOR = 10.0, 80.0, 13.0  # weight, σ in pixels and σ in levels of 0..255 of the kernel over both
+CERTAINTY = 0.7
 CELL = 1.1  # of the grid, in σ: linear interpolation in and out and [1, 2, 1] / 4 between have a variance of 5/6 cells²
 
 Floats = npt.NDArray[np.float64]
 
 
-def crf(segments: npt.NDArray[np.int32], colors: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
+class Parameters(NamedTuple):
+    """Weights of the labels and of the two Gaussian parameters.
+
+    Attributes:
+        smoothness: Weight of the kernel over positions alone.
+        near: Its σ in pixels.
+        appearance: Weight of the kernel over positions and colours.
+        far: Its σ in pixels.
+        color: Its σ in levels of 0..255.
+        margin: Log odds of a pixel's label before refinement against each other one; None for a probability of
+            `CERTAINTY`, of which the others share the rest.
+    """
+
+    smoothness: float = 3.0
+    near: float = 3.0
+    appearance: float = 10.0
+    far: float = 80.0
+    color: float = 13.0
+    margin: float | None = None
+
+
+PUBLISHED = Parameters()
+STEGO = Parameters(smoothness=3, near=1, appearance=4, far=67, color=3, margin=2)
+"""Those of STEGO's code, which CAUSE shares: probabilities of clusters are there the softmax of twice a cosine."""
+
+
+def crf(
+    segments: npt.NDArray[np.int32], colors: npt.NDArray[np.uint8], parameters: Parameters = PUBLISHED
+) -> npt.NDArray[np.int32]:
     """Refine labels by `ITERATIONS` of mean field, with the Potts model and symmetric normalisation.
 
     Args:
         segments: int32 [H, W] in 0..K-1.
         colors: uint8 [H, W, 3].
+        parameters: Weights and widths.
 
     Returns:
         int32 [H, W] in 0..K-1.
@@ -37,22 +65,25 @@ def crf(segments: npt.NDArray[np.int32], colors: npt.NDArray[np.uint8]) -> npt.N
     if count == 1:
         return segments
     shape = (*segments.shape, count)
-    unary = np.full(shape, np.log((1 - CERTAINTY) / (count - 1)))
-    np.put_along_axis(unary, segments[..., None].astype(np.intp), np.log(CERTAINTY), axis=2)
-    grid = BilateralGrid(colors, FAR, COLOR)
+    certain = np.log(CERTAINTY / (1 - CERTAINTY) * (count - 1))
+    margin = certain if parameters.margin is None else parameters.margin
+    unary = np.zeros(shape)
+    np.put_along_axis(unary, segments[..., None].astype(np.intp), margin, axis=2)
+    grid = BilateralGrid(colors, parameters.far, parameters.color)
     ones = np.ones((*segments.shape, 1))
-    far, near = 1 / np.sqrt(grid.filtered(ones)), 1 / np.sqrt(_blurred(ones))
+    far, near = 1 / np.sqrt(grid.filtered(ones)), 1 / np.sqrt(_blurred(ones, parameters.near))
     belief = softmax(unary, axis=2)
     for _ in range(ITERATIONS):
-        messages = APPEARANCE * far * grid.filtered(far * belief) + SMOOTHNESS * near * _blurred(near * belief)
-        belief = softmax(unary + messages, axis=2)
+        appearance = parameters.appearance * far * grid.filtered(far * belief)
+        smoothness = parameters.smoothness * near * _blurred(near * belief, parameters.near)
+        belief = softmax(unary + appearance + smoothness, axis=2)
     labels: npt.NDArray[np.int32] = belief.argmax(axis=2).astype(np.int32)
     return labels
 
 
-def _blurred(maps: Floats) -> Floats:
+def _blurred(maps: Floats, deviation: float) -> Floats:
     """Filter maps [H, W, K] by the kernel over positions, with zeros beyond the borders."""
-    blurred: Floats = gaussian_filter(maps, (NEAR, NEAR, 0), mode="constant")
+    blurred: Floats = gaussian_filter(maps, (deviation, deviation, 0), mode="constant")
     return blurred
 
 
