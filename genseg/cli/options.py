@@ -70,6 +70,18 @@ Protocols: TypeAlias = Annotated[
 ORACLE = ["oracle"]
 """The default of `Protocols`."""
 
+Rules: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Those of a published method, in place of protocol, resolution and refinement: diffcut, diffseg, stego, "
+        "cause or seg4diff; diffcut+pamr, stego+crf and cause+crf refine masks.",
+        autocompletion=complete.words(
+            "diffcut", "diffcut+pamr", "diffseg", "stego", "stego+crf", "cause", "cause+crf", "seg4diff"
+        ),
+    ),
+]
+
 Baselines: TypeAlias = Annotated[
     list[str],
     typer.Option("--baselines", metavar="A,B,...", help="Compared with modulation; 'all', or 'none'; repeatable."),
@@ -148,6 +160,14 @@ def pairs_in(option: str, values: Iterable[str]) -> dict[str, str]:
             raise GensegError(f"{option} {each} is not NAME=MODEL, such as sd15=checkpoints/mine")
         pairs[name] = model
     return pairs
+
+
+def given(context: typer.Context, names: Iterable[str]) -> list[str]:
+    """Those of the options that are on the command line, as they are spelled there."""
+    sources = {name: context.get_parameter_source(name) for name in names}
+    return [
+        f"--{name.replace('_', '-')}" for name, source in sources.items() if source and source.name == "COMMANDLINE"
+    ]
 
 
 def methods_in(baselines: Iterable[str], *, encoder: bool = False) -> list[str]:

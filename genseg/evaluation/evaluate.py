@@ -17,7 +17,8 @@ from genseg.evaluation.datasets import Dataset, Sample
 from genseg.evaluation.mask_store import MaskStore, MethodMasks
 from genseg.evaluation.method import Masks, MethodInput
 from genseg.evaluation.models import Models
-from genseg.evaluation.protocols import check_protocols
+from genseg.evaluation.protocols import RowStatistics, SegmentStatistics, check_protocols
+from genseg.evaluation.published_rules import Rules, merged, rules_named
 from genseg.evaluation.refinements import REFINEMENTS, refined
 from genseg.evaluation.resolution import at_resolution
 from genseg.evaluation.results import Evaluation
@@ -48,6 +49,7 @@ class Plan:
         min_pixels: Connected components with fewer pixels are merged into their neighbours, for every method.
         seed: Fixes every random draw.
         named: Whether an embedder names masks, as the protocol ``open-vocabulary`` needs.
+        rules: Rules of a published method, which set classes, protocol, resolution and refinement; None for no rules.
         keys: Keys of the images.
     """
 
@@ -60,9 +62,12 @@ class Plan:
     min_pixels: int = 0
     seed: int = 0
     named: bool = False
+    rules: Rules | None = None
     keys: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
+        if self.rules is not None:
+            self._follow(self.rules)
         for method in self.methods:
             method_named(method)
         if self.seed < 0:
@@ -72,6 +77,15 @@ class Plan:
         if self.refine is not None and self.refine not in REFINEMENTS:
             raise unknown("refinement", self.refine, REFINEMENTS)
         self.keys = keys
+
+    def _follow(self, rules: Rules) -> None:
+        chosen = list(self.protocols), self.resolution, self.refine, self.min_pixels, self.named
+        if chosen != (["oracle"], "512", None, 0, False):
+            raise GensegError(
+                f"the rules {rules.name} set protocol, resolution, refinement and parts; leave these and embedders out"
+            )
+        self.dataset, self.protocols = rules.labels(self.dataset), (rules.protocol,)
+        self.resolution, self.refine = rules.resolution_of(self.dataset), rules.refine
 
     def settings(self, recipe: Recipe, model: Mapping[str, Any]) -> dict[str, Any]:
         """Return everything that masks depend on except the method; ``model`` identifies the weights."""
@@ -86,7 +100,7 @@ class Plan:
             "seed": self.seed,
             "model": dict(model),
             "recipe": relevant(recipe),
-        }
+        } | ({} if self.rules is None else {"rules": self.rules.name})
 
 
 def evaluate(
@@ -97,6 +111,7 @@ def evaluate(
     recipe: RecipeLike | None = None,
     methods: Sequence[str] = ("modulation", "naive"),
     protocols: Sequence[str] = ("oracle",),
+    rules: str | None = None,
     resolution: str = "512",
     limit: int | None = None,
     refine: str | None = None,
@@ -127,6 +142,8 @@ def evaluate(
         recipe: A preset's name, a YAML file, a mapping or a `Recipe`; None for the backend's own preset.
         methods: Names from `genseg.evaluation.baselines.METHODS`; the first is compared with each other one.
         protocols: Names from `genseg.evaluation.protocols.PROTOCOLS`; the gallery ranks images by the first.
+        rules: The rules of a published method, one of `genseg.evaluation.published_rules.RULES`. They take the place of
+            ``protocols``, ``resolution``, ``refine`` and ``min_pixels``, and results are named after them.
         resolution: One of `genseg.evaluation.resolution.RESOLUTIONS`.
         limit: Upper bound of the number of images, evenly spaced over the dataset; None for all.
         refine: One of `genseg.evaluation.refinements.REFINEMENTS`, applied to every method; None for no refinement.
@@ -150,9 +167,12 @@ def evaluate(
         All metrics, by method and protocol, with intervals.
 
     Raises:
-        GensegError: If no image can be used, ``out`` or ``masks`` holds another evaluation, or a name is unknown.
+        GensegError: If no image can be used, ``out`` or ``masks`` holds another evaluation, a name is unknown, or
+            ``rules`` are given beside what they set.
     """
-    plan = Plan(dataset, methods, protocols, resolution, limit, refine, min_pixels, seed, embedder is not None)
+    published = None if rules is None else rules_named(rules)
+    named = embedder is not None
+    plan = Plan(dataset, methods, protocols, resolution, limit, refine, min_pixels, seed, named, published)
     on_progress = progress or (lambda *_: None)
     load_recipe(recipe or "paper", options=options, **overrides)  # refuse a mistyped recipe before a model is loaded
     models = Models(
@@ -179,12 +199,18 @@ def evaluate(
     keys = [key for key in plan.keys if key not in failures]
     if not keys:
         raise NothingLeftError(f"no image is left to evaluate: {next(iter(failures.values()), 'the dataset is empty')}")
-    scores = scored(store, keys, methods, protocols, dataset.n_classes, seed, partial(on_progress, "", "score"))
+    kind = RowStatistics if published is not None and published.by_row else SegmentStatistics
+    on_score, n_classes = partial(on_progress, "", "score"), plan.dataset.n_classes
+    scores = scored(store, keys, methods, plan.protocols, n_classes, seed, on_score, kind=kind)
     if not scores.scores:
         raise GensegError(next(iter(scores.unmeasured.values())))
     if not np.isfinite(list(scores.ranking.values())).any():
         raise GensegError("no pixel of the ground truth has a class, all are ignored; check the labels")
-    return Evaluation.of(dataset, methods, protocols, scores, settings, store, keys, failures)
+    if published is None:
+        return Evaluation.of(plan.dataset, methods, plan.protocols, scores, settings, store, keys, failures)
+    scores.name_after(published.name)
+    facts = published.described(plan.dataset, len(plan.keys))
+    return Evaluation.of(plan.dataset, methods, [published.name], scores, settings, store, keys, failures, facts)
 
 
 @dataclass
@@ -233,7 +259,7 @@ class MaskMaker:
 
     def _make(self, key: str, methods: Sequence[str]) -> None:
         sample = at_resolution(self.plan.dataset[key], self.plan.resolution)
-        models, size = self.models, (sample.image.height, sample.image.width)
+        models, size = self.models, sample.truths[0].shape
         if models.segmenter is not None:
             models.segmenter.progress = partial(self.on_progress, key)
         method_input = MethodInput(sample.image, size, models.recipe, self.plan.seed, models.segmenter, models.reader)
@@ -253,6 +279,8 @@ class MaskMaker:
 
     def _masks(self, method_input: MethodInput, sample: Sample, method: str) -> Masks:
         masks = method_named(method)(method_input)
+        if self.plan.rules is not None and self.plan.rules.merges(self.plan.dataset):
+            masks = Masks(merged(masks.segments, sample.truths[0], len(self.plan.dataset.classes)))
         if self.plan.refine is not None:
             masks = refined(masks, sample.image, self.plan.refine)
         if self.plan.min_pixels:

@@ -26,7 +26,7 @@ class Masks:
     """One method's segments of one image.
 
     Attributes:
-        segments: int32 [H, W] in 0..K-1, at the input's `size`; each number occurs.
+        segments: int32 [H, W] in 0..K-1, at the input's `size`; each number occurs, unless rules merge segments.
         embeddings: float32 [K, C], one vector per segment; None if the input has neither model nor encoder.
     """
 

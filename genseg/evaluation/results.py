@@ -48,7 +48,8 @@ class Evaluation:
         results: The content of `to_json`: ``dataset``, ``settings`` (everything that masks depend on), ``figures`` (the
             metrics by method and protocol, each as ``{"value": number, "interval": [low, high]}``), ``gains`` (the 95 %
             interval of the paired difference between the first method and each other one), ``unmeasured``,
-            ``failures``, ``gallery``, ``versions`` and ``masks`` (SHA-256 of the masks and ground truth).
+            ``failures``, ``gallery``, ``versions``, ``masks`` (SHA-256 of the masks and ground truth) and, under the
+            rules of a published method, ``rules``. The rules' name is then that of the protocol everywhere.
         store: The masks.
         dataset: The images.
     """
@@ -68,6 +69,7 @@ class Evaluation:
         store: MaskStore,
         keys: Sequence[str],
         failures: Mapping[str, str],
+        rules: Mapping[str, Any] | None = None,
     ) -> Evaluation:
         """Collect the results."""
         scores = measured.scores
@@ -97,7 +99,7 @@ class Evaluation:
             "gallery": best_median_worst(measured.ranking),
             "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
             "masks": measured.digest.hexdigest(),
-        }
+        } | ({} if rules is None else {"rules": dict(rules)})
         return cls(_plain(results), store, dataset)
 
     def rows(self, metrics: Sequence[str] = tuple(TABLE_METRICS)) -> list[dict[str, str]]:
@@ -136,13 +138,22 @@ class Evaluation:
         return _write(path, "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""]))
 
     def caption(self) -> str:
-        """Describe dataset, resolution, model and K in one line."""
+        """Describe dataset, rules, resolution, model and K in one line."""
         data, settings = self.results["dataset"], self.results["settings"]
         model = settings["model"].get("encoder") or settings["model"].get("backend") or "no model"
         return (
-            f"{data['name']} ({data['split']}), {data['images']} images, resolution {settings['resolution']}, {model}, "
+            f"{data['name']} ({data['split']}), {data['images']} images, {self._rules()}"
+            f"resolution {settings['resolution']}, {model}, "
             f"K = {settings['recipe']['n_clusters']}; in brackets, 95 % bootstrap intervals over images"
         )
+
+    def _rules(self) -> str:
+        """Name the rules and what differs from them; empty without rules."""
+        if "rules" not in self.results:
+            return ""
+        rules = self.results["rules"]
+        but = f" (but {'; '.join(rules['differences'])})" if rules["differences"] else ""
+        return f"rules {rules['name']}{but}, "
 
     def verdict(self) -> list[str]:
         """Say in which metrics the first method is ahead of each other one, and how certain that is.

@@ -159,6 +159,8 @@ def _of_evaluation(results: Mapping[str, Any]) -> Iterator[ResultRow]:
     data, settings = results["dataset"], results["settings"]
     model, weights = _model(settings["model"])
     extras = [settings["refine"], f"parts of {settings['min_pixels']} pixels" if settings["min_pixels"] else None]
+    if "rules" in settings:  # whose name says it
+        extras = []
     for method, by_protocol in results["figures"].items():
         for protocol, figures in by_protocol.items():
             low, high = figures["miou"]["interval"]

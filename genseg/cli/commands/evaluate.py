@@ -19,15 +19,18 @@ if TYPE_CHECKING:
 
 BASELINES = ["naive", "feature-upsampling"]
 MAIN_METRICS = ("miou", "boundary_f")
+SET_BY_RULES = ("protocol", "resolution", "refine", "min_pixels", "embedder")
 
 
 def evaluate(
+    context: typer.Context,
     dataset: cli_options.Dataset,
     root: cli_options.Root,
     options: cli_options.Keys = None,
     backend: cli_options.Backend = "tiny",
     recipe: cli_options.Recipe = None,
     protocol: cli_options.Protocols = cli_options.ORACLE,
+    rules: cli_options.Rules = None,
     baselines: cli_options.Baselines = BASELINES,
     clusters: cli_options.Clusters = None,
     resolution: cli_options.Resolution = "512",
@@ -57,17 +60,24 @@ def evaluate(
     check_writable(out)
     if encoder is not None and model is None and backend != "tiny":
         raise GensegError("--encoder takes the place of --backend; give one of them")
+    if rules is not None and (others := cli_options.given(context, SET_BY_RULES)):
+        raise GensegError(f"--rules {rules} sets what {others[0]} would; give one of them")
 
     from genseg.evaluation.datasets import load_dataset
+    from genseg.evaluation.published_rules import rules_named
 
+    published = None if rules is None else rules_named(rules)
+    if published is not None and split is None:
+        split = published.split_of(dataset)
     data = load_dataset(dataset, root, split)
 
     from genseg.evaluation.evaluate import Plan
     from genseg.evaluation.evaluate import evaluate as run
 
     chosen = cli_options.methods_in(baselines, encoder=encoder is not None)
-    rules = cli_options.protocols_in(protocol, has_classes=data.n_classes is not None, named=embedder is not None)
-    plan = Plan(data, chosen, rules, resolution, limit, refine, min_pixels, seed, embedder is not None)
+    protocols = cli_options.protocols_in(protocol, has_classes=data.n_classes is not None, named=embedder is not None)
+    named = embedder is not None
+    plan = Plan(data, chosen, protocols, resolution, limit, refine, min_pixels, seed, named, published)
     with Bars(len(plan.keys)) as bars:
         evaluation = run(
             data,
@@ -75,7 +85,8 @@ def evaluate(
             backend=backend,
             recipe=recipe,
             methods=chosen,
-            protocols=rules,
+            protocols=protocols,
+            rules=rules,
             resolution=resolution,
             limit=limit,
             refine=refine,
