@@ -45,6 +45,41 @@ class ModulationPoint(FeatureTap):
 
 
 @dataclass(frozen=True)
+class AttentionSite:
+    """An attention whose maps can be read: how much each position of the image attends to each key.
+
+    Attributes:
+        module: Dotted path of the torch module.
+        keys: Which keys: the prompt's tokens or the image's positions.
+        stride: Image pixels per grid cell, along each side.
+        layout: Order of the tokens where text, or a class token, is in one sequence with the image.
+        padding: The image's tokens are padded to a multiple of this where text stands behind them.
+    """
+
+    module: str
+    keys: Literal["text", "image"]
+    stride: int
+    layout: Literal["text-image", "image-text"] = "text-image"
+    padding: int = 1
+
+    def grid_for(self, height: int, width: int) -> tuple[int, int]:
+        """The grid (h, w) of an image of ``height`` × ``width`` pixels."""
+        return height // self.stride, width // self.stride
+
+    def image_start(self, length: int, cells: int) -> int:
+        """Position of the image's first token among ``length``, where the image has ``cells``."""
+        return length - cells if self.layout == "text-image" else 0
+
+    def columns(self, length: int, cells: int, tokens: int) -> slice:
+        """The keys, of ``length``, that are meant, where the image has ``cells`` and the prompt ``tokens``."""
+        if self.keys == "image":
+            first = self.image_start(length, cells)
+            return slice(first, first + cells)
+        first = -(-cells // self.padding) * self.padding if self.layout == "image-text" and length > tokens else 0
+        return slice(first, first + tokens)
+
+
+@dataclass(frozen=True)
 class Capabilities:
     """Capabilities of a backend, as data.
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from genseg.errors import GensegError
 from genseg.images import ImageLike, inner, mirrored
 from genseg.interface import Backend
+from genseg.intermediates import Kind
 from genseg.pipeline import Reading, exact_convolutions, read
 from genseg.progress import Bar, Progress
 from genseg.recipe import RecipeLike, load_recipe
@@ -57,7 +58,11 @@ class FeatureReader:
         timesteps: int | Sequence[int] | None = None,
         draws: int = 1,
         *,
+        kind: Kind = "features",
         indices: int | Sequence[int] | None = None,
+        prompt: str = "",
+        words: str = "",
+        heads: bool = False,
         output_fmt: Literal["NCHW", "NLC"] = "NCHW",
     ) -> dict[str, Tensor]:
         """Read what the model computes on the way; see `genseg.features`, whose arguments and result these are."""
@@ -65,13 +70,32 @@ class FeatureReader:
             raise GensegError(f"output_fmt must be NCHW or NLC, not {output_fmt!r}")
         pixels, margin = self._read(image).pixels, self.recipe.margin
         maps = self.backend.intermediates(
-            mirrored(pixels, margin), sites, timesteps, draws, indices=indices, recipe=self.recipe, seed=self.seed
+            mirrored(pixels, margin),
+            sites,
+            timesteps,
+            draws,
+            kind=kind,
+            indices=indices,
+            prompt=prompt,
+            words=words,
+            heads=heads,
+            recipe=self.recipe,
+            seed=self.seed,
         )
-        height = pixels.shape[2] + 2 * margin
-        inside = {name: inner(each, margin * each.shape[2] // height) for name, each in maps.items()}
+        if margin:
+            maps = {name: self._without_margin(name, each, pixels.shape[2], kind) for name, each in maps.items()}
         if output_fmt == "NLC":
-            return {name: each.flatten(2).transpose(1, 2) for name, each in inside.items()}
-        return inside
+            return {name: each.flatten(-2).transpose(-2, -1) for name, each in maps.items()}
+        return maps
+
+    def _without_margin(self, name: str, maps: Tensor, height: int, kind: Kind) -> Tensor:
+        """Cut off the recipe's margin, among positions that are attended to as well."""
+        margin, grid = self.recipe.margin, maps.shape[-2:]
+        margin = margin * grid[0] // (height + 2 * margin)
+        if kind == "attention" and self.backend.attention_sites[name].keys == "image":
+            keys = inner(maps.movedim(-3, -1).reshape(*maps.shape[:-3], *grid, *grid), margin)
+            maps = keys.flatten(-2).movedim(-1, -3)
+        return inner(maps, margin)
 
     def _read(self, image: ImageLike) -> Reading:
         return read(image, self.recipe, self.backend.image_size, self.backend.size_multiple)
@@ -84,7 +108,11 @@ def features(
     timesteps: int | Sequence[int] | None = None,
     draws: int = 1,
     *,
+    kind: Kind = "features",
     indices: int | Sequence[int] | None = None,
+    prompt: str = "",
+    words: str = "",
+    heads: bool = False,
     output_fmt: Literal["NCHW", "NLC"] = "NCHW",
     recipe: RecipeLike | None = None,
     seed: int = 0,
@@ -104,7 +132,13 @@ def features(
             torch module whose output is a map of the image; None for the tap that the recipe clusters.
         timesteps: Timesteps from 0 to 999 at which noise is added; None for the recipe's `t_f`.
         draws: Number of noise draws over which features are averaged.
+        kind: ``"features"``, or ``"attention"`` for attention maps, whose sites are the backend's `attention_sites`;
+            None for all of them.
         indices: Blocks in addition to ``sites``, counted as timm does: their numbers, or a number of the last ones.
+        prompt: What the model is told; ``""`` for the conditioning that images are segmented with.
+        words: With attention to text: words that need not be in the prompt, and that do not change what the model makes
+            of the image (`Backend.read_attention`).
+        heads: Whether the heads of attention are kept apart, and not averaged over.
         output_fmt: ``"NCHW"`` for maps, or ``"NLC"`` for tokens.
         recipe: As for `Segmenter`: it gives the size of the model's input.
         seed: Fixes the noise.
@@ -114,10 +148,23 @@ def features(
         **overrides: Recipe keys, such as ``size=512``.
 
     Returns:
-        float32 [T, C, h, w] on the CPU for each site by its name, or [T, h·w, C]; T counts the timesteps.
+        float32 [T, C, h, w] on the CPU for each site by its name, or [T, h·w, C]; T counts the timesteps. Of attention,
+        C counts the keys: the tokens of the prompt, as `Backend.tokens` names them, or the positions of the image in
+        row order; [T, heads, C, h, w] with ``heads``.
 
     Raises:
         GensegError: If the image, a site or the backend cannot be used; the message says what to do.
     """
     reader = FeatureReader(backend, recipe, seed=seed, model=model, device=device, dtype=dtype, **overrides)
-    return reader.features(image, sites, timesteps, draws, indices=indices, output_fmt=output_fmt)
+    return reader.features(
+        image,
+        sites,
+        timesteps,
+        draws,
+        kind=kind,
+        indices=indices,
+        prompt=prompt,
+        words=words,
+        heads=heads,
+        output_fmt=output_fmt,
+    )

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from genseg.declarations import AttentionSite as AttentionSite
 from genseg.declarations import Capabilities as Capabilities
 from genseg.declarations import FeatureTap as FeatureTap
 from genseg.declarations import Meter as Meter

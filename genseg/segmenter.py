@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -110,24 +110,14 @@ class Segmenter(FeatureReader):
         return pixels, inner(self.backend.decode(estimate), margin).float().cpu()
 
     def run_with_cache(
-        self,
-        image: ImageLike,
-        sites: str | Sequence[str] | None = None,
-        timesteps: int | Sequence[int] | None = None,
-        draws: int = 1,
-        *,
-        indices: int | Sequence[int] | None = None,
-        output_fmt: Literal["NCHW", "NLC"] = "NCHW",
+        self, image: ImageLike, sites: str | Sequence[str] | None = None, **options: Any
     ) -> tuple[Segmentation, dict[str, Tensor]]:
         """Segment an image and read features of it, as TransformerLens's method of this name runs and reads.
 
         Args:
             image: As for a call.
             sites: As for `genseg.features`.
-            timesteps: As for `genseg.features`.
-            draws: As for `genseg.features`.
-            indices: As for `genseg.features`.
-            output_fmt: As for `genseg.features`.
+            **options: Further arguments of `features`, such as ``timesteps``.
 
         Returns:
             The segmentation, and what `features` returns.
@@ -135,7 +125,7 @@ class Segmenter(FeatureReader):
         Raises:
             GensegError: If the image, the recipe or a site cannot be used.
         """
-        cache = self.features(image, sites, timesteps, draws, indices=indices, output_fmt=output_fmt)
+        cache = self.features(image, sites, **options)
         return self(image), cache
 
     @exact_convolutions()

@@ -65,7 +65,7 @@ def test_a_run_with_cache_is_the_segmentation_and_the_features(photo, tiny):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sites": "up1.7.query"}, "unknown site 'up1.7.query' of tiny: did you mean up1.2.query"),
+        ({"sites": "up1.7.query"}, "unknown site 'up1.7.query': did you mean up1.2.query"),
         ({"sites": "module:up_blocks.9"}, "up_blocks.9 is no module of tiny that is a map .* did you mean module:up_"),
         ({"sites": "module:time_embedding"}, "no module of tiny that is a map of the image"),
         ({"indices": [7]}, "below 7"),

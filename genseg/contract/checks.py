@@ -142,13 +142,15 @@ def nothing_is_left_behind(context: CheckContext) -> None:
     """No hook, forward, processor, mode or weight of the model stays changed, also after an exception midway."""
     backend, recipe = context.backend, context.recipe
     tap, offsets = backend.find_tap(recipe.tap), context.offsets(context.point)
-    sites = list(backend.sites.values())
+    sites, attentions = list(backend.sites.values()), list(backend.attention_sites.values())
     before = module_state(backend)
     methods: dict[str, Callable[[], Tensor]] = {
         "features": lambda: backend.features(context.state, tap, recipe),
         "read": lambda: torch.cat([each.flatten() for each in backend.read(context.state, sites, recipe)]),
         "regenerate": lambda: backend.regenerate(context.state, context.point, offsets, recipe),
     }
+    if attentions:
+        methods["read_attention"] = lambda: backend.read_attention(context.state, attentions[-1:], recipe)[0]
     for name, method in methods.items():
         with interrupted(None) as calls:
             method()

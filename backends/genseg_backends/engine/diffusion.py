@@ -17,15 +17,14 @@ from torch import Tensor
 
 from genseg.batches import Batches, free_memory
 from genseg.errors import GensegError
-from genseg.interface import Backend, FeatureTap, ModulationPoint
+from genseg.interface import AttentionSite, Backend, FeatureTap, ModulationPoint
 from genseg.recipe import Recipe
-from genseg.sites import Prefix, as_map, offset, prefix_recorded, prefix_replayed, read_all
+from genseg.sites import Prefix, offset, prefix_recorded, prefix_replayed
 from genseg_backends.engine.attention import SharedQueriesAndKeys
 from genseg_backends.engine.codecs import Codec
 from genseg_backends.engine.noise import DiffusionState, noise_generator
 from genseg_backends.engine.patches import check_patches, unfused
 from genseg_backends.engine.schedule import Schedule
-from genseg_backends.loading.placement import compute_dtype
 
 NETWORK_DEPTH = 40  # tensors of a network's widest level that a pass holds at once, for the estimate of memory
 DECODER_WIDTH = 1024  # numbers for each pixel that a decoder holds at once
@@ -143,37 +142,6 @@ class DiffusionBackend(Backend):
         noisy = map(partial(self.schedule.noised, clean), noise.split(1), replayed.tolist())
         return DiffusionState(replayed, torch.cat([*noisy, clean]), torch.inference_mode()(self.step), seed)
 
-    def features(self, state: DiffusionState, tap: FeatureTap, recipe: Recipe) -> Tensor:
-        """The tap's output at x_{t_f}, averaged over noise draws: float32 [C, h, w].
-
-        The passes end at the tap.
-        """
-        (features,) = self.read(state, [tap], recipe)
-        return features
-
-    @torch.inference_mode()
-    def read(self, state: DiffusionState, sites: Sequence[FeatureTap], recipe: Recipe) -> list[Tensor]:
-        """`features` of several sites, by one pass over each noise draw, which ends at the last of them."""
-        clean, reader = state.latents[-1:], self.network if self.reader is None else self.reader
-        dtype = compute_dtype(reader)
-        exact = torch.float32 if self.device.type == "mps" else torch.float64  # which Apple's GPUs lack
-        noise = torch.randn((recipe.draws, *clean.shape[1:]), generator=noise_generator(state.seed, "features"))
-        grids = [self._grid(site, clean) for site in sites]
-
-        def total(draws: Tensor) -> Tensor:
-            x = self.schedule.noised(clean, draws, recipe.t_f)
-            with read_all(reader, sites) as tensors:
-                self.predict(x.to(dtype), timesteps_of(recipe.t_f, x), reader)
-            self.meter.count(evaluations=len(draws))
-            maps = [as_map(*each) for each in zip(tensors, sites, grids, strict=True)]
-            return torch.cat([each.sum(dim=0, dtype=exact).flatten() for each in maps])[None]
-
-        totals = self._batches("features", recipe, clean).map(total, noise.to(self.device))
-        means = (totals.sum(dim=0) / recipe.draws).float()
-        shapes = [(site.channels, *grid) for site, grid in zip(sites, grids, strict=True)]
-        parts = means.split([math.prod(shape) for shape in shapes])
-        return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
-
     @torch.inference_mode()
     def regenerate(self, state: DiffusionState, point: ModulationPoint, offsets: Tensor, recipe: Recipe) -> Tensor:
         """Replay the sampler from t_m, the offset added at t_m alone; float32 estimates of x_0 [N, C, h, w].
@@ -269,7 +237,7 @@ class DiffusionBackend(Backend):
         size = self._fitting(pixels * DECODER_WIDTH)
         return Batches(size, self._halved, ("decode", pixels)).map(decoded, estimates)
 
-    def _grid(self, site: FeatureTap, latents: Tensor) -> tuple[int, int]:
+    def _grid(self, site: FeatureTap | AttentionSite, latents: Tensor) -> tuple[int, int]:
         """The grid of a site for latents [..., h, w]."""
         return site.grid_for(*(side * self.codec.stride for side in latents.shape[-2:]))
 

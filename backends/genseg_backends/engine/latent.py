@@ -17,12 +17,11 @@ from torch import Tensor, nn
 
 from genseg.errors import GensegError
 from genseg.interface import Capabilities, FeatureTap, ModulationPoint
-from genseg.vocabulary import named, readable, shapes_recorded
 from genseg_backends.engine.codecs import Codec, KLCodec
-from genseg_backends.engine.diffusion import DiffusionBackend, timesteps_of
 from genseg_backends.engine.parts import check_class, check_conditioning, codec_of
 from genseg_backends.engine.patches import check_patches, uncompiled
 from genseg_backends.engine.pretrained import Pretrained
+from genseg_backends.engine.readable import ReadableNetwork, prompt_tokens
 from genseg_backends.engine.schedule import FlowSchedule, NoiseSchedule, Schedule
 from genseg_backends.loading.placement import compute_dtype
 from genseg_backends.loading.schedulers import is_flow
@@ -30,7 +29,7 @@ from genseg_backends.loading.schedulers import is_flow
 Sites = tuple[dict[str, FeatureTap], dict[str, ModulationPoint]]
 
 
-class LatentBackend(Pretrained, DiffusionBackend):
+class LatentBackend(Pretrained, ReadableNetwork):
     """A released diffusion model over in-memory parts, used as they are: only dropout is switched off, for good.
 
     Args:
@@ -89,6 +88,8 @@ class LatentBackend(Pretrained, DiffusionBackend):
         self.codec = codec_of(vae, self.vae_class, type(self).codec_class, bare.config["in_channels"] // self.packing)
         self.conditioning = self._here(conditioning)
         self._tiny_vae, self._encode_prompt = tiny_vae, encode_prompt
+        self._prompts: dict[str, Mapping[str, Tensor]] = {}
+        self.token_names = {"": list(getattr(conditioning, "tokens", ()))}
         self.capabilities = Capabilities(generates=True)
         self.preset = preset
         self.taps, self.points = self.declare()
@@ -115,37 +116,6 @@ class LatentBackend(Pretrained, DiffusionBackend):
             return FlowSchedule.of(scheduler.config, height * width)
         return NoiseSchedule.of(scheduler)
 
-    @cached_property
-    def module_sites(self) -> Mapping[str, FeatureTap]:
-        """What of its modules is a map of the image, found by one pass over an image of few pixels."""
-        reader, size = self.reader, self._small_size()
-        with torch.inference_mode(), shapes_recorded(reader) as tensors:
-            x = self.codec.encode(torch.zeros(1, 3, *size, device=self.device)).to(compute_dtype(reader))
-            self.predict(x, timesteps_of(1, x), reader)
-        return readable(tensors, size, self.image_size, [*self.taps.values(), *self.points.values()])
-
-    @property
-    def stack_names(self) -> Mapping[str, str]:
-        """What blocks are called in names of sites, by the path of their list; those of U-Nets are known."""
-        return {}
-
-    def _small_size(self) -> tuple[int, int]:
-        """(H, W) of an image of few pixels, unlike sides, and other numbers of tokens than the prompt's."""
-        if self.recipe.get("resize") == "square":
-            return self.image_size, self.image_size
-        strides = {site.stride for site in (*self.taps.values(), *self.points.values())}
-        prompt = {value.shape[1] for value in self.conditioning.values() if value.ndim == 3}
-        sizes = [
-            (rows * self.size_multiple, columns * self.size_multiple) for rows, columns in ((3, 5), (3, 7), (5, 7))
-        ]
-        cells = [{(height // stride) * (width // stride) for stride in strides} for height, width in sizes]
-        return next((size for size, counts in zip(sizes, cells, strict=True) if not counts & prompt), sizes[0])
-
-    @cached_property
-    def sites(self) -> Mapping[str, FeatureTap]:
-        """Taps, points, and the outputs of all blocks' usual modules."""
-        return named(self.module_sites, {**self.points, **self.taps}, self.stack_names)
-
     @property
     def device(self) -> torch.device:
         """Device on which the network computes, also while its weights are offloaded."""
@@ -155,7 +125,16 @@ class LatentBackend(Pretrained, DiffusionBackend):
         """The conditioning for a prompt; a text encoder is loaded for it and dropped again."""
         if not prompt or self._encode_prompt is None:
             return super().described(prompt)
-        return self._here(self._encode_prompt(prompt))
+        if prompt not in self._prompts:
+            described = self._encode_prompt(prompt)
+            self.token_names[prompt] = list(getattr(described, "tokens", ()))
+            self._prompts = {prompt: self._here(described)}  # the last one alone: many may be asked for
+        return self._prompts[prompt]
+
+    def tokens(self, prompt: str = "") -> list[str]:
+        """The tokens of a prompt as its text encoder has them, or their numbers where there is no tokenizer."""
+        count, names = prompt_tokens(self.described(prompt)), self.token_names.get(prompt, [])
+        return names if len(names) == count else [str(number) for number in range(count)]
 
     def _here(self, conditioning: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """On the device, floating-point tensors in what features are read in."""

@@ -25,7 +25,7 @@ from genseg_backends.loading.placement import (
 )
 from genseg_backends.loading.prompts import cached_prompt, given_prompt
 from genseg_backends.loading.schedulers import load_scheduler
-from genseg_backends.loading.text import load_text
+from genseg_backends.loading.text import described, load_text
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,7 @@ class Pretrained:
     exact_vae: ClassVar[bool] = True
     taesd: ClassVar[str] = ""
     recipe: Mapping[str, Any]
+    token_names: dict[str, list[str]]
 
     @classmethod
     def check_config(cls, config: Mapping[str, Any]) -> None:
@@ -197,6 +198,7 @@ class Pretrained:
             encode_prompt=parts.encode_prompt,
         )
         backend.recipe = {**backend.recipe, **(recipe or {})}
+        backend.token_names = {"": list(getattr(parts.conditioning, "tokens", ()))}
         return backend
 
     @classmethod
@@ -244,7 +246,7 @@ class Pretrained:
         """The conditioning of a prompt, by the checkpoint's text encoders; ``denoiser`` is as `load_text` takes it."""
         kind = getattr(diffusers, cls.pipeline_class)
         pipeline = load_text(kind, checkpoint.whole, checkpoint.dtype, checkpoint.revision, denoiser)
-        return {key: value.clone() for key, value in cls.describe(pipeline, prompt).items()}
+        return described(cls.describe, pipeline, prompt)
 
     @classmethod
     def of_parts(cls, network: nn.Module, conditioning: Mapping[str, Tensor], **others: Any) -> Self:

@@ -21,6 +21,7 @@ class SD3(TransformerBackend):
     taesd = "madebyollin/taesd3"
     guidance_scale = 7.0
     levels = (0.515, 0.44)
+    attention_layout = "image-text"
     stacks: ClassVar = {
         "b": Stack(
             "transformer_blocks",

@@ -148,7 +148,7 @@ class StableDiffusion(UNetBackend):
         denoiser: Mapping[str, Callable[[], nn.Module]],  # noqa: ARG003
     ) -> Mapping[str, Tensor]:
         """The embedding of a prompt, by the checkpoint's CLIP text encoder."""
-        return {"encoder_hidden_states": clip_prompt(checkpoint.whole, prompt, checkpoint.revision)}
+        return clip_prompt(checkpoint.whole, prompt, checkpoint.revision)
 
 
 def _layout(layout: str, said: Mapping[str, Any]) -> str:

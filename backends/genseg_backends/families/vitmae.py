@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from genseg.batches import Batches
-from genseg.interface import Backend, Capabilities, FeatureTap, ModelCard, ModulationPoint
+from genseg.interface import AttentionSite, Backend, Capabilities, FeatureTap, ModelCard, ModulationPoint
 from genseg.recipe import Recipe
 from genseg.sites import as_map, offset, prefix_recorded, prefix_replayed, read_all
 from genseg.vocabulary import named, readable, shapes_recorded
 from genseg_backends.engine.attention import SharedQueriesAndKeys
+from genseg_backends.engine.attention_maps import attention_maps, attention_recorded
 from genseg_backends.loading.checkpoints import load_part
 from genseg_backends.loading.hub import extra, is_downloaded, the_hub
 from genseg_backends.loading.placement import device_of, dtype_of
@@ -98,8 +99,10 @@ class ViTMAE(Backend):
         return features
 
     @torch.inference_mode()
-    def read(self, state: Visible, sites: Sequence[FeatureTap], recipe: Recipe) -> list[Tensor]:  # noqa: ARG002
+    def read(self, state: Visible, sites: Sequence[FeatureTap], recipe: Recipe, prompt: str = "") -> list[Tensor]:
         """`features` of several sites, by one pass that ends at the last of them."""
+        if prompt:
+            return super().read(state, sites, recipe, prompt)
         with read_all(self.network, sites) as tensors:
             self._reconstructed(state, 1)
         self.meter.count(evaluations=1)
@@ -118,6 +121,35 @@ class ViTMAE(Backend):
         """Taps, points, and the outputs of all blocks' usual modules."""
         stacks = {"vit.layers": "encoder", "decoder.decoder_layers": "decoder"}
         return named(self.module_sites, {**self.points, **self.taps}, stacks)
+
+    @cached_property
+    def attention_sites(self) -> Mapping[str, AttentionSite]:
+        """Self-attention of every block."""
+        return {
+            f"{site.rpartition('.')[0]}.self": AttentionSite(tap.module + ".attention", "image", tap.stride)
+            for site, tap in self.sites.items()
+            if site.endswith(".output")
+        }
+
+    @torch.inference_mode()
+    def read_attention(
+        self,
+        state: Visible,
+        sites: Sequence[AttentionSite],
+        recipe: Recipe,
+        prompt: str = "",
+        words: str = "",
+        *,
+        heads: bool = False,
+    ) -> list[Tensor]:
+        """Attention between the image's patches, by one pass."""
+        if prompt or words:
+            return super().read(state, [], recipe, prompt or words)
+        with attention_recorded(self.network, [site.module for site in sites]) as calls:
+            self._reconstructed(state, 1)
+        self.meter.count(evaluations=1)
+        grid = (self.image_size // self.network.config.patch_size,) * 2
+        return [attention_maps(calls[site.module], site, grid, 0, None, heads)[0] for site in sites]
 
     @torch.inference_mode()
     def regenerate(self, state: Visible, point: ModulationPoint, offsets: Tensor, recipe: Recipe) -> Tensor:

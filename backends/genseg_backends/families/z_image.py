@@ -21,6 +21,7 @@ class ZImage(TransformerBackend):
     prompt_inputs = ("cap_feats",)
     taesd = "madebyollin/taef1"
     levels = (0.3, 0.44)
+    attention_layout, attention_padding = "image-text", 32
     stacks: ClassVar = {
         "b": Stack(
             "layers",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -62,6 +63,56 @@ def load_text(
     return kind(**parts)
 
 
+class Prompt(dict[str, Tensor]):
+    """The conditioning of a prompt.
+
+    Attributes:
+        tokens: Its tokens in the order in which they are in attention; empty if not known.
+    """
+
+    tokens: Sequence[str] = ()
+
+
+def described(describe: Callable[[Any, str], Mapping[str, Tensor]], pipeline: Any, prompt: str) -> Prompt:
+    """What ``describe`` makes of a prompt by a pipeline of `load_text`, with the names of its tokens."""
+    calls: list[tuple[list[str], list[bool]]] = []
+    for name, part in vars(pipeline).items():
+        if name.startswith("tokenizer") and hasattr(part, "convert_ids_to_tokens"):
+            part.__class__ = _recording(type(part), calls)
+    conditioning = Prompt({key: value.clone() for key, value in describe(pipeline, prompt).items()})
+    conditioning.tokens = _named(calls, sum(value.shape[1] for value in conditioning.values() if value.ndim == 3))
+    return conditioning
+
+
+def _recording(kind: Any, calls: list[tuple[list[str], list[bool]]]) -> Any:
+    """A subclass of a tokenizer's class that takes down the tokens it makes, and which of them are no padding."""
+
+    def record(self: Any, *args: Any, **kwargs: Any) -> Any:
+        encoded = kind.__call__(self, *args, **kwargs)
+        ids = encoded["input_ids"][0]
+        mask = encoded.get("attention_mask", [[1] * len(ids)])[0]
+        calls.append((self.convert_ids_to_tokens([int(each) for each in ids]), [bool(each) for each in mask]))
+        return encoded
+
+    return type(kind.__name__, (kind,), {"__call__": record})
+
+
+def _named(calls: Sequence[tuple[list[str], list[bool]]], count: int) -> list[str]:
+    """Names of ``count`` tokens: those of one tokenizer, with or without padding, or of several one after the other.
+
+    Templates' beginnings, which some pipelines cut off, are cut off here. Empty if nothing fits.
+    """
+    whole = [names for names, _ in calls]
+    bare = [[name for name, keep in zip(names, mask, strict=True) if keep] for names, mask in calls]
+    for names in (*whole, *bare):
+        if len(names) == count:
+            return names
+    for first, second in itertools.combinations(whole, 2):
+        if len(first) + len(second) == count:
+            return first + second
+    return next((names[-count:] for names in bare if len(names) > count > 0), [])
+
+
 def _class_of(model: str, name: str, entry: Any) -> Any:
     """The class of transformers that an entry of ``model_index.json`` names, which must be a concrete one."""
     transformers = extra("transformers")
@@ -82,7 +133,7 @@ def limit_length(tokenizer: Any, config: Any) -> None:
     tokenizer.model_max_length = min(tokenizer.model_max_length, longest)
 
 
-def clip_prompt(model: str, prompt: str = "", revision: str | None = None) -> Tensor:
+def clip_prompt(model: str, prompt: str = "", revision: str | None = None) -> Prompt:
     """The embedding of a prompt, [1, tokens, dim] float32, by the checkpoint's own CLIP text encoder.
 
     Raises:
@@ -96,7 +147,9 @@ def clip_prompt(model: str, prompt: str = "", revision: str | None = None) -> Te
     limit_length(tokenizer, encoder.config)
     length = tokenizer.model_max_length
     tokens = tokenizer(prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-    return encoded(encoder, tokens.input_ids)
+    conditioning = Prompt(encoder_hidden_states=encoded(encoder, tokens.input_ids))
+    conditioning.tokens = tokenizer.convert_ids_to_tokens(tokens.input_ids[0].tolist())
+    return conditioning
 
 
 @torch.inference_mode()

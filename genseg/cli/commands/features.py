@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,6 +46,14 @@ def features(
         str | None, typer.Option(metavar="T,T,...", help="Timesteps of the noise, 0 to 999; the recipe's unless given.")
     ] = None,
     draws: Annotated[int, typer.Option(min=1, metavar="N", help="Noise draws to average over.")] = 1,
+    kind: Annotated[
+        str, typer.Option(help="features, or attention.", autocompletion=complete.words("features", "attention"))
+    ] = "features",
+    prompt: Annotated[str, typer.Option(metavar="TEXT", help="What the model is told; nothing unless given.")] = "",
+    words: Annotated[
+        str, typer.Option(metavar="TEXT", help="With attention to text: words that need not be in the prompt.")
+    ] = "",
+    heads: Annotated[bool, typer.Option("--heads", help="With attention: keep heads apart.")] = False,
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FILE", help="The safetensors file; a tensor [T, C, h, w] a site.")
     ] = Path("features.safetensors"),
@@ -59,13 +68,14 @@ def features(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
 ) -> None:
-    """Read a model's features of an image at any of its sites, all by one pass for each timestep and noise draw."""
+    """Read a model's features or attention of an image, at any sites, by one pass for each timestep and noise draw."""
+    if kind not in ("features", "attention"):
+        raise GensegError(f"--kind must be features or attention, not {kind}")
     if list_:
         from genseg.registry import load_backend
 
-        _list_sites(
-            load_backend(backend, model=model, device=device, dtype=dtype, **load_options(load or [])), modules, as_json
-        )
+        loaded = load_backend(backend, model=model, device=device, dtype=dtype, **load_options(load or []))
+        _list_attention(loaded, as_json) if kind == "attention" else _list_sites(loaded, modules, as_json)
         return
     images, options = split_inputs(inputs or [])
     if len(images) != 1:
@@ -80,8 +90,19 @@ def features(
 
     loaded = load_backend(backend, model=model, device=device, dtype=dtype, **load_options(load or []))
     reader = FeatureReader(loaded, loaded.resolve(recipe, options), seed=seed)
-    maps = reader.features(images[0], names_in(sites or []) or None, steps, draws)
-    facts = _facts(reader, list(maps), steps, draws)
+    maps = reader.features(
+        images[0],
+        names_in(sites or []) or None,
+        steps,
+        draws,
+        kind=kind,  # type: ignore[arg-type]
+        prompt=prompt,
+        words=words,
+        heads=heads,
+    )
+    facts = _facts(reader, list(maps), steps, draws, kind)
+    if any(facts["sites"][name].get("keys") == "text" for name in maps):
+        facts["tokens"] = loaded.tokens(words or prompt)
     content = save({name: each.contiguous() for name, each in maps.items()}, {"genseg": json.dumps(facts)})
     write_whole(out, lambda file: file.write(content))
     shapes = {name: list(each.shape) for name, each in maps.items()}
@@ -100,12 +121,16 @@ def _timestep(text: str) -> int:
     return step
 
 
-def _facts(reader: FeatureReader, names: list[str], steps: list[int] | None, draws: int) -> dict[str, Any]:
+def _facts(reader: FeatureReader, names: list[str], steps: list[int] | None, draws: int, kind: str) -> dict[str, Any]:
     """What the tensors are, for the file's metadata."""
-    sites = {}
+    sites: dict[str, dict[str, Any]] = {}
     for name in names:
-        site = reader.backend.find_tap(name)
-        sites[name] = {"module": site.module, "side": site.side, "stride": site.stride}
+        if kind == "attention":
+            attention = reader.backend.attention_sites[name]
+            sites[name] = {"module": attention.module, "keys": attention.keys, "stride": attention.stride}
+        else:
+            tap = reader.backend.find_tap(name)
+            sites[name] = {"module": tap.module, "side": tap.side, "stride": tap.stride}
     return {
         "backend": reader.backend.name,
         "timesteps": steps or [reader.recipe.t_f],
@@ -146,6 +171,24 @@ def _list_sites(backend: Backend, modules: bool, as_json: bool) -> None:
             ", ".join(row["declared"]),
             f"{row['module']}{side}",
         )
+    _print(table, max(len(row["name"]) + len(row["module"]) for row in rows) + 60)
+
+
+def _list_attention(backend: Backend, as_json: bool) -> None:
+    """Print the attentions of a loaded backend."""
+    sites = backend.attention_sites
+    if as_json:
+        typer.echo(json.dumps([{"name": name} | asdict(site) for name, site in sites.items()], indent=2))
+        return
+    table = Table("site", "keys", "stride", "module", box=None, pad_edge=False)
+    for name, site in sites.items():
+        table.add_row(name, site.keys, str(site.stride), site.module)
+    _print(table, 160)
+
+
+def _print(table: Table, width: int) -> None:
+    """Print a table, at least so wide where it is no terminal."""
     console = Console(markup=False, emoji=False, highlight=False)
-    wide = max((len(row["name"]) + len(row["module"]) for row in rows), default=0) + 60
-    (console if console.is_terminal else Console(markup=False, emoji=False, highlight=False, width=wide)).print(table)
+    if not console.is_terminal:
+        console.width = max(console.width, width)
+    console.print(table)
