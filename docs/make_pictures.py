@@ -1,7 +1,8 @@
 """Make the pictures of docs/images, but for those of the app and of GANs: ``python docs/make_pictures.py``.
 
 Every picture is what the code computes: examples.jpg is the segments of the example photos by default, method-*.jpg the
-way from a photo to its segments with the bundled model and the recipe fast, gallery-*.jpg each kind of output.
+way from a photo to its segments with the bundled model and the recipe fast, attention-*.jpg heat maps of
+attention, gallery-*.jpg each kind of output.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import torch
-from PIL import Image
+import torch.nn.functional as F
+from PIL import Image, ImageDraw
 
 import genseg
 from gallery_pictures import gallery
@@ -72,6 +74,34 @@ def painted(labels: np.ndarray, colours: np.ndarray) -> Image.Image:
     return Image.fromarray(colours[labels])
 
 
+def attention(photo: Path = PHOTOS / "coffee.jpg", out: Path = OUT) -> None:
+    """Heat maps of the bundled model's tokens, and of where some positions of the photo look."""
+    picture, segmenter = load_image(photo, 10**8), genseg.Segmenter("tiny", size=256)
+    maps = segmenter.features(picture, kind="attention", timesteps=[101, 201, 301])
+    cross = [each.mean(dim=0) for name, each in maps.items() if name.endswith("cross")]
+    size = max((each.shape[1:] for each in cross), key=sum)
+    tokens = torch.stack([F.interpolate(each[None], size, mode="bilinear")[0] for each in cross]).mean(dim=0)
+    row(out / "attention-tokens.jpg", picture, *(over(tokens[index], picture) for index in (2, 3, 7, 8)))
+    looks = maps["up1.1.self"].mean(dim=0)
+    height, width = looks.shape[1:]
+    places = [(int(y * height), int(x * width)) for y, x in ((0.25, 0.9), (0.8, 0.3), (0.5, 0.5))]
+    shown = [over(looks[:, y, x].reshape(height, width), picture, (y, x)) for y, x in places]
+    row(out / "attention-positions.jpg", picture, *shown)
+
+
+def over(values: torch.Tensor, picture: Image.Image, mark: tuple[int, int] | None = None) -> Image.Image:
+    """A map [h, w] over a picture, from dark for its least value to bright; a ring at the cell ``mark``."""
+    scaled = (values - values.min()) / (values.max() - values.min())
+    colors = Image.fromarray((matplotlib.colormaps["inferno"](scaled.numpy())[..., :3] * 255).astype(np.uint8))
+    shown = Image.blend(picture, colors.resize(picture.size, Image.Resampling.BICUBIC), 0.6)
+    if mark is not None:
+        y, x = (
+            (cell + 0.5) * side / cells for cell, side, cells in zip(mark, shown.size[::-1], values.shape, strict=True)
+        )
+        ImageDraw.Draw(shown).ellipse((x - 12, y - 12, x + 12, y + 12), outline="white", width=5)
+    return shown
+
+
 def grey(mask: torch.Tensor) -> Image.Image:
     """A mask in white on black."""
     return Image.fromarray((mask * 255).to(torch.uint8).numpy()).convert("RGB")
@@ -85,4 +115,5 @@ def heat(difference: torch.Tensor) -> Image.Image:
 if __name__ == "__main__":
     examples()
     method()
+    attention()
     gallery(PHOTOS, OUT)

@@ -38,6 +38,19 @@ def test_all_sites_are_listed_and_modules_too(tiny):
     assert "module:conv_in@input " in run("features", "--list", "--modules").stdout
 
 
+@pytest.mark.usefixtures("quick_tiny")
+def test_attention_is_listed_and_written_with_the_names_of_its_tokens(photo_folder, tmp_path, tiny):
+    rows = json.loads(run("features", "--list", "--kind", "attention", "--json").stdout)
+    assert [row["name"] for row in rows] == list(tiny.attention_sites)
+    assert "up1.0.cross" in run("features", "--list", "--kind", "attention").stdout
+    out = tmp_path / "x.safetensors"
+    command = ("features", photo_folder / "b.png", "--kind", "attention", "--sites", "up1.0.*", "--heads", "--out", out)
+    assert run(*command, *SIZE).exit_code == 0
+    with safe_open(out, "pt") as file:
+        assert file.get_tensor("up1.0.cross").shape[:3] == (1, 4, 9)
+        assert json.loads(file.metadata()["genseg"])["tokens"] == [str(number) for number in range(9)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
@@ -45,6 +58,9 @@ def test_all_sites_are_listed_and_modules_too(tiny):
         (("a.JPG", "b.png"), ["one image, not of 2"]),
         (("b.png", "--timesteps", "1,x"), ["--timesteps x is not a whole number"]),
         (("b.png", "--sites", "up9.query"), ["unknown site 'up9.query'"]),
+        (("b.png", "--kind", "values"), ["--kind must be features or attention"]),
+        (("b.png", "--words", "cat"), ["give kind='attention' too"]),
+        (("b.png", "--kind", "attention", "--prompt", "cat"), ["no text encoder"]),
     ],
 )
 @pytest.mark.usefixtures("quick_tiny")
