@@ -47,9 +47,10 @@ class Evaluation:
     Attributes:
         results: The content of `to_json`: ``dataset``, ``settings`` (everything that masks depend on), ``figures`` (the
             metrics by method and protocol, each as ``{"value": number, "interval": [low, high]}``), ``gains`` (the 95 %
-            interval of the paired difference between the first method and each other one), ``unmeasured``,
-            ``failures``, ``gallery``, ``versions``, ``masks`` (SHA-256 of the masks and ground truth) and, under the
-            rules of a published method, ``rules``. The rules' name is then that of the protocol everywhere.
+            interval of the paired difference between the first method and each other one), ``gains_of_modulation``
+            (the same between ``modulation+jbu`` and ``jbu``, and so on), ``unmeasured``, ``failures``, ``gallery``,
+            ``versions``, ``masks`` (SHA-256 of the masks and ground truth) and, under the rules of a published method,
+            ``rules``. The rules' name is then that of the protocol everywhere.
         store: The masks.
         dataset: The images.
     """
@@ -86,13 +87,11 @@ class Evaluation:
             },
             "settings": dict(settings),
             "figures": metrics,
-            "gains": {
-                other: {
-                    p: _gain(scores[methods[0], p], scores[other, p])
-                    for p in protocols
-                    if _both(scores, methods[0], other, p)
-                }
-                for other in methods[1:]
+            "gains": {other: _gains(scores, methods[0], other, protocols) for other in methods[1:]},
+            "gains_of_modulation": {
+                other: _gains(scores, f"modulation+{other}", other, protocols)
+                for other in methods
+                if f"modulation+{other}" in methods
             },
             "unmeasured": [{"method": m, "protocol": p, "why": why} for (m, p), why in measured.unmeasured.items()],
             "failures": [{"image": key, "problem": problem} for key, problem in failures.items()],
@@ -158,17 +157,21 @@ class Evaluation:
     def verdict(self) -> list[str]:
         """Say in which metrics the first method is ahead of each other one, and how certain that is.
 
+        So it is said of upsamplers after modulation, beside the same upsampler without.
+
         Returns:
             Lines such as ``"oracle, modulation against naive: ahead in boundary F (+0.3 to +2.0 points), level in mIoU
             (-0.9 to +0.2)"``. The 95 % interval of the paired difference over images lies above 0 where a
             method is ahead, below 0 where it is behind, and around 0 where it is level.
         """
-        first, *others = self.results["figures"]
+        first = next(iter(self.results["figures"]))
+        gains = [(first, other, gain) for other, gain in self.results["gains"].items()]
+        gains += [(f"modulation+{other}", other, gain) for other, gain in self.results["gains_of_modulation"].items()]
         return [
-            f"{protocol}, {first} against {other}: {_compared(gain['boundary_f'], 'boundary F', ' points')}, "
+            f"{protocol}, {method} against {other}: {_compared(gain['boundary_f'], 'boundary F', ' points')}, "
             f"{_compared(gain['miou'], 'mIoU')}"
-            for other in others
-            for protocol, gain in self.results["gains"][other].items()
+            for method, other, by_protocol in gains
+            for protocol, gain in by_protocol.items()
         ]
 
     def _repr_html_(self) -> str:
@@ -252,12 +255,16 @@ def formatted(entry: Mapping[str, Any], name: str = "") -> str:
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
-def _both(scores: Mapping[Any, Score], first: str, other: str, protocol: str) -> bool:
-    return (first, protocol) in scores and (other, protocol) in scores
-
-
-def _gain(first: Score, other: Score) -> dict[str, list[float]]:
-    return {name: paired_interval(first, other, name) for name in ("miou", "accuracy", "boundary_f")}
+def _gains(scores: Mapping[Any, Score], first: str, other: str, protocols: Sequence[str]) -> dict[str, Any]:
+    """Intervals of the paired differences of two methods, by protocol and metric."""
+    return {
+        p: {
+            name: paired_interval(scores[first, p], scores[other, p], name)
+            for name in ("miou", "accuracy", "boundary_f")
+        }
+        for p in protocols
+        if (first, p) in scores and (other, p) in scores
+    }
 
 
 def _compared(interval: Sequence[float | None], metric: str, unit: str = "") -> str:

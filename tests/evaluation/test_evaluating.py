@@ -180,6 +180,20 @@ def test_segments_of_flat_fields_beat_a_grid(data: Dataset, tmp_path: Path) -> N
     assert [line[: len(ahead)] for line in found.verdict()] == [ahead]
 
 
+def test_an_upsampler_after_modulation_is_compared_with_itself_alone(data: Dataset, tmp_path: Path) -> None:
+    methods = ("modulation", "jbu", "modulation+jbu")
+    found = evaluate(data, tmp_path / "out", methods=methods, resolution="full", limit=1, **QUICK)
+    low, high = found.results["gains_of_modulation"]["jbu"]["oracle"]["miou"]
+    after, alone = (found.results["figures"][name]["oracle"]["miou"]["value"] for name in ("modulation+jbu", "jbu"))
+    assert low - 1e-9 <= after - alone <= high + 1e-9
+    compared = [line.partition(":")[0] for line in found.verdict()]
+    assert compared == [
+        "oracle, modulation against jbu",
+        "oracle, modulation against modulation+jbu",
+        "oracle, modulation+jbu against jbu",
+    ]
+
+
 def test_the_command_writes_every_protocol_by_name(tmp_path: Path) -> None:
     root, out = write_set(tmp_path / "data", 3), tmp_path / "out"
     arguments = ["evaluate", "folder", str(root), "--protocol", "all", "--baselines", "naive", "--resolution", "full"]
