@@ -30,6 +30,7 @@ from genseg.contract.site_checks import (
     positions_are_the_images,
     sites_are_as_declared,
     sites_are_read_together_as_alone,
+    tokens_are_where_they_are_declared,
 )
 from genseg.errors import GensegError
 from genseg.images import to_image
@@ -238,6 +239,7 @@ CHECKS: dict[str, Callable[[CheckContext], None]] = {
         sites_are_read_together_as_alone,
         another_grid_is_refused,
         positions_are_the_images,
+        tokens_are_where_they_are_declared,
         a_zero_offset_changes_nothing,
         an_offset_changes_pixels,
         an_offset_changes_most_inside_its_mask,

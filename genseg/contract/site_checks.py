@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,6 +11,10 @@ from torch import Tensor
 from genseg.contract.context import CheckContext, ContractViolation, NotApplicable, require, synthetic_image
 from genseg.errors import GensegError
 from genseg.interface import FeatureTap, ModulationPoint
+
+PARTS = 8  # of the image that are changed, one after the other
+LEAST = 3.5  # standard errors that a displacement must stand out by
+CLEARLY = 1.1  # how much more displaced tokens change than declared ones, where the declaration is wrong
 
 
 def declarations(context: CheckContext) -> None:
@@ -111,6 +117,58 @@ def positions_are_the_images(context: CheckContext) -> None:
                 f"an offset at a corner of {name} changes pixels elsewhere more than there; skip the text or class "
                 "tokens with `first`, and check the order of the tokens",
             )
+
+
+def tokens_are_where_they_are_declared(context: CheckContext) -> None:
+    """Where a part of the image changes, its own tokens change most: `first` skips all others. Untrained weights do."""
+    backend, recipe = context.backend, context.recipe
+    if backend.capabilities.reconstructs != "exact":
+        raise NotApplicable("an approximate inversion may move everything when one part of the image changes")
+    sites = {**backend.taps, **backend.points}
+    stride = max(site.stride for site in sites.values())
+    height, width = (side // stride for side in context.pixels.shape[2:])
+    cells = torch.linspace(0, height * width - 1, min(PARTS, height * width)).long()
+    masks = F.one_hot(cells, height * width).float().reshape(-1, 1, height, width)
+    before = backend.read(context.state, list(sites.values()), recipe)
+    changes: list[list[Tensor]] = [[] for _ in sites]
+    for mask in masks:
+        where = F.interpolate(mask[None], context.pixels.shape[2:], mode="nearest-exact")
+        state = backend.encode(context.pixels * (1 - 2 * where), recipe, 0)
+        for kept, old, new in zip(changes, before, backend.read(state, list(sites.values()), recipe), strict=True):
+            kept.append((new - old).norm(dim=0).cpu())
+    alike: dict[tuple[int, int], dict[str, Tensor]] = {}
+    for (name, site), each in zip(sites.items(), changes, strict=True):
+        alike.setdefault((site.first, site.stride), {})[name] = torch.stack(each)
+    for (first, _), group in alike.items():
+        by = _displacement(list(group.values()), masks, first)
+        require(
+            not by,
+            f"{', '.join(group)} read tokens {abs(by)} places {'before' if by > 0 else 'behind'} the image's; declare "
+            f"first={first + by}, the number of all tokens before them: text, class, registers",
+        )
+
+
+def _displacement(sites: list[Tensor], masks: Tensor, first: int) -> int:
+    """Find by how many tokens the changes [N, h, w] at some sites lie behind their masks [N, 1, h', w'].
+
+    Returns:
+        The displacement that goes with most change, over all sites; 0 unless it is clearly more than at 0.
+    """
+    inside = F.interpolate(masks, sites[0].shape[1:], mode="nearest-exact").flatten(1)
+    changes = torch.stack(sites).flatten(2).clamp(min=1e-12).log()  # [sites, N, tokens]
+    changes -= changes.mean(dim=1, keepdim=True)  # some tokens change whatever part does,
+    changes -= changes.mean(dim=2, keepdim=True)  # and some parts change all tokens
+    changes = changes.mean(dim=0)
+
+    def strength(by: int) -> float:
+        """Mean change of the displaced tokens, in standard errors."""
+        displaced = F.pad(inside, (by, -by)).bool()
+        count = int(displaced.sum())
+        mean = float(changes[displaced].mean() / changes.std()) if 3 * count >= inside.sum() else 0.0
+        return mean * math.sqrt(count)
+
+    best = max(range(-min(first, inside.shape[1] - 1), inside.shape[1]), key=strength)
+    return best if strength(best) > max(LEAST, CLEARLY * strength(0)) else 0
 
 
 def _mostly_inside(change: Tensor, mask: Tensor) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from installed import lay_out
 
 from genseg import GensegError
-from genseg.cli.scaffold import write_project
+from genseg.cli.scaffold import FAMILIES, write_project
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,41 @@ def test_it_is_as_small_as_promised(project):
     assert "$" not in "".join(file.read_text() for file in project.rglob("*.*"))
 
 
+@pytest.fixture
+def _imported() -> None:
+    """Libraries that can be imported only once, which pytester would drop after each run."""
+    import diffusers
+
+    import genseg_backends.engine.transformers
+    import genseg_backends.engine.unets
+    import genseg_backends.families.released  # noqa: F401
+
+    _ = diffusers.AuraFlowTransformer2DModel, diffusers.PixArtTransformer2DModel, diffusers.UNet2DConditionModel
+    _ = diffusers.AutoencoderKL, diffusers.DDIMScheduler, diffusers.FlowMatchEulerDiscreteScheduler
+
+
+@pytest.mark.usefixtures("_imported")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_diffusion_backend_on_the_shared_bases_passes_its_own_tests(family, pytester):
+    folder = write_project(f"my-{family}", pytester.path, family)
+    assert len((folder / f"genseg_my_{family}" / "backend.py").read_text().splitlines()) <= 60
+    pytester.syspathinsert(folder)
+    run = pytester.inline_run("-q", "-p", "no:cacheprovider", str(folder))
+    passed, _, failed = run.countoutcomes()
+    assert (passed > 10, failed) == (True, 0)
+
+
+@pytest.mark.usefixtures("_imported")
+def test_registers_that_are_not_counted_are_found_without_local_weights(pytester):
+    folder = write_project("miscounted", pytester.path, "joint")
+    backend = folder / "genseg_miscounted" / "backend.py"
+    backend.write_text(backend.read_text().replace("extra_tokens=8", "extra_tokens=0"))
+    pytester.syspathinsert(folder)
+    (report,) = pytester.inline_run("-q", "-p", "no:cacheprovider", str(folder)).getfailures()
+    assert "tokens_are_where_they_are_declared" in report.nodeid
+    assert "declare first=20, the number of all tokens before them: text, class, registers" in str(report.longrepr)
+
+
 @pytest.mark.parametrize("name", ["My-Model", "1st", "a_b", "-a", "a--b", "../a", ""])
 def test_what_is_no_name_is_refused(name, tmp_path):
     with pytest.raises(GensegError, match="lower-case words joined by hyphens"):
@@ -49,3 +84,5 @@ def test_a_name_that_is_taken_and_a_folder_that_exists_are_refused(project, tmp_
     (tmp_path / "file").write_text("")
     with pytest.raises(GensegError, match="cannot write"):
         write_project("other", tmp_path / "file")
+    with pytest.raises(GensegError, match="unknown family 'gan'"):
+        write_project("other", tmp_path, "gan")

@@ -42,12 +42,14 @@ class Stack:
         taps: Kinds of tap by name.
         points: Kinds of point by name.
         text_first: Whether the blocks' tokens begin with those of the prompt.
+        extra_tokens: Number of further tokens before the image's, such as registers.
     """
 
     path: str
     taps: Mapping[str, Spot]
     points: Mapping[str, Spot]
     text_first: bool = False
+    extra_tokens: int = 0
 
 
 class TransformerBackend(LatentBackend):
@@ -89,7 +91,8 @@ class TransformerBackend(LatentBackend):
         taps: dict[str, FeatureTap] = {}
         points: dict[str, ModulationPoint] = {}
         for letter, stack in self.stacks.items():
-            first = self.conditioning[self.prompt_key].shape[1] if stack.text_first else 0
+            prompt = self.conditioning[self.prompt_key].shape[1] if stack.text_first else 0
+            first = prompt + stack.extra_tokens
             for index, block in enumerate(self._blocks(letter)):
                 for kind, spot in {**stack.taps, **stack.points}.items():
                     if not _has(block, spot.module):

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from genseg.cli import completion as complete
 from genseg.cli import options as cli_options
 from genseg.cli.errors import complain, report_errors
 from genseg.cli.options import go_offline, load_options
@@ -152,12 +153,20 @@ def check(
 @report_errors()
 def new(
     name: Annotated[str, typer.Argument(help="Of the backend, such as my-model.")],
+    family: Annotated[
+        str | None,
+        typer.Option(
+            help="A model of diffusers: unet, transformer (with cross-attention) or joint (text beside the image's "
+            "tokens). A network of any kind unless given.",
+            autocompletion=complete.words("unet", "transformer", "joint"),
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the project's folder goes.")] = Path(),
 ) -> None:
     """Write a plug-in project for a new backend: complete, tested and installable."""
     from genseg.cli.scaffold import write_project
 
-    folder = write_project(name, out)
+    folder = write_project(name, out, family)
     typer.echo(f"written: {folder}\nnext: pip install --editable {folder} pytest && pytest {folder}")
 
 
