@@ -263,6 +263,7 @@ class MaskMaker:
         if models.segmenter is not None:
             models.segmenter.progress = partial(self.on_progress, key)
         method_input = MethodInput(sample.image, size, models.recipe, self.plan.seed, models.segmenter, models.reader)
+        method_input.with_tree = self.plan.dataset.n_classes is None  # for the Berkeley benchmark's scales
         for method in methods:
             self.store.save(method, key, self._named(method_input, sample, method))
         self.store.save_truths(key, sample.truths)

@@ -16,10 +16,15 @@ from genseg.errors import GensegError
 from genseg.evaluation.method import Masks
 from genseg.evaluation.metrics import Labels
 from genseg.files import Layout, read_arrays, write_whole
+from genseg.parts import components
+from genseg.segmentation.tree import Tree
 
 SETTINGS = "settings.json"
 
-MASKS: Layout = {"segments": (np.int32, "hw"), "embeddings?": (np.float32, "kc"), "named?": (np.int64, "k")}
+MASKS: Layout = {
+    "segments": (np.int32, "hw"), "embeddings?": (np.float32, "kc"), "named?": (np.int64, "k"),
+    "merges?": (np.int64, "mp"), "heights?": (np.float64, "m"),
+}  # fmt: skip
 """Arrays of a file of masks."""
 
 
@@ -91,6 +96,8 @@ class MaskStore:
             arrays["embeddings"] = result.masks.embeddings
         if result.named is not None:
             arrays["named"] = result.named
+        if result.masks.tree is not None:
+            arrays |= {"merges": result.masks.tree.merges, "heights": result.masks.tree.heights}
         write_whole(self._masks_path(method, key), lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
 
     def truths(self, key: str) -> list[npt.NDArray[np.int32]]:
@@ -114,10 +121,13 @@ class MaskStore:
         path = self._masks_path(method, key)
         with _reading(path):
             arrays = read_arrays(path, MASKS)
-            masks = Masks(arrays["segments"], arrays.get("embeddings"))
+            tree = Tree(arrays["merges"], arrays["heights"]) if "merges" in arrays else None
+            masks = Masks(arrays["segments"], arrays.get("embeddings"), tree)
             count = int(masks.segments.max()) + 1
             if any(len(rows) != count for rows in (masks.embeddings, arrays.get("named")) if rows is not None):
                 raise ValueError("there must be an embedding and a class for each segment")
+            if tree is not None and tree.n_regions != int(components(masks.segments).max()) + 1:
+                raise ValueError("there must be a merge for each connected part but one")
             return MethodMasks(masks, arrays.get("named"))
 
     def _truths_path(self, key: str) -> Path:

@@ -18,6 +18,7 @@ from genseg.errors import GensegError
 from genseg.interface import Encoder
 from genseg.pipeline import Analysis, Clusters, read
 from genseg.recipe import Recipe
+from genseg.segmentation.tree import Tree
 from genseg.segmenter import Segmenter
 
 
@@ -28,10 +29,12 @@ class Masks:
     Attributes:
         segments: int32 [H, W] in 0..K-1, at the input's `size`; each number occurs, unless rules merge segments.
         embeddings: float32 [K, C], one vector per segment; None if the input has neither model nor encoder.
+        tree: The merge tree of the segments' connected parts, as `Segmentation.tree`; None if the method has none.
     """
 
     segments: npt.NDArray[np.int32]
     embeddings: npt.NDArray[np.float32] | None = None
+    tree: Tree | None = None
 
 
 @dataclass
@@ -44,6 +47,7 @@ class MethodInput:
         recipe: The resolved recipe; its K is the number of segments of every method.
         seed: Fixes random draws.
         segmenter: The model with that recipe; None if all methods use colours only.
+        with_tree: Whether masks of difference maps get a merge tree, which takes some tenths of a second.
         encoder: A vision encoder in place of a model, for features only. The recipe's margin and sites do not apply.
     """
 
@@ -53,6 +57,7 @@ class MethodInput:
     seed: int = 0
     segmenter: Segmenter | None = None
     encoder: Encoder | None = None
+    with_tree: bool = False
 
     @property
     def model(self) -> Segmenter:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genseg.display.palette import palette
+from genseg.evaluation.berkeley import HEADINGS
 from genseg.evaluation.datasets import Dataset
 from genseg.evaluation.mask_store import MaskStore
 from genseg.evaluation.metrics import IGNORE
@@ -27,16 +28,10 @@ if TYPE_CHECKING:
 
 PACKAGES = ("genseg", "torch", "diffusers", "numpy", "scipy", "scikit-learn", "scikit-image", "pillow")
 TABLE_METRICS = {
-    "miou": "mIoU",
-    "accuracy": "accuracy",
-    "boundary_f": "boundary F (2 px)",
-    "boundary_f_diagonal": "boundary F (0.75 % of the diagonal)",
-    "ari": "ARI",
-    "covering": "covering",
-    "pri": "PRI",
-    "voi": "VoI",
-    "components": "components",
-}
+    "miou": "mIoU", "accuracy": "accuracy",
+    "boundary_f": "boundary F (2 px)", "boundary_f_diagonal": "boundary F (0.75 % of the diagonal)", **HEADINGS,
+    "ari": "ARI", "covering": "covering", "pri": "PRI", "voi": "VoI", "components": "components",
+}  # fmt: skip
 """The metrics of tables, with their headings; the JSON has all metrics."""
 
 
@@ -260,7 +255,8 @@ def _gains(scores: Mapping[Any, Score], first: str, other: str, protocols: Seque
     return {
         p: {
             name: paired_interval(scores[first, p], scores[other, p], name)
-            for name in ("miou", "accuracy", "boundary_f")
+            for name in scores[first, p].names
+            if name in ("miou", "accuracy", "boundary_f", "berkeley_f")
         }
         for p in protocols
         if (first, p) in scores and (other, p) in scores

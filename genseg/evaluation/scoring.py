@@ -142,6 +142,7 @@ def _statistics(
 ) -> tuple[SegmentStatistics, list[Contingency]]:
     masks, named = source.masks(method, key)
     statistics = kind(masks.segments, truths)
+    statistics.tree = masks.tree
     return statistics, statistics.contingencies(masks.embeddings, named)
 
 

@@ -6,6 +6,7 @@ import pytest
 from genseg import GensegError
 from genseg.evaluation.mask_store import MaskStore, MethodMasks
 from genseg.evaluation.method import Masks
+from genseg.segmentation.tree import Tree
 
 SEGMENTS = np.arange(64 * 64, dtype=np.int32).reshape(64, 64) % 3
 SAVED = {
@@ -31,6 +32,19 @@ def test_what_is_saved_is_read_back(store):
     assert np.array_equal(result.masks.embeddings, SAVED["embeddings"])
     assert np.array_equal(result.named, SAVED["named"])
     assert all(map(np.array_equal, store.truths("photo"), [SEGMENTS, SEGMENTS.T]))
+
+
+def test_a_merge_tree_is_read_back_and_refused_with_other_segments(store):
+    halves = np.repeat([[0, 1]], 64, axis=0).repeat(32, axis=1).astype(np.int32)
+    tree = Tree(np.array([[0, 1]]), np.array([0.5]))
+    store.save("modulation", "photo", MethodMasks(Masks(halves, None, tree), None))
+    result = store.masks("modulation", "photo").masks.tree
+    assert result.merges.tolist() == [[0, 1]]
+    assert result.heights.tolist() == [0.5]
+    assert store.masks("grid", "photo").masks.tree is None
+    store.save("modulation", "photo", MethodMasks(Masks(SEGMENTS, None, tree), None))
+    with pytest.raises(GensegError, match=r"photo\.npz is damaged; remove it"):
+        store.masks("modulation", "photo")
 
 
 DAMAGES = {

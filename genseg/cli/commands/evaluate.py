@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from genseg.evaluation.results import Evaluation
 
 BASELINES = ["naive", "feature-upsampling"]
-MAIN_METRICS = ("miou", "boundary_f")
+MAIN_METRICS = ("miou", "boundary_f", "berkeley_f", "berkeley_ods")  # the last two of annotators' regions alone
 SET_BY_RULES = ("protocol", "resolution", "refine", "min_pixels", "embedder")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,21 +12,38 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genseg.evaluation.method import Masks, MethodInput
+from genseg.parts import components
 from genseg.pipeline import find_labels
+from genseg.segmentation.contrast import contrast
+from genseg.segmentation.tree import Tree, tree_of
 from genseg.upsampling.upsample import refined
 
 
-def masks_of_maps(method_input: MethodInput, maps: Tensor, refine: str | None = None) -> Masks:
+def masks_of_maps(
+    method_input: MethodInput, maps: Tensor, refine: str | None = None, merge_tree: bool = False
+) -> Masks:
     """Refine maps [K, h, w], take their argmax at the input's size and merge small parts, as the recipe says.
 
     Args:
         method_input: The input.
         maps: float32 [K, h, w].
         refine: An upsampler in place of the recipe's `refine`.
+        merge_tree: Whether maps are difference maps, whose labels have a merge tree.
     """
     maps = refined(maps, method_input.pixels, refine or method_input.recipe.refine)
-    labels, _ = find_labels(maps, method_input.size, method_input.recipe)
-    return masks_with(method_input, labels)
+    labels, confidence = find_labels(maps, method_input.size, method_input.recipe)
+    masks = masks_with(method_input, labels)
+    if not (merge_tree and method_input.with_tree):
+        return masks
+    return replace(masks, tree=_tree(method_input, labels, confidence))
+
+
+def _tree(method_input: MethodInput, labels: npt.NDArray[np.int32], confidence: npt.NDArray[np.float32]) -> Tree:
+    """Build the merge tree as `genseg.Segmentation.tree` does."""
+    parts = components(labels)
+    cluster = labels.ravel()[np.unique(parts, return_index=True)[1]]
+    borders = contrast(np.asarray(method_input.resized_image()), confidence.astype(np.float16))
+    return tree_of(parts, method_input.clusters.embeddings[cluster], borders)
 
 
 def masks_with(method_input: MethodInput, labels: npt.NDArray[np.integer[Any]]) -> Masks:

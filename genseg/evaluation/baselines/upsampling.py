@@ -18,7 +18,7 @@ from genseg.upsampling.upsample import refined
 
 def modulation(method_input: MethodInput) -> Masks:
     """Assign each pixel to the cluster whose perturbation changes it most (EmerDiff, section 3.4)."""
-    return masks_of_maps(method_input, difference_maps(method_input))
+    return masks_of_maps(method_input, difference_maps(method_input), merge_tree=True)
 
 
 def naive(method_input: MethodInput) -> Masks:
@@ -56,7 +56,7 @@ def features_by(upsampler: str) -> Method:
 
 def modulation_by(upsampler: str) -> Method:
     """Return the method that applies one of `genseg.upsample`'s methods to the difference maps, as `refine` does."""
-    return lambda method_input: masks_of_maps(method_input, difference_maps(method_input), upsampler)
+    return lambda method_input: masks_of_maps(method_input, difference_maps(method_input), upsampler, merge_tree=True)
 
 
 def difference_maps(method_input: MethodInput, normalise: str | None = None) -> Tensor:

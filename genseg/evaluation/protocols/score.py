@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from genseg.errors import GensegError
+from genseg.evaluation.berkeley import BerkeleyTotals
 from genseg.evaluation.bootstrap import DRAWS, Means, Totals, weights
 from genseg.evaluation.metrics import Floats, interval, mean_iou, ratio
 from genseg.evaluation.protocols.base import EvaluationProtocol
@@ -26,10 +27,12 @@ class Record:
         metrics: The image's metrics by name, averaged over ground truths; NaN without measured pixels.
         pixels: int64 [3, C], correct, true and predicted pixels of each class; for annotators' regions, those of the
             last annotator.
+        berkeley: float64 [T, 6], the counts of the Berkeley benchmark; None for classes.
     """
 
     metrics: dict[str, float]
     pixels: npt.NDArray[np.int64]
+    berkeley: Floats | None = None
 
 
 def measured(statistics: SegmentStatistics, classes: Sequence[npt.NDArray[np.int64]]) -> Record:
@@ -44,7 +47,7 @@ def measured(statistics: SegmentStatistics, classes: Sequence[npt.NDArray[np.int
         pixels = _pixels(table, assigned)
         row = {"miou": float(mean_iou(*pixels)), "accuracy": float(ratio(pixels[0].sum(), pixels[1].sum()))}
         rows.append(row | statistics.boundary_metrics(which, assigned))
-    return Record(averaged(rows) | statistics.region_metrics, pixels)
+    return Record(averaged(rows) | statistics.region_metrics, pixels, statistics.berkeley)
 
 
 class Score:
@@ -65,6 +68,7 @@ class Score:
         self._totals = [Totals(n_classes or 0, draws) for _ in range(3)]  # hits, true and predicted pixels
         self._has_classes = n_classes is not None
         self._means: Means | None = None
+        self._berkeley = None if self._has_classes else BerkeleyTotals(draws)
         self._counts = np.zeros(1 + draws, dtype=np.int64)  # images in each resample
 
     def add(self, key: str, record: Record) -> None:
@@ -77,15 +81,28 @@ class Score:
         if self._means is None:
             self._means = Means(record.metrics, self.draws)
         self._means.add(record.metrics, counts)
+        if self._berkeley is not None and record.berkeley is not None:
+            self._berkeley.add(record.berkeley, counts)
 
     def values(self, metric: str) -> Floats:
         """Return a metric of the dataset and of each resample: float64 [1 + draws], or [C, 1 + draws] for ``"iou"``."""
+        if self._berkeley is not None and metric in self._berkeley.NAMES:
+            return self._berkeley.values(metric)
         hits, true, predicted = (total.values() for total in self._totals)
         if metric == "iou":
             return ratio(hits.T, (true + predicted - hits).T)
         if not self._pooled or metric not in POOLED:
             return self._known.values(metric)
         return mean_iou(hits, true, predicted) if metric == "miou" else ratio(hits.sum(axis=1), true.sum(axis=1))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the metrics but ``"iou"``.
+
+        Raises:
+            GensegError: If no image has been added.
+        """
+        return (*self._known.names, *(() if self._berkeley is None else self._berkeley.NAMES))
 
     @property
     def _known(self) -> Means:
@@ -105,7 +122,7 @@ class Score:
             GensegError: If no image has been added.
         """
         metrics: dict[str, Any] = {"protocol": self.protocol, "images": int(self._counts[0])}
-        metrics |= {name: _with_interval(self.values(name)) for name in self._known.names}
+        metrics |= {name: _with_interval(self.values(name)) for name in self.names}
         return metrics | (
             {"iou": [_with_interval(values) for values in self.values("iou")]} if self._has_classes else {}
         )

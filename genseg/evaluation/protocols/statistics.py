@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from genseg.evaluation.berkeley import DIAGONAL, boundary_map, counts_at_scales, thinned
 from genseg.evaluation.metrics import (
     IGNORE,
     TOLERANCE,
+    Floats,
     Labels,
     adjusted_rand_index,
     boundaries,
@@ -24,8 +26,7 @@ from genseg.evaluation.metrics import (
 )
 from genseg.evaluation.protocols.base import Contingency
 from genseg.parts import components
-
-DIAGONAL = 0.0075  # boundary tolerance of the Berkeley benchmark, by the diagonal (Arbeláez et al., 2011)
+from genseg.segmentation.tree import Tree
 
 
 class GroundTruth:
@@ -34,6 +35,7 @@ class GroundTruth:
     Attributes:
         labels: int32 [H, W] in 0..n_labels-1, or `IGNORE`.
         n_labels: Number of classes, or of one annotator's regions.
+        has_classes: Whether labels are classes.
         tolerances: Boundary tolerances in pixels, by the suffix of the metrics' names.
 
     Args:
@@ -42,7 +44,7 @@ class GroundTruth:
     """
 
     def __init__(self, labels: Labels, n_classes: int | None) -> None:
-        self._has_classes = n_classes is not None
+        self.has_classes = n_classes is not None
         if n_classes is None:
             labels = np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
             n_classes = int(labels.max()) + 1
@@ -58,12 +60,17 @@ class GroundTruth:
     @cached_property
     def regions(self) -> Labels:
         """Regions for `covering`: an annotator's, or the connected components of classes; int [H, W]."""
-        return np.where(self.measured, components(self.labels), IGNORE) if self._has_classes else self.labels
+        return np.where(self.measured, components(self.labels), IGNORE) if self.has_classes else self.labels
 
     @cached_property
     def boundary(self) -> npt.NDArray[np.bool_]:
         """Boundary between measured pixels of different labels: bool [H, W]."""
         return boundaries(self.labels, self.measured)
+
+    @cached_property
+    def lines(self) -> npt.NDArray[np.bool_]:
+        """Boundary as the Berkeley benchmark matches it: bool [H, W]."""
+        return thinned(boundary_map(self.labels))
 
     @cached_property
     def near(self) -> dict[str, npt.NDArray[np.bool_]]:
@@ -78,6 +85,9 @@ class SegmentStatistics:
         segments: int [H, W] in 0..K-1.
         truths: Ground truths of the image: one map of classes, or a map of regions from each annotator.
     """
+
+    tree: Tree | None = None
+    """The merge tree of the segments' connected parts; None without a tree."""
 
     def __init__(self, segments: Labels, truths: Sequence[GroundTruth]) -> None:
         self.segments, self.truths = segments, truths
@@ -112,6 +122,14 @@ class SegmentStatistics:
             for truth, table in zip(self.truths, self.tables, strict=True)
         ]
         return averaged(rows) | {"components": float(parts.max()) + 1}
+
+    @cached_property
+    def berkeley(self) -> Floats | None:
+        """Counts of the Berkeley benchmark, as `genseg.evaluation.berkeley.counts_at_scales`; None for classes."""
+        if self.truths[0].has_classes:
+            return None
+        regions, lines = [truth.labels for truth in self.truths], [truth.lines for truth in self.truths]
+        return counts_at_scales(self.segments, self.tree, regions, lines)
 
     def boundary_metrics(self, which: int, classes: npt.NDArray[np.int64]) -> dict[str, float]:
         """Compute boundary F, precision and recall of a class map. Protocols with the same classes share them.
