@@ -19,7 +19,8 @@ STEPS, LEARNING_RATE = 51, 0.1  # of Adam, on the mean absolute error (the autho
 WIDTH, COLOR = 1.0, 0.12  # σ before the first step: in cells, and in RGB, each channel in [0, 1] (the authors')
 
 OUTSIDE = 1e4  # squared distance in color to cells beyond the border: no weight
-CHUNK = 2**17  # weights that are computed at once; more do not fit into a core's cache
+CHUNK = 2**17  # weights that are computed at once: on a CPU more do not fit into a core's cache
+CHUNK_ON_GPU = 2**26  # there fewer would leave it idle
 
 OFFSETS = [
     (row, column)
@@ -71,7 +72,8 @@ class Splats:
         self.forms = _forms(rows, columns).to(image)
         self.gaussians = torch.zeros(4, *grid, device=image.device)  # logarithms of the widths, the angle, the color's
         self.gaussians[:2], self.gaussians[3] = math.log(WIDTH), math.log(COLOR)
-        step = max(CHUNK // (len(OFFSETS) * rows * columns), 1)
+        chunk = CHUNK if image.device.type == "cpu" else CHUNK_ON_GPU
+        step = max(chunk // (len(OFFSETS) * rows * columns), 1)
         self.chunks = [slice(start, start + step) for start in range(0, grid[0] * grid[1], step)]
 
     def fit(self) -> None:
