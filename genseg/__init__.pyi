@@ -1,3 +1,5 @@
+from .calibration.atlas import atlas as atlas
+from .calibration.atlas_result import Atlas as Atlas
 from .calibration.search import Calibration as Calibration
 from .calibration.search import calibrate as calibrate
 from .comparison.compare import compare as compare

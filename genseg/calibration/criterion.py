@@ -10,8 +10,9 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from scipy.stats import rankdata
 from skimage.color import rgb2lab
-from sklearn.metrics import adjusted_rand_score, roc_auc_score
+from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
 from genseg.cluster import masks_of
@@ -199,9 +200,12 @@ def unsupervised_terms(pixels: Tensor, results: Sequence[SeedResult]) -> dict[st
 def _localisation(result: SeedResult) -> float:
     height, width = result.maps.shape[1:]
     own = labels_at(masks_of(result.grid_labels, len(result.maps)), height, width).numpy().ravel()
-    scores = np.zeros(len(result.maps))  # a mask without pixels, or with all of them, scores 0
-    for k in np.unique(own) if own.min() < own.max() else ():
-        scores[k] = 2 * roc_auc_score(own == k, result.maps[k].numpy().ravel()) - 1
+    # The area under the curve is the sum of the mask's ranks, the Mann-Whitney statistic, and cheaper than the curve.
+    ranks, scores = rankdata(result.maps.flatten(1).numpy(), axis=1), np.zeros(len(result.maps))
+    for k in np.unique(own) if own.min() < own.max() else ():  # a mask without pixels, or with all of them, scores 0
+        inside = own == k
+        pixels, others = int(inside.sum()), int((~inside).sum())
+        scores[k] = 2 * (ranks[k, inside].sum() - pixels * (pixels + 1) / 2) / (pixels * others) - 1
     return float(scores.clip(0).mean())
 
 

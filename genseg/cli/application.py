@@ -15,6 +15,7 @@ from genseg.cli.commands import backends as backend_commands
 from genseg.cli.commands import results as results_commands
 from genseg.cli.commands.ablate import ablate
 from genseg.cli.commands.app import app as show_app
+from genseg.cli.commands.atlas import atlas
 from genseg.cli.commands.calibrate import calibrate
 from genseg.cli.commands.compare import compare
 from genseg.cli.commands.concepts import concepts
@@ -90,6 +91,7 @@ app.command(no_args_is_help=True)(report_errors()(distill))
 app.command()(report_errors()(datasets))
 app.command()(generate)
 app.command(no_args_is_help=True)(features)
+app.command(no_args_is_help=True)(atlas)
 app.command(no_args_is_help=True)(report_errors()(calibrate))
 app.command(no_args_is_help=True)(report_errors()(export))
 app.command("app")(show_app)

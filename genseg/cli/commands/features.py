@@ -80,7 +80,7 @@ def features(
     images, options = split_inputs(inputs or [])
     if len(images) != 1:
         raise GensegError(f"features are read of one image, not of {len(images)}; give one, or --list for the sites")
-    steps = None if timesteps is None else [_timestep(each) for each in names_in([timesteps])]
+    steps = timesteps_in(timesteps)
     check_writable(out.parent)
 
     from safetensors.torch import save
@@ -114,11 +114,19 @@ def features(
     typer.echo(f"written: {out}")
 
 
-def _timestep(text: str) -> int:
-    step = whole_number(text)
-    if step is None:
-        raise GensegError(f"--timesteps {text} is not a whole number from 0 to 999")
-    return step
+def timesteps_in(text: str | None) -> list[int] | None:
+    """The timesteps of ``--timesteps``; None for none.
+
+    Raises:
+        GensegError: If one is no whole number.
+    """
+    if text is None:
+        return None
+    steps = {each: whole_number(each) for each in names_in([text])}
+    for each, step in steps.items():
+        if step is None:
+            raise GensegError(f"--timesteps {each} is not a whole number from 0 to 999")
+    return [step for step in steps.values() if step is not None]
 
 
 def _facts(reader: FeatureReader, names: list[str], steps: list[int] | None, draws: int, kind: str) -> dict[str, Any]:
