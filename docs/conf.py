@@ -12,6 +12,7 @@ from sphinx.domains.python import PyObject
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import agents
 import generated
 import genseg
 
@@ -81,6 +82,7 @@ def setup(app: Sphinx) -> None:
     app.connect("source-read", fill)
     app.connect("autodoc-process-signature", shorten)
     app.connect("autodoc-skip-member", skip)
+    app.connect("build-finished", agents.write)
     for field in PyObject.doc_field_types:
         if field.name == "variable":
             field.label = "Attributes"

@@ -11,6 +11,7 @@ from typing import Any
 import typer
 from omegaconf import OmegaConf
 
+import models
 from genseg.cli import app
 from genseg.evaluation.results_table import read_table, to_markdown
 from genseg.recipe import BOUNDS, CHOICES, Recipe, list_presets, load_recipe
@@ -95,5 +96,11 @@ def results() -> str:
     return to_markdown(read_table(Path(__file__).with_name("results.csv")), level=2)
 
 
-PARTS: dict[str, Callable[..., str]] = {"command-line": command_line, "recipe-keys": recipe_keys, "results": results}
+PARTS: dict[str, Callable[..., str]] = {
+    "command-line": command_line,
+    "recipe-keys": recipe_keys,
+    "results": results,
+    "backends": models.backends_table,
+    "sites": models.sites_table,
+}
 """The parts that a page may name."""

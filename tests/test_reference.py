@@ -3,8 +3,10 @@
 import importlib
 import inspect
 import io
+import json
 import pkgutil
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 import typer
@@ -86,6 +88,29 @@ def options(command=None, name="genseg"):
 
 def test_the_list_of_options_is_not_empty():
     assert {("genseg segment", "--clusters"), ("genseg backends check", "--no-locality")} <= set(options())
+
+
+def test_programs_find_every_page_and_every_public_name(built):
+    site = built[0]
+    pages = (Path(site.outdir) / "llms.txt").read_text(encoding="utf-8")
+    assert pages.startswith("# genseg\n\n> Segment images with what generative models already know")
+    assert all(f"({name}.html): " in pages for name in site.env.found_docs if name != "index")
+    index = json.loads((Path(site.outdir) / "api.json").read_text(encoding="utf-8"))
+    assert set(index["python"]) == set(genseg.__all__)
+    assert "timesteps" in index["python"]["features"]["signature"]
+    assert "run_with_cache" in index["python"]["Segmenter"]["methods"]
+    assert "--sites" in {name for each in index["commands"]["genseg features"]["parameters"] for name in each["names"]}
+    assert index["recipe"]["t_f"]["bounds"] == [0, 999]
+    assert {each["name"] for each in index["backends"]} == {info.name for info in genseg.list_backends()}
+
+
+def test_every_backend_is_in_the_table_of_models(built):
+    page = built[0].env.get_doctree("reference/models").astext()
+    for info in genseg.list_backends():
+        if info.card and info.factory.startswith("genseg_backends."):
+            assert f"\n{info.name}\n" in page
+            assert info.card.licence in page
+    assert "0-2.query" in page  # of the bundled model, and of those whose configuration is part of genseg
 
 
 def test_every_recipe_key_is_in_the_table(built):
