@@ -135,19 +135,17 @@ class Evaluation:
         """Describe dataset, rules, resolution, model and K in one line."""
         data, settings = self.results["dataset"], self.results["settings"]
         model = settings["model"].get("encoder") or settings["model"].get("backend") or "no model"
+        measured_at = self._rules() if "rules" in self.results else f"resolution {settings['resolution']}"
         return (
-            f"{data['name']} ({data['split']}), {data['images']} images, {self._rules()}"
-            f"resolution {settings['resolution']}, {model}, "
+            f"{data['name']} ({data['split']}), {data['images']} images, {measured_at}, {model}, "
             f"K = {settings['recipe']['n_clusters']}; in brackets, 95 % bootstrap intervals over images"
         )
 
     def _rules(self) -> str:
-        """Name the rules and what differs from them; empty without rules."""
-        if "rules" not in self.results:
-            return ""
+        """Name the rules of a published method, and what differs from them."""
         rules = self.results["rules"]
         but = f" (but {'; '.join(rules['differences'])})" if rules["differences"] else ""
-        return f"rules {rules['name']}{but}, "
+        return f"rules {rules['name']}{but}"
 
     def verdict(self) -> list[str]:
         """Say in which metrics the first method is ahead of each other one, and how certain that is.

@@ -135,8 +135,9 @@ def to_markdown(rows: Iterable[ResultRow], level: int = 3) -> str:
     """
     parts = []
     for (dataset, split, resolution, rule), group in groupby(sorted(rows, key=_by_score), lambda row: row.identity[:4]):
+        at = "" if resolution == rule.split("+")[0] else f", resolution {resolution}"  # which rules have of their own
         lines = [
-            f"{'#' * level} {dataset} ({split}), {rule}, resolution {resolution}\n",
+            f"{'#' * level} {dataset} ({split}), {rule}{at}\n",
             "| model | method | K | images | mIoU | accuracy | boundary F | covering | recipe |",
             "|---|---|---|---|---|---|---|---|---|",
         ]
