@@ -75,7 +75,10 @@ class AttentionSite:
         if self.keys == "image":
             first = self.image_start(length, cells)
             return slice(first, first + cells)
-        first = -(-cells // self.padding) * self.padding if self.layout == "image-text" and length > tokens else 0
+        if length == tokens:
+            return slice(0, tokens)
+        behind = -(-cells // self.padding) * self.padding
+        first = length - cells - tokens if self.layout == "text-image" else behind
         return slice(first, first + tokens)
 
 

@@ -137,12 +137,11 @@ def _placed(
         return (channels, stride, 0) if stride and [side / stride for side in size] == grid else None
     length, channels = shape[1:]
     near = max(declared, key=lambda site: _common(path, site.module), default=None)
-    for first in dict.fromkeys((0, near.first if near else 0)):
-        stride = math.isqrt(size[0] * size[1] // (length - first)) if length > first else 0
-        if stride and not any(side % stride for side in size) and _cells(size, stride) == length - first:
-            return channels, stride, first
+    stride = math.isqrt(size[0] * size[1] // length) if length else 0
+    if stride and not any(side % stride for side in size) and _cells(size, stride) == length:
+        return channels, stride, 0
     if near and _common(path, near.module) and (len(declared[near]), *declared[near][:2]) == (3, 1, length):
-        return channels, near.stride, near.first  # with padding or text behind the image
+        return channels, near.stride, near.first  # with text before the image, or padding behind it
     return None
 
 

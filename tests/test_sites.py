@@ -11,6 +11,7 @@ from genseg.sites import (
     prefix_recorded,
     prefix_replayed,
     read,
+    read_all,
     recorded,
     tokens_to_map,
 )
@@ -80,6 +81,20 @@ def test_a_recording_may_end_the_pass_at_the_module(model: nn.Module):
         ran.append("the rest of the block")
     assert torch.equal(outputs[0], model[0](x).relu())
     assert ran == []
+
+
+def test_taps_are_read_together_before_the_model_writes_into_them():
+    model, x = nn.Sequential(nn.Linear(3, 4), nn.ReLU(inplace=True), nn.Linear(4, 2), nn.Tanh()), torch.randn(5, 3)
+    taps = [FeatureTap(path, 1, 1, (1, 1)) for path in ("2", "0")]
+    with read_all(model, taps) as tensors:
+        model(x)
+    last, first = tensors
+    assert torch.equal(first, model[0](x))
+    assert first.min() < 0
+    assert torch.equal(last, model[2](model[0](x).relu()))
+    with pytest.raises(GensegError, match="never ran its module 2"), read_all(model, taps):
+        model[0](x)
+    assert not any(module._forward_hooks for module in model.modules())
 
 
 class Network(nn.Module):

@@ -6,6 +6,7 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor
 
 import genseg
+import genseg.interface
 from genseg_backends.engine.attention_maps import attention_recorded
 from genseg_backends.engine.transformers import TransformerBackend
 from genseg_backends.families.flux2 import Flux2
@@ -88,6 +89,12 @@ def test_keys_of_text_are_those_that_the_prompt_changes(load, pixels, name, bloc
     assert not changed[of_image.columns(len(changed), cells, tokens)].any()
     if name != "z-image":  # which has padding besides
         assert changed.sum() == tokens
+
+
+def test_register_tokens_before_the_text_are_no_keys_of_text():
+    site = genseg.interface.AttentionSite("attn", "text", 16)
+    assert site.columns(8 + 77 + 15, 15, 77) == slice(8, 8 + 77)
+    assert site.columns(77, 15, 77) == slice(0, 77)  # cross-attention
 
 
 @pytest.mark.parametrize("name", [*JOINT, *TEXT])
