@@ -18,8 +18,9 @@ LAYOUTS = {"folders": ("/", "/", "_"), "flat": ("_", "_", "_"), "city": ("-", "/
 class FileNamer:
     """Gives each key of an export a name of its own; safe on any file system, and below the export's folder.
 
-    Letters, digits, ``.``, ``_`` and ``-`` stay, an image's suffix goes, accents are taken off, and all else becomes
-    ``_``. Names that are taken, in capitals or not, get ``-2``, ``-3``, …; they are kept in a temporary file.
+    Letters, digits, ``_`` and ``-`` stay, an image's suffix goes, accents are taken off, and all else becomes ``_``,
+    dots too: panopticapi and others take the first for the suffix. Names that are taken, in capitals or not, get
+    ``-2``, ``-3``, …; they are kept in a temporary file.
 
     Args:
         layout: ``"folders"`` keeps sub-folders; ``"flat"`` makes them part of the name; ``"city"`` gives one folder
@@ -36,8 +37,7 @@ class FileNamer:
         """Name the next key, without a suffix."""
         parts = [part for part in re.split(r"[/\\]", SUFFIX.sub("", key)) if part.strip(" .")]
         *folders, last = [self._safe(part) for part in parts] or ["image"]
-        folders = [folder.replace(".", self._fill) for folder in folders[-DEEPEST:]]  # no folder is called as a file
-        folders = folders or (["genseg"] if self._needs_folder else [])
+        folders = folders[-DEEPEST:] or (["genseg"] if self._needs_folder else [])
         name = self._joint.join(folders) + (self._before_last if folders else "") + last
         name = "/".join(part[:LONGEST] for part in name.split("/"))
         free, number = name, 1
@@ -55,5 +55,5 @@ class FileNamer:
 
     def _safe(self, part: str) -> str:
         ascii_part = unicodedata.normalize("NFKD", part).encode("ascii", "ignore").decode()
-        safe = re.sub(r"[^A-Za-z0-9.-]+" if self._fill == "-" else r"[^A-Za-z0-9._-]+", self._fill, ascii_part)
-        return safe.lstrip(".-") or self._fill
+        unsafe = r"[^A-Za-z0-9-]+" if self._fill == "-" else r"[^A-Za-z0-9_-]+"
+        return re.sub(unsafe, self._fill, ascii_part.lstrip(".")).lstrip("-") or self._fill

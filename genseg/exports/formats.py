@@ -34,7 +34,8 @@ class Format(NamedTuple):
 
 EXPORTS = {
     "coco-instances": Format("coco_instances"),
-    "coco-panoptic": Format("coco_panoptic"),
+    # detectron2's evaluator and others know files by their last part
+    "coco-panoptic": Format("coco_panoptic", "flat"),
     "cityscapes": Format("cityscapes", "city", keys=False, needs_classes=True),
     "voc": Format("voc", "flat", keys=False),
     "yolo-seg": Format("yolo", "flat", keys=False),

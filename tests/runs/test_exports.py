@@ -50,10 +50,10 @@ def test_every_format_writes_every_image_that_is_done(run, tmp_path):
 def test_names_are_safe_unique_and_keep_folders():
     names = FileNamer("folders")
     keys = ["a/b.jpg", "a/b.png", "A/B.jpg", "a/b-2", "../../etc/passwd", "/abs.olute/x.tif", "s3://bucket/ü (1).png"]
-    keys += ["C:\\x\\..\\y.bmp", "", "..", "照片", ".hidden", "a" * 300, "a/b.jpg", "a.png/c"]
+    keys += ["C:\\x\\..\\y.bmp", "", "..", "照片", ".hidden", "a" * 300, "a/b.jpg", "a.png/c", "a.b.c.jpg"]
     found = [names.of(key) for key in keys]
     assert found[:7] == ["a/b", "a/b-2", "A/B-3", "a/b-2-2", "etc/passwd", "abs_olute/x", "s3_/bucket/u_1_"]
-    assert found[7:] == ["C_/x/y", "image", "image-2", "_", "hidden", "a" * 100, "a/b-4", "a_png/c"]
+    assert found[7:] == ["C_/x/y", "image", "image-2", "_", "hidden", "a" * 100, "a/b-4", "a_png/c", "a_b_c"]
     assert len({name.lower() for name in found}) == len(keys)
 
 

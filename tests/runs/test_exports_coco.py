@@ -126,6 +126,17 @@ def test_panoptic_files_keep_the_rules_and_hold_the_run(run, tmp_path, classes):
         assert one["file_name"].endswith(".jpg")  # which detectron2 makes of any name
 
 
+def test_panoptic_files_of_different_folders_have_different_last_parts(run, tmp_path):
+    """detectron2's evaluator writes predictions under the last part of the image's name, into one folder."""
+    genseg.export_run(run, "coco-panoptic", tmp_path / "out")
+    found = json.loads((tmp_path / "out/annotations/panoptic.json").read_text())
+    for entries in (found["images"], found["annotations"]):
+        assert not any("/" in entry["file_name"] for entry in entries)
+        stems = [entry["file_name"].split(".") for entry in entries]
+        assert all(len(parts) == 2 for parts in stems)  # panopticapi's converter takes what precedes the first dot
+        assert [parts[0] for parts in stems] == ["street_a_photo", "street_b", "street_B-2", "c", "inside"]
+
+
 def test_the_rules_can_be_broken(run, tmp_path):
     genseg.export_run(run, "coco-panoptic", tmp_path / "out", classes="streets")
     text = (tmp_path / "out/annotations/panoptic.json").read_text()
