@@ -17,6 +17,7 @@ from genseg.exports.images import IMAGES, verified
 from genseg.exports.items import ExportImage, Target
 from genseg.exports.saved import SavedSegmentations, open_masks
 from genseg.files import whole_folder
+from genseg.naming import classes_of
 from genseg.runs.report import write_report
 from genseg.runs.run import Run, Skipped
 
@@ -40,6 +41,7 @@ def export_run(
     out: str | Path,
     *,
     classes: str | None = None,
+    things: str | Sequence[str] = (),
     min_confidence: float = 0.0,
     min_area: int = 0,
     images: str = "link",
@@ -59,6 +61,8 @@ def export_run(
         out: A new or empty local folder.
         classes: A set of classes that the masks were given, such as ``"concepts-27"``; what has no class is then
             ignored. None for masks that are all of the class ``"segment"``, or for the names in ``.npz`` files.
+        things: Classes of which each mask is a thing, as names or one text with commas, for ``"coco-panoptic"``; the
+            others are stuff, one segment for each class in an image.
         min_confidence: In [0, 1]; pixels below it become "ignore": they are of no mask.
         min_area: In pixels; segments with fewer are ignored.
         images: ``"link"`` links image files of this machine where the format takes them as they are: hard links, or
@@ -83,7 +87,14 @@ def export_run(
     if classes is None and isinstance(source, SavedSegmentations):
         classes = next(iter(source.class_sets), None)
     names = None if classes is None else source.class_names(classes)
-    chosen, total, exported = EXPORTS[format], min(len(source), limit or len(source)), Exported()
+    chosen = EXPORTS[format]
+    apart = classes_of(things) if things else ()
+    if apart and not (chosen.has_things and names):
+        raise GensegError("things are told from stuff by coco-panoptic with classes alone; leave things out")
+    for thing in apart:
+        if thing not in (names or ()):
+            raise unknown("class", thing, names or ())
+    total, exported = min(len(source), limit or len(source)), Exported()
 
     def items(target: Target) -> Iterator[ExportImage]:
         free = FileNamer(chosen.layout)
@@ -112,7 +123,7 @@ def export_run(
 
     with whole_folder(Path(out)) as folder:
         described = f"masks by genseg, backend {source.settings.get('backend', 'unknown')}"
-        target = Target(folder, names, images, min_confidence, min_area, described)
+        target = Target(folder, names, images, min_confidence, min_area, described, apart)
         chosen.write(items(target), target)
     if isinstance(source, Run):
         with suppress(GensegError):  # a run that others own can be exported too

@@ -18,12 +18,14 @@ class Format(NamedTuple):
         layout: How keys become names: one of `genseg.exports.file_names.LAYOUTS`.
         keys: Whether the format has a place for keys; if not, they are in ``keys.csv`` beside it.
         needs_classes: Whether the format holds classes alone, not segments.
+        has_things: Whether the format tells things, whose masks are segments, from stuff.
     """
 
     module: str
     layout: str = "folders"
     keys: bool = True
     needs_classes: bool = False
+    has_things: bool = False
 
     @property
     def write(self) -> Callable[[Iterable[ExportImage], Target], None]:
@@ -35,7 +37,7 @@ class Format(NamedTuple):
 EXPORTS = {
     "coco-instances": Format("coco_instances"),
     # detectron2's evaluator and others know files by their last part
-    "coco-panoptic": Format("coco_panoptic", "flat"),
+    "coco-panoptic": Format("coco_panoptic", "flat", has_things=True),
     "cityscapes": Format("cityscapes", "city", keys=False, needs_classes=True),
     "voc": Format("voc", "flat", keys=False),
     "yolo-seg": Format("yolo", "flat", keys=False),

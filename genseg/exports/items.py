@@ -26,6 +26,7 @@ class Target:
         min_confidence: Pixels below it are ignored.
         min_area: Segments with fewer pixels are ignored.
         description: Where the masks come from, in a line.
+        things: Classes of which each mask is a thing, in formats that tell things from stuff.
     """
 
     folder: Path
@@ -34,6 +35,7 @@ class Target:
     min_confidence: float = 0.0
     min_area: int = 0
     description: str = ""
+    things: tuple[str, ...] = ()
 
     @property
     def categories(self) -> tuple[str, ...]:

@@ -191,6 +191,9 @@ def test_what_is_not_there_is_a_sentence(run, tmp_path):
         ({"images": "move"}, "available: copy, link, none"),
         ({"min_confidence": 7}, r"must lie in \[0, 1\]"),
         ({"format": "cityscapes"}, "name a set of classes"),
+        ({"classes": "streets", "things": "car"}, "coco-panoptic with classes alone"),
+        ({"format": "coco-panoptic", "things": "car"}, "coco-panoptic with classes alone"),
+        ({"format": "coco-panoptic", "classes": "streets", "things": "cat"}, "unknown class 'cat': did you mean car"),
     ]:
         with pytest.raises(GensegError, match=said):
             genseg.export_run(run, **({"format": "voc", "out": tmp_path / "out"} | options))

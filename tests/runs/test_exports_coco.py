@@ -12,8 +12,10 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torchmetrics.detection import PanopticQuality
+from typer.testing import CliRunner
 
 import genseg
+from genseg.cli import app
 from genseg.exports.coco_panoptic import rgb_of
 
 
@@ -124,6 +126,22 @@ def test_panoptic_files_keep_the_rules_and_hold_the_run(run, tmp_path, classes):
     for one, row in zip(found["images"], run.rows(), strict=True):
         assert one["key"] == row.key
         assert one["file_name"].endswith(".jpg")  # which detectron2 makes of any name
+
+
+def test_things_are_segments_by_mask_and_stuff_by_class(run, tmp_path):
+    """panopticapi averages over things and over stuff, and divides by the number of each: both must occur."""
+    out = tmp_path / "out"
+    arguments = [run.store.url, "coco-panoptic", "-o", str(out), "--classes", "streets", "--things", "car, road"]
+    assert CliRunner().invoke(app, ["export", *arguments], catch_exceptions=False).exit_code == 0
+    found, ids = panoptic(out)
+    assert broken_rules(found, ids) == set()
+    assert [category["isthing"] for category in found["categories"]] == [1, 0, 1]  # road, sky, car
+    for one, numbers, row in zip(found["annotations"], ids, run.rows(classes="streets"), strict=True):
+        category_of = {segment["id"]: segment["category_id"] - 1 for segment in one["segments_info"]}
+        assert np.array_equal(np.vectorize({0: -1, **category_of}.get)(numbers), row.class_labels)
+        for number, category in category_of.items():
+            labels = np.unique(row.labels[numbers == number])
+            assert len(labels) == (1 if CLASSES[category] != "sky" else (row.classes == 1).sum())
 
 
 def test_panoptic_files_of_different_folders_have_different_last_parts(run, tmp_path):

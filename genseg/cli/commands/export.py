@@ -38,6 +38,10 @@ def export(
     classes: Annotated[
         str | None, typer.Option(metavar="NAME", help="A set of classes of the run; none for masks without classes.")
     ] = None,
+    things: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,...", help="Classes whose masks are things, for coco-panoptic; others are stuff."),
+    ] = None,
     min_confidence: Annotated[
         float, typer.Option(min=0, max=1, metavar="T", help="Ignore pixels with less confidence, from 0 to 1.")
     ] = 0.0,
@@ -67,6 +71,7 @@ def export(
                 format,
                 out,
                 classes=classes,
+                things=things or (),
                 min_confidence=min_confidence,
                 min_area=min_area,
                 images=images,
