@@ -267,8 +267,11 @@ def as_map(tensor: Tensor, site: FeatureTap, grid: tuple[int, int]) -> Tensor:
         tokens = tensor[:, site.first : site.first + grid[0] * grid[1], : site.channels]
         seen = tokens_to_map(tokens, grid) if tokens.shape[1] == grid[0] * grid[1] else tokens[..., None]
     if seen.shape[1:] != (site.channels, *grid):
+        first = f" behind {site.first} other tokens" if site.first else ""
+        alone = tensor.ndim == 3 and tensor.shape[1] == grid[0] * grid[1] and site.first
         raise GensegError(
-            f"{site.module} was declared with {site.channels} channels on the grid {grid}, and is {list(tensor.shape)}"
+            f"{site.module} was declared with {site.channels} channels on the grid {grid}{first}, and is "
+            f"{list(tensor.shape)}{': the image alone, so that first is 0' if alone else ''}"
         )
     return seen
 

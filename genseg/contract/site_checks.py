@@ -136,10 +136,14 @@ def tokens_are_where_they_are_declared(context: CheckContext) -> None:
         state = backend.encode(context.pixels * (1 - 2 * where), recipe, 0)
         for kept, old, new in zip(changes, before, backend.read(state, list(sites.values()), recipe), strict=True):
             kept.append((new - old).norm(dim=0).cpu())
-    alike: dict[tuple[int, int], dict[str, Tensor]] = {}
+    alike: dict[tuple[int, int, str, str], dict[str, Tensor]] = {}
     for (name, site), each in zip(sites.items(), changes, strict=True):
-        alike.setdefault((site.first, site.stride), {})[name] = torch.stack(each)
-    for (first, _), group in alike.items():
+        kind = name.split(".")[-1]
+        for key in (kind, "any"):
+            alike.setdefault((site.first, site.stride, site.module.split(".")[0], key), {})[name] = torch.stack(each)
+    for (first, *_), group in alike.items():
+        if len(group) == 1:
+            continue  # one site alone says too little
         by = _displacement(list(group.values()), masks, first)
         require(
             not by,

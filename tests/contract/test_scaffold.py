@@ -5,10 +5,12 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from installed import lay_out
 
-from genseg import GensegError
+from genseg import FeatureTap, GensegError
 from genseg.cli.scaffold import FAMILIES, write_project
+from genseg.sites import as_map
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +61,39 @@ def test_a_diffusion_backend_on_the_shared_bases_passes_its_own_tests(family, py
 
 
 @pytest.mark.usefixtures("_imported")
-def test_registers_that_are_not_counted_are_found_without_local_weights(pytester):
-    folder = write_project("miscounted", pytester.path, "joint")
-    backend = folder / "genseg_miscounted" / "backend.py"
-    backend.write_text(backend.read_text().replace("extra_tokens=8", "extra_tokens=0"))
+@pytest.mark.parametrize(
+    "wrong",
+    [{"extra_tokens=8": "extra_tokens=0"}, {"extra_tokens=8": "extra_tokens=0", "text_first=True": "text_first=False"}],
+)
+def test_tokens_that_are_counted_wrong_are_found_without_local_weights(wrong, pytester):
+    folder = write_project(f"miscounted-{len(wrong)}", pytester.path, "joint")
+    (backend,) = folder.glob("genseg_*/backend.py")
+    text = backend.read_text()
+    for right, miscounted in wrong.items():
+        text = text.replace(right, miscounted)
+    backend.write_text(text)
     pytester.syspathinsert(folder)
     (report,) = pytester.inline_run("-q", "-p", "no:cacheprovider", str(folder)).getfailures()
     assert "tokens_are_where_they_are_declared" in report.nodeid
     assert "declare first=20, the number of all tokens before them: text, class, registers" in str(report.longrepr)
+
+
+@pytest.mark.usefixtures("_imported")
+def test_a_module_that_is_not_there_is_named(pytester):
+    folder = write_project("misnamed", pytester.path, "joint")
+    (backend,) = folder.glob("genseg_*/backend.py")
+    backend.write_text(backend.read_text().replace("ATTENTION_OUT}", 'Spot("attn9.to_out.0", "input")}'))
+    pytester.syspathinsert(folder)
+    report = pytester.inline_run("-q", "-p", "no:cacheprovider", str(folder)).getreports("pytest_runtest_logreport")[0]
+    assert "has a module attn9.to_out.0, so there is no point" in str(report.longrepr)
+
+
+def test_a_message_says_how_many_tokens_are_skipped():
+    site = FeatureTap("norm1", channels=8, stride=8, grid=(4, 4), first=12)
+    with pytest.raises(
+        GensegError, match=r"grid \(4, 4\) behind 12 other tokens, and is \[1, 16, 8\]: the image alone"
+    ):
+        as_map(torch.zeros(1, 16, 8), site, (4, 4))
 
 
 @pytest.mark.parametrize("name", ["My-Model", "1st", "a_b", "-a", "a--b", "../a", ""])

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from genseg.errors import GensegError
 from genseg.interface import FeatureTap, ModulationPoint
 from genseg.sites import module_at
 from genseg_backends.engine.latent import LatentBackend, Sites
@@ -22,11 +23,13 @@ class Spot:
         module: Path below the block; empty for the block itself.
         side: ``"output"`` or ``"input"``.
         item: Which one, of several tensors.
+        alone: Whether the image's tokens are by themselves there, although those of the stack follow others.
     """
 
     module: str
     side: Literal["output", "input"] = "output"
     item: int = 0
+    alone: bool = False
 
 
 ATTENTION_OUT = Spot("attn.to_out.0", "input")
@@ -98,11 +101,20 @@ class TransformerBackend(LatentBackend):
                     if not _has(block, spot.module):
                         continue
                     path = ".".join(filter(None, (stack.path, str(index), spot.module)))
-                    shape = (path, self._channels(block, spot), stride, grid, spot.side, spot.item, first)
+                    skipped = 0 if spot.alone else first
+                    shape = (path, self._channels(block, spot), stride, grid, spot.side, spot.item, skipped)
                     if kind in stack.taps:
                         taps[f"{letter}{index}.{kind}"] = FeatureTap(*shape)
                     if kind in stack.points:
                         points[f"{letter}{index}.{kind}"] = ModulationPoint(*shape)
+        for kind, found in (("tap", taps), ("point", points)):
+            if not found:
+                blocks = ", ".join(stack.path for stack in self.stacks.values())
+                spots = {spot.module for stack in self.stacks.values() for spot in getattr(stack, f"{kind}s").values()}
+                raise GensegError(
+                    f"no block of {blocks} has a module {' or '.join(sorted(spots))}, so there is no {kind}; look at "
+                    "print(network) for its name"
+                )
         tap, point = self._default(self.tap, taps), self._default(self.point, points)
         self.width = taps[tap].channels
         return {tap: taps.pop(tap), **taps}, {point: points.pop(point), **points}
