@@ -12,7 +12,7 @@ from diffusers import UNet2DConditionModel
 
 from genseg import FeatureTap
 from genseg.registry import list_backends, load_backend
-from genseg.vocabulary import named, readable, shapes_recorded
+from genseg.sites.vocabulary import named, readable, shapes_recorded
 from genseg_backends.engine.transformers import TransformerBackend
 from genseg_backends.engine.unets import sites
 from genseg_backends.loading.placement import without_weights

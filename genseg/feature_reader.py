@@ -10,11 +10,11 @@ from torch import Tensor
 from genseg.errors import GensegError
 from genseg.images import ImageLike, inner, mirrored
 from genseg.interface import Backend
-from genseg.intermediates import Kind
 from genseg.pipeline import Reading, exact_convolutions, read
 from genseg.progress import Bar, Progress
 from genseg.recipe import RecipeLike, load_recipe
 from genseg.registry import load_backend
+from genseg.sites.intermediates import Kind
 
 
 class FeatureReader:

@@ -12,15 +12,15 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from genseg.declarations import AttentionSite as AttentionSite
-from genseg.declarations import Capabilities as Capabilities
-from genseg.declarations import FeatureTap as FeatureTap
-from genseg.declarations import Meter as Meter
-from genseg.declarations import ModelCard as ModelCard
-from genseg.declarations import ModulationPoint as ModulationPoint
 from genseg.errors import GensegError
-from genseg.intermediates import ReadableSites
 from genseg.recipe import Recipe, RecipeLike, load_recipe
+from genseg.sites.declarations import AttentionSite as AttentionSite
+from genseg.sites.declarations import Capabilities as Capabilities
+from genseg.sites.declarations import FeatureTap as FeatureTap
+from genseg.sites.declarations import Meter as Meter
+from genseg.sites.declarations import ModelCard as ModelCard
+from genseg.sites.declarations import ModulationPoint as ModulationPoint
+from genseg.sites.intermediates import ReadableSites
 
 if TYPE_CHECKING:  # names of plug-ins are completed in the shell, which does not wait for torch
     import torch

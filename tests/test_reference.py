@@ -17,7 +17,7 @@ import genseg
 import genseg.evaluation
 from genseg.cli import app
 
-MODULES = ["genseg.interface", "genseg.testing", "genseg.hookspecs", "genseg.sites", "genseg.batches"]
+MODULES = ["genseg.interface", "genseg.testing", "genseg.hookspecs", "genseg.sites.hooks", "genseg.batches"]
 READERS = "genseg.evaluation.datasets."  # one module for each published layout: used by name, through load_dataset
 EVALUATION = [m.name for m in pkgutil.walk_packages(genseg.evaluation.__path__, "genseg.evaluation.")]
 

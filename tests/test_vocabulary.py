@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from genseg import FeatureTap
-from genseg.vocabulary import ModuleTensor, readable, shapes_recorded, site_name
+from genseg.sites.vocabulary import ModuleTensor, readable, shapes_recorded, site_name
 
 U_NET = {
     "down_blocks.0.resnets.1": "down0.1.resnet",

@@ -11,11 +11,11 @@ import huggingface_hub
 import pytest
 from diffusers import SD3Transformer2DModel, UNet2DConditionModel
 from families import write_checkpoint
-from models import write_hub_cache
 from transformers import PreTrainedModel
 
 import genseg
 from genseg_backends.loading import placement
+from models import write_hub_cache
 
 
 @pytest.fixture(scope="module")

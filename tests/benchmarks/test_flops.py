@@ -5,7 +5,6 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from models import sd_parts, sd_unet
 from rich.console import Console
 from torch import nn
 
@@ -13,6 +12,7 @@ import flops
 import genseg
 import procedures
 from genseg_backends.families.stable_diffusion import StableDiffusion
+from models import sd_parts, sd_unet
 from procedures import Procedure, flop_counter
 from published import Published
 

@@ -6,8 +6,9 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from models import clip_text_model, sd_vae
 from torch import nn
+
+from models import clip_text_model, sd_vae
 
 
 def seeded(make: Callable[[], nn.Module], seed: int = 0) -> Any:

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from genseg.interface import AttentionSite, FeatureTap
 from genseg.sites import module_at
-from genseg.vocabulary import site_name
+from genseg.sites.vocabulary import site_name
 
 ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 """Positional arguments of torch's ``scaled_dot_product_attention``."""
@@ -111,7 +111,7 @@ def attention_sites(
         modules: Sites of the network's modules, by which the strides of its attentions are known.
         size: (H, W) of that image in pixels.
         tokens: Number of the prompt's tokens; 0 where there is no prompt.
-        stacks: As for `genseg.vocabulary.site_name`.
+        stacks: As for `genseg.sites.vocabulary.site_name`.
         layout: As in `AttentionSite`.
         padding: As in `AttentionSite`.
 

@@ -14,7 +14,7 @@ from genseg.errors import GensegError
 from genseg.interface import AttentionSite, FeatureTap
 from genseg.recipe import Recipe
 from genseg.sites import as_map, module_at, read_all
-from genseg.vocabulary import named, readable, shapes_recorded
+from genseg.sites.vocabulary import named, readable, shapes_recorded
 from genseg_backends.engine.attention_maps import (
     Call,
     attention_maps,

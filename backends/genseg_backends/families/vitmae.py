@@ -15,7 +15,7 @@ from genseg.batches import Batches
 from genseg.interface import AttentionSite, Backend, Capabilities, FeatureTap, ModelCard, ModulationPoint
 from genseg.recipe import Recipe
 from genseg.sites import as_map, offset, prefix_recorded, prefix_replayed, read_all
-from genseg.vocabulary import named, readable, shapes_recorded
+from genseg.sites.vocabulary import named, readable, shapes_recorded
 from genseg_backends.engine.attention import SharedQueriesAndKeys
 from genseg_backends.engine.attention_maps import attention_maps, attention_recorded
 from genseg_backends.loading.checkpoints import load_part

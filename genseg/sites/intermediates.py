@@ -9,9 +9,9 @@ from dataclasses import fields
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from genseg.declarations import AttentionSite, Capabilities, FeatureTap, ModulationPoint
 from genseg.errors import GensegError
 from genseg.recipe import Recipe, RecipeLike, load_recipe
+from genseg.sites.declarations import AttentionSite, Capabilities, FeatureTap, ModulationPoint
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -176,7 +176,7 @@ class ReadableSites(ABC):
     def sites(self) -> Mapping[str, FeatureTap]:
         """Everything with a name that can be read: taps, points, and what a backend finds besides, as they run.
 
-        Names are those of one vocabulary over all families (`genseg.vocabulary`).
+        Names are those of one vocabulary over all families (`genseg.sites.vocabulary`).
         """
         return {**self.points, **self.taps}
 

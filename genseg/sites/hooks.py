@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genseg.errors import GensegError
-from genseg.interface import FeatureTap, ModulationPoint
+from genseg.sites.declarations import FeatureTap, ModulationPoint
 
 
 def module_at(root: nn.Module, path: str) -> nn.Module:

@@ -15,8 +15,8 @@ from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from genseg.declarations import FeatureTap
-from genseg.intermediates import MODULE
+from genseg.sites.declarations import FeatureTap
+from genseg.sites.intermediates import MODULE
 
 PROJECTIONS = {
     **dict.fromkeys(("to_q", "q_proj"), "query"),

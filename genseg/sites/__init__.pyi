@@ -1,0 +1,12 @@
+from .hooks import Prefix as Prefix
+from .hooks import as_map as as_map
+from .hooks import edited as edited
+from .hooks import module_at as module_at
+from .hooks import offset as offset
+from .hooks import prefix_recorded as prefix_recorded
+from .hooks import prefix_replayed as prefix_replayed
+from .hooks import read as read
+from .hooks import read_all as read_all
+from .hooks import recorded as recorded
+from .hooks import replaced as replaced
+from .hooks import tokens_to_map as tokens_to_map
