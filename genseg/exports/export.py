@@ -17,7 +17,6 @@ from genseg.exports.images import IMAGES, verified
 from genseg.exports.items import ExportImage, Target
 from genseg.exports.saved import SavedSegmentations, open_masks
 from genseg.files import whole_folder
-from genseg.naming import classes_of
 from genseg.runs.report import write_report
 from genseg.runs.run import Run, Skipped
 
@@ -88,12 +87,16 @@ def export_run(
         classes = next(iter(source.class_sets), None)
     names = None if classes is None else source.class_names(classes)
     chosen = EXPORTS[format]
-    apart = classes_of(things) if things else ()
-    if apart and not (chosen.has_things and names):
-        raise GensegError("things are told from stuff by coco-panoptic with classes alone; leave things out")
-    for thing in apart:
-        if thing not in (names or ()):
-            raise unknown("class", thing, names or ())
+    apart: tuple[str, ...] = ()
+    if things:
+        from genseg.naming import classes_of  # here, for it imports torch
+
+        apart = classes_of(things)
+        if not (chosen.has_things and names):
+            raise GensegError("things are told from stuff by coco-panoptic with classes alone; leave things out")
+        for thing in apart:
+            if thing not in names:
+                raise unknown("class", thing, names)
     total, exported = min(len(source), limit or len(source)), Exported()
 
     def items(target: Target) -> Iterator[ExportImage]:

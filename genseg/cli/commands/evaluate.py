@@ -63,12 +63,15 @@ def evaluate(
     if rules is not None and (others := cli_options.given(context, SET_BY_RULES)):
         raise GensegError(f"--rules {rules} sets what {others[0]} would; give one of them")
 
-    from genseg.evaluation.datasets import load_dataset
-    from genseg.evaluation.published_rules import rules_named
+    published = None
+    if rules is not None:
+        from genseg.evaluation.published_rules import rules_named
 
-    published = None if rules is None else rules_named(rules)
-    if published is not None and split is None:
-        split = published.split_of(dataset)
+        published = rules_named(rules)
+        split = split or published.split_of(dataset)
+
+    from genseg.evaluation.datasets import load_dataset
+
     data = load_dataset(dataset, root, split)
 
     from genseg.evaluation.evaluate import Plan
