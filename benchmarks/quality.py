@@ -129,12 +129,13 @@ def identity(args: argparse.Namespace, backend: Backend, recipe: genseg.Recipe) 
     """
     known = {k: v for k, v in dataclasses.asdict(recipe).items() if k not in ("keep_scores", "max_pixels")}
     home = Path(inspect.getfile(type(backend))).parent
-    names = ("batches", "modulate", "parts", "pipeline", "segmenter", "sites")
+    names = ("batches", "modulate", "parts", "pipeline", "segmenter")
     package = Path(genseg.__file__).parent
     sources = [
         *(package / f"{name}.py" for name in names),
         *sorted(package.glob("cluster/*.py")),
         *sorted(package.glob("images/*.py")),
+        *sorted(package.glob("sites/*.py")),
         *sorted(package.glob("upsampling/*.py")),
     ]
     sources += [Path(inspect.getfile(MethodInput)), *sorted(Path(str(baselines.__file__)).parent.glob("*.py"))]

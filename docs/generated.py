@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from omegaconf import OmegaConf
 
-import models
+import model_tables
 from genseg.cli import app
 from genseg.evaluation.results_table import read_table, to_markdown
 from genseg.recipe import BOUNDS, CHOICES, Recipe, list_presets, load_recipe
@@ -100,7 +100,7 @@ PARTS: dict[str, Callable[..., str]] = {
     "command-line": command_line,
     "recipe-keys": recipe_keys,
     "results": results,
-    "backends": models.backends_table,
-    "sites": models.sites_table,
+    "backends": model_tables.backends_table,
+    "sites": model_tables.sites_table,
 }
 """The parts that a page may name."""

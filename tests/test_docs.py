@@ -11,6 +11,7 @@ import pytest
 import torch
 import typer
 from documents import LANGUAGES, PAGES, ROOT, anchors, blocks, prose
+from models import write_sd_checkpoint
 from omegaconf import OmegaConf
 from PIL import Image
 from typer.testing import CliRunner
@@ -18,7 +19,6 @@ from typer.testing import CliRunner
 import genseg
 from genseg.cli import app
 from genseg.recipe import load_recipe
-from models import write_sd_checkpoint
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 CODE = [block for block in BLOCKS if block.language in LANGUAGES]

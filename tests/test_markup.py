@@ -95,7 +95,7 @@ def test_a_comparison_is_a_row_for_each_model():
 
 
 def test_a_calibration_is_a_row_for_each_factor():
-    start = {"tap": "up", "t_f": 1, "point": NAME, "t_m": 281, "strength": 10.0}
+    start = {"tap": "up", "channels": "all", "t_f": 1, "point": NAME, "t_m": 281, "strength": 10.0}
     trials = [Trial("0", start, 0.25), Trial("1", start | {"strength": 25.0}, 0.5), Trial("2", start | {"t_m": 1}, 0.1)]
     calibration = Calibration(
         recipe=Recipe(strength=25.0),
@@ -113,6 +113,7 @@ def test_a_calibration_is_a_row_for_each_factor():
     assert cells(calibration._repr_html_()) == [
         ["factor", "chosen", "best score by value"],
         ["tap", "up", "up: 0.500"],
+        ["channels", "all", "all: 0.500"],
         ["t_f", "1", "1: 0.500"],
         ["point", ESCAPED, f"{ESCAPED}: 0.500"],
         ["t_m", "281", "1: 0.100, 281: 0.500"],

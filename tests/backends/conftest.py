@@ -5,10 +5,10 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
+from models import LAYOUTS, write_sd_checkpoint
 from single_files import write_single_file
 
 from genseg_backends.families import stable_diffusion
-from models import LAYOUTS, write_sd_checkpoint
 
 
 def pytest_collection_modifyitems(items):

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
+from models import clip_text_model, sd_parts, sd_unet
 from safetensors.torch import load_file, save_file
 
 import genseg
 from genseg_backends.families.stable_diffusion import StableDiffusion
-from models import clip_text_model, sd_parts, sd_unet
 
 QUICK = {"n_clusters": 3, "n_init": 1, "draws": 2, "replay_steps": 3}
 

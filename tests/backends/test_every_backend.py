@@ -4,6 +4,7 @@ import functools
 
 import pytest
 from families import PIPELINES, write_checkpoint
+from models import write_sd_checkpoint
 
 import genseg
 import genseg.contract.checks
@@ -11,7 +12,6 @@ from genseg.contract.context import CheckContext, synthetic_image
 from genseg.testing import BackendContract
 from genseg_backends.engine.transformers import TransformerBackend
 from genseg_backends.families.flux2 import Flux2
-from models import write_sd_checkpoint
 
 LAYOUT = {
     "sd14": "sd1", "sd15": "sd1", "sd20": "sd2-768-v", "sd21": "sd2-768-v", "sd-turbo": "sd2-512", "lcm": "lcm",

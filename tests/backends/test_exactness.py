@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 import transcription
 from diffusers import DDIMScheduler
+from models import sd_parts
 
 import genseg
 import genseg_backends.tiny
 from genseg.sites import recorded
 from genseg_backends.engine.noise import noise_generator
 from genseg_backends.families.stable_diffusion import StableDiffusion
-from models import sd_parts
 
 FEW = {"replay_steps": 3}
 """Of the paper's fifteen steps, where each is made as the others: one test alone needs them all."""

@@ -11,11 +11,11 @@ import huggingface_hub
 import pytest
 from diffusers import SD3Transformer2DModel, UNet2DConditionModel
 from families import write_checkpoint
+from models import write_hub_cache
 from transformers import PreTrainedModel
 
 import genseg
 from genseg_backends.loading import placement
-from models import write_hub_cache
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +28,12 @@ def checkpoints(folders, tmp_path_factory):
 def prompt_of(checkpoints):
     """The shape of the prompt of a whole checkpoint, by backend."""
     return functools.cache(lambda name: load(name, checkpoints[name]).conditioning["encoder_hidden_states"].shape)
+
+
+@pytest.fixture(autouse=True)
+def _no_prompts(monkeypatch, tmp_path):
+    """An empty cache of prompts, so that text encoders are needed."""
+    monkeypatch.setenv("GENSEG_CACHE", str(tmp_path / "prompts"))
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import functools
 import pytest
 import torch
 from diffusers import AutoencoderKL, LatentConsistencyModelPipeline, UNet2DConditionModel
+from models import LAYOUTS, assert_same_weights, sd_parts, sd_parts_of, sd_unet, write_hub_cache, write_sd_checkpoint
 from safetensors.torch import load_file
 from single_files import save, unet_weights, vae_weights
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -14,7 +15,6 @@ from genseg_backends.families import stable_diffusion
 from genseg_backends.families.stable_diffusion import StableDiffusion
 from genseg_backends.loading.schedulers import load_scheduler
 from genseg_backends.loading.single_file import CONFIGS, empty_prompt_ids
-from models import LAYOUTS, assert_same_weights, sd_parts, sd_parts_of, sd_unet, write_hub_cache, write_sd_checkpoint
 
 QUICK = {"n_clusters": 3, "n_init": 1, "draws": 1, "replay_steps": 1}
 BACKENDS = {"sd14": "sd1", "sd15": "sd1", "sd20": "sd2-768-v", "sd21": "sd2-768-v", "sd-turbo": "sd2-512"}

@@ -7,10 +7,10 @@ import pytest
 import torch
 from diffusers import SD3Transformer2DModel, UNet2DConditionModel
 from families import write_checkpoint
+from models import write_hub_cache
 
 import genseg
 from genseg_backends.loading import placement
-from models import write_hub_cache
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from models import assert_same_weights, sd_parts, tiny_vae, write_hub_cache
 
 import genseg
 from genseg_backends.families.stable_diffusion import StableDiffusion
-from models import assert_same_weights, sd_parts, tiny_vae, write_hub_cache
 
 QUICK = {"n_clusters": 3, "n_init": 1, "draws": 2, "replay_steps": 3}
 

@@ -4,10 +4,10 @@ import diffusers
 import pytest
 import torch
 from families import PIPELINES
+from models import sd_parts, tiny_vae
 
 import genseg
 from genseg_backends.families.stable_diffusion import StableDiffusion
-from models import sd_parts, tiny_vae
 
 
 def vae(channels):

@@ -6,13 +6,13 @@ import torch.nn.functional as F
 from diffusers import FirstBlockCacheConfig
 from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
 from families import PIPELINES
+from models import sd_parts, sd_unet
 
 import genseg
 from genseg.sites import offset
 from genseg_backends.families.flux import Flux
 from genseg_backends.families.sd3 import SD3
 from genseg_backends.families.stable_diffusion import StableDiffusion
-from models import sd_parts, sd_unet
 
 QUICK = {"n_clusters": 3, "n_init": 1, "draws": 1, "replay_steps": 2, "num_inference_steps": 10}
 

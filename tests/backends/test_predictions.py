@@ -3,13 +3,13 @@
 import pytest
 import torch
 from families import PIPELINES
+from models import sd_vae
 from safetensors.torch import load_file
 from single_files import save, unet_weights
 from test_layouts import assert_reads, load
 
 import genseg
 from genseg_backends.engine.codecs import KLCodec
-from models import sd_vae
 
 STEPS = "global_step"
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from families import pixart_sigma
+from models import write_sd_checkpoint
 from safetensors.torch import save_file
 
 import genseg
 from genseg import Backend, GensegError
 from genseg_backends.engine import pretrained
-from models import write_sd_checkpoint
 
 
 @pytest.fixture

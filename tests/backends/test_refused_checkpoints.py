@@ -5,12 +5,12 @@ import shutil
 import pytest
 import torch
 from diffusers import UNet2DModel
+from models import sd_parts, sd_unet
 from safetensors.torch import load_file
 from single_files import save
 
 import genseg
 from genseg_backends.families.stable_diffusion import StableDiffusion
-from models import sd_parts, sd_unet
 
 CROSS_ATTENTION = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
 

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from models import sd_parts, sd_unet
 from rich.console import Console
 from torch import nn
 
@@ -12,7 +13,6 @@ import flops
 import genseg
 import procedures
 from genseg_backends.families.stable_diffusion import StableDiffusion
-from models import sd_parts, sd_unet
 from procedures import Procedure, flop_counter
 from published import Published
 

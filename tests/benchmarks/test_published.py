@@ -4,11 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transcription
+from models import sd_parts as make_sd_parts
 
 import genseg
 from genseg_backends.engine.noise import noise_generator
 from genseg_backends.families.stable_diffusion import StableDiffusion
-from models import sd_parts as make_sd_parts
 from published import Published
 
 K, DRAWS, STEPS, BELOW = 3, 4, 5, 3  # t = 801, ..., 201, 1, of which 401, 201 and 1 are run

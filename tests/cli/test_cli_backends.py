@@ -1,12 +1,12 @@
 import json
 
 import pytest
+from models import write_sd_checkpoint
 from typer.testing import CliRunner
 
 import genseg
 from genseg.cli import app
 from genseg.contract.checks import CHECKS
-from models import write_sd_checkpoint
 
 
 def run(*arguments: object):
@@ -86,9 +86,9 @@ def _vitmae(folder):
 
 def test_the_list_says_what_a_backend_needs_until_its_weights_are_here(tmp_path, monkeypatch):
     from families import write_checkpoint
+    from models import write_hub_cache
 
     from genseg_backends.families.pixel import ddpm
-    from models import write_hub_cache
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     before = {info.name: info.problem for info in genseg.list_backends()}

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from compared import QUICK, TRUTHS, two_photos
+from models import sd_parts, write_sd_checkpoint
 from oracle_reference import accuracy, confusion, mean_iou, measure_image, oracle_labels
 from PIL import Image
 
@@ -18,7 +19,6 @@ from genseg.comparison import compare as comparing
 from genseg.evaluation import agreement
 from genseg.evaluation.protocols import PROTOCOLS, GroundTruth, SegmentStatistics, measured, protocol_named
 from genseg_backends.families.stable_diffusion import StableDiffusion
-from models import sd_parts, write_sd_checkpoint
 
 
 @pytest.fixture(scope="module")

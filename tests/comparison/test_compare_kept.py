@@ -6,12 +6,12 @@ from operator import or_
 
 import pytest
 from compared import QUICK, TRUTHS, stages, two_photos
+from models import write_sd_checkpoint
 from PIL import Image
 
 import genseg
 from genseg import GensegError
 from genseg.comparison import compare as comparing
-from models import write_sd_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from urllib.parse import urlparse
 import numpy as np
 import pytest
 import skimage.data
+from models import sd_parts
 from PIL import Image
 
 import genseg
@@ -18,7 +19,6 @@ from genseg.display import html as markup
 from genseg.display.palette import palette
 from genseg.evaluation.agreement import matched_colors
 from genseg_backends.families.stable_diffusion import StableDiffusion
-from models import sd_parts
 
 QUICK = {"n_clusters": 4, "n_init": 1, "draws": 1, "replay_steps": 1, "size": 64, "margin": 0}
 NAMES = ["tiny", "<b>&mine"]

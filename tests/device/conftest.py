@@ -33,11 +33,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def load(tmp_path_factory) -> Callable[..., Backend]:
     """Load a backend by name, with small random weights unless it is bundled."""
     from families import write_checkpoint
+    from models import write_sd_checkpoint
 
     import genseg
     from genseg_backends.engine.transformers import TransformerBackend
     from genseg_backends.families.flux2 import Flux2
-    from models import write_sd_checkpoint
 
     root = tmp_path_factory.mktemp("checkpoints")
     TransformerBackend.default_size, Flux2.default_size = 8, 4  # networks that do not say so are of 64 pixels here

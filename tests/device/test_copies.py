@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from models import sd_parts, sd_unet
 from standin import counted
 
 import genseg
 from genseg.cluster.kmeans import kmeans
 from genseg_backends.families.stable_diffusion import StableDiffusion
-from models import sd_parts, sd_unet
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,8 @@ import diffusers
 import transformers
 from family_parts import clip_tokenizer, clip_with_projection, seeded, t5, t5_tokenizer, vae
 from joint_families import DYNAMIC, flux, flux2, lumina2, qwen_image, sd3, sd35, z_image
-from torch import nn
-
 from models import clip_text_model
+from torch import nn
 
 
 def pixart_alpha() -> Any:

@@ -6,9 +6,8 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from torch import nn
-
 from models import clip_text_model, sd_vae
+from torch import nn
 
 
 def seeded(make: Callable[[], nn.Module], seed: int = 0) -> Any:

@@ -6,10 +6,9 @@ import diffusers
 import torch
 import transformers
 from family_parts import FLOW, clip_tokenizer, clip_with_projection, seeded, t5, t5_tokenizer, vae, vae_shape
+from models import clip_text_model
 from torch import nn
 from transformers.convert_slow_tokenizer import bytes_to_unicode
-
-from models import clip_text_model
 
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 CHAT = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"

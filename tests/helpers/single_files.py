@@ -5,11 +5,10 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from models import LAYOUTS, clip_text_model, sd_unet, sd_vae
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPTextModel
-
-from models import LAYOUTS, clip_text_model, sd_unet, sd_vae
 
 RESNET = {
     "norm1": "in_layers.0",
