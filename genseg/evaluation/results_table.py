@@ -142,10 +142,13 @@ def to_markdown(rows: Iterable[ResultRow], level: int = 3) -> str:
             "|---|---|---|---|---|---|---|---|---|",
         ]
         for row in group:
-            model = " ".join(filter(None, (row.model or "no model", row.weights)))
-            interval = "" if row.miou_low is None else f" [{_percent(row.miou_low)}, {_percent(row.miou_high)}]"
+            model = (
+                row.weights if row.model and row.weights.startswith(row.model) else f"{row.model} {row.weights}".strip()
+            )
+            low, high = _percent(row.miou_low), _percent(row.miou_high)
+            interval = "" if row.miou_low is None else f" [{low},\N{NO-BREAK SPACE}{high}]"
             scores = (_percent(row.miou) + interval, *map(_percent, (row.accuracy, row.boundary_f, row.covering)))
-            cells = (model, row.method, row.clusters, str(row.images), *scores, f"`{row.recipe}`")
+            cells = (model or "no model", row.method, row.clusters, str(row.images), *scores, f"`{row.recipe}`")
             lines.append(f"| {' | '.join(cells)} |")
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)

@@ -82,7 +82,10 @@ def test_a_reproduction_adds_the_rows_that_were_measured(tmp_path):
     added(tmp_path, "--table", tmp_path / "table.csv")
     page = to_markdown(read_table(tmp_path / "table.csv"))
     assert page.splitlines()[0] == "### ade20k-150 (validation), concept, resolution full"
-    assert page.splitlines()[-1] == "| sd14 | modulation | 30 | 2000 | 33.0 [32.5, 33.5] | – | – | – | `0123abcd` |"
+    assert (
+        page.splitlines()[-1]
+        == "| sd14 | modulation | 30 | 2000 | 33.0 [32.5,\N{NO-BREAK SPACE}33.5] | – | – | – | `0123abcd` |"
+    )
 
 
 def test_another_file_is_not_overwritten_as_a_table(results, tmp_path):
