@@ -12,7 +12,7 @@ from genseg.contract.context import CheckContext, ContractViolation, NotApplicab
 from genseg.errors import GensegError
 from genseg.interface import FeatureTap, ModulationPoint
 
-PARTS = 8  # of the image that are changed, one after the other
+PARTS = 16  # of the image that are changed, one after the other
 LEAST = 3.5  # standard errors that a displacement must stand out by
 CLEARLY = 1.1  # how much more displaced tokens change than declared ones, where the declaration is wrong
 
@@ -148,7 +148,8 @@ def tokens_are_where_they_are_declared(context: CheckContext) -> None:
         require(
             not by,
             f"{', '.join(group)} read tokens {abs(by)} places {'before' if by > 0 else 'behind'} the image's; declare "
-            f"first={first + by}, the number of all tokens before them: text, class, registers",
+            f"first={first + by}, the number of all tokens before them: text, class, registers "
+            "(for a stack of blocks by text_first and extra_tokens)",
         )
 
 
