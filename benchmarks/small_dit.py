@@ -99,7 +99,7 @@ def train(images: Path, out: Path, minutes: float, batch_size: int = 32, learnin
 
 def measure(data: Path, out: Path, blocks: list[int], limit: int) -> None:
     """Print mIoU of each tap and choice of channels, and its paired difference from raw outputs, as Markdown."""
-    network = DiTTransformer2DModel.from_pretrained(out / "transformer")
+    network = DiTTransformer2DModel.from_pretrained(out / "transformer", use_safetensors=True, trust_remote_code=False)
     backend = DiT(network=network, vae=SpaceToDepth(PATCH), scheduler=DDIMScheduler(**SCHEDULE), conditioning={})
     options = {"n_clusters": 15, "n_init": 10, "draws": 4, "t_f": 201, "resize": "square"}
     print("| set | tap | channels | massive | mIoU | difference in points |\n|---|---|---|---|---|---|")
