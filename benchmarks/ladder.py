@@ -144,7 +144,7 @@ class Ladder:
         return {"labels": labels, "encode": encode_s, "modulate": modulate_s}
 
     def _kept(self, name: str, sample: Sample, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What an earlier run left of this photo under this name; else what ``compute`` gives, which is then left."""
+        """Read the arrays that an earlier run saved of this photo under this name; else compute and save them."""
         picture = hashlib.sha256(np.asarray(sample.square).tobytes()).hexdigest()[:12]
         file = self.cache / f"{name}-{picture}.npz"
         if not file.exists():
@@ -160,8 +160,8 @@ class Ladder:
         return digest(self.identity() | {"recipe": recipe, "dtype": rung.dtype, "seed": rung.seed})
 
     def _identity(self) -> dict[str, Any]:
-        """What determines results beside recipe and dtype: weights, seed and all code of genseg and of the backend."""
-        core = b"".join(f.read_bytes() for f in sorted(Path(genseg.__file__).parent.glob("*.py")))
+        """Facts beside recipe and dtype that results depend on: weights, seed, code of genseg and of the backend."""
+        core = b"".join(f.read_bytes() for f in sorted(Path(genseg.__file__).parent.rglob("*.py")))
         return {
             **identity(self.args, self.model("float32"), genseg.Recipe()),
             "core": hashlib.sha256(core).hexdigest(),
@@ -186,7 +186,7 @@ def pixels_of(sample: Sample, backend: Backend, recipe: genseg.Recipe) -> torch.
 
 
 def timed(backend: Backend, run: Callable[[], Any]) -> tuple[Any, float]:
-    """What ``run`` gives, and its wall time in seconds."""
+    """The result of ``run``, and its wall time in seconds."""
     start = time.perf_counter()
     result = run()
     if backend.device.type == "cuda":

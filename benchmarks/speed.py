@@ -78,7 +78,7 @@ class Job:
         return genseg.load_backend(self.backend, model=self.model, device=self.device, dtype=self.procedure.dtype)
 
     def method(self, backend: Any, *options: str) -> Callable[[Any], Any]:
-        """What segments a photo, with recipe keys laid over the procedure's own."""
+        """The function that segments a photo, with recipe keys laid over the procedure's own."""
         recipe = genseg.load_recipe(self.procedure.recipe(backend.recipe, list(self.shared)), options=options)
         if self.procedure.name != "published":
             return genseg.Segmenter(backend, recipe, seed=self.seed)
@@ -98,10 +98,7 @@ def measure(job: Job) -> dict[str, Any]:
         rows[0] += len(output)
 
     job.method(backend, "n_clusters=2", "draws=1", "n_init=1")(job.photos[0])
-    run, taken, compiling = job.method(backend), [], time.perf_counter()
-    for file in job.photos if job.procedure.compiled else ():
-        run(file)
-    compiling = time.perf_counter() - compiling
+    run, taken = job.method(backend), []
     handle = backend.network.conv_out.register_forward_hook(count)
     forget_peak(device)
     for file in job.photos:
@@ -124,7 +121,6 @@ def measure(job: Job) -> dict[str, Any]:
             labels if np.array_equal(own, given) else labels_given(run, photo, given)
             for photo, (_, labels, own), given in zip(job.photos, taken, job.clusters, strict=False)
         ],
-        "first_round": compiling if job.procedure.compiled else None,
         "peak_memory": peak,
         "loaded_memory": loaded,
         "flops": flops_of(run, job.photos[0]) if job.flops else None,
@@ -199,7 +195,7 @@ def alone(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def machine(device: str) -> dict[str, Any]:
-    """What the figures were measured on."""
+    """The machine and software that the figures were measured on."""
     name = platform.processor() or platform.machine()
     file = Path("/proc/cpuinfo")
     for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:

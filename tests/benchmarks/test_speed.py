@@ -24,7 +24,6 @@ def report(photo, tmp_path_factory):
     return json.loads((folder / "speed.json").read_text())
 
 
-@pytest.mark.slow
 def test_every_procedure_has_its_figures(report):
     assert list(report["procedures"]) == ["published:float32", "paper:float32", "fast:float32,draws=1"]
     assert report["failed"] == {}
@@ -36,14 +35,12 @@ def test_every_procedure_has_its_figures(report):
         assert 0 < entry["agreement"]["matched"] <= 1
 
 
-@pytest.mark.slow
 def test_agreement_given_the_clusters_leaves_what_other_clusters_change_out(report):
     fast = report["procedures"]["fast:float32,draws=1"]["agreement"]
     assert fast["given"] > 0.5
     assert fast["given"] >= fast["matched"]
 
 
-@pytest.mark.slow
 def test_the_published_procedure_is_counted_apart_from_its_own_count(report):
     entry = report["procedures"]["published:float32"]
     assert entry["passes"] == entry["evaluations"] == 2 + 2 + 1 + 2 * 3 * 1
@@ -52,7 +49,6 @@ def test_the_published_procedure_is_counted_apart_from_its_own_count(report):
     assert entry["agreement"] == {"equal": 1, "matched": 1, "ari": 1, "given": None}
 
 
-@pytest.mark.slow
 def test_paper_gives_the_published_labels_for_less(report):
     published, paper = (report["procedures"][name] for name in ("published:float32", "paper:float32"))
     assert paper["agreement"]["equal"] > 0.999
@@ -61,7 +57,6 @@ def test_paper_gives_the_published_labels_for_less(report):
     assert paper["flops"] < published["flops"]
 
 
-@pytest.mark.slow
 def test_the_sweep_times_masks(report):
     (entry,) = report["sweep"].values()
     assert entry["recipe"]["n_clusters"] == 2
@@ -69,7 +64,6 @@ def test_the_sweep_times_masks(report):
     assert 0 < entry["seconds_per_mask"] < entry["seconds"]
 
 
-@pytest.mark.slow
 def test_figures_say_where_they_come_from_and_name_no_place(report):
     assert set(report["machine"]) == {"cpu", "cores"}
     assert {"weights_sha256", "versions", "date"} <= set(report)
