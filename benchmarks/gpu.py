@@ -64,7 +64,7 @@ def table(figures: Sequence[Mapping[str, Any]], rate: float) -> Iterator[str]:
 
 
 def title(device: str, dtype: str, rate: float) -> str:
-    """What was measured on, in one line."""
+    """The device and software, in one line."""
     where, versions = machine(device), {name: version(name) for name in ("genseg", "diffusers")}
     if device.startswith("cuda"):
         versions = {"CUDA": torch.version.cuda, "cuDNN": torch.backends.cudnn.version()} | versions

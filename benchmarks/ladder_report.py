@@ -77,7 +77,7 @@ def seconds(sets: Sets) -> float:
 
 
 def change(rung: Sequence[Measured], paper: Sequence[Measured], seed: int) -> dict[str, Floats]:
-    """What a set's figures gain over `paper`'s: by figure, for the set and each of its D resamples [1 + D]."""
+    """Gains of a set's figures over `paper`'s: by figure, for the set and each of its D resamples [1 + D]."""
     own, base = (score_of({m.name: m.figures for m in photos}, photos[0].n_classes, seed) for photos in (rung, paper))
     return {key: own.values(key) - base.values(key) for key in FIGURES}
 

@@ -1,4 +1,4 @@
-"""What the speed and FLOP benchmarks compare: procedures by name, and models of released shapes with random weights."""
+"""Procedures that the speed and FLOP benchmarks compare, and models of released shapes with random weights."""
 
 from __future__ import annotations
 

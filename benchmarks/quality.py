@@ -123,7 +123,7 @@ def weights_of(backend: str, model: str | None) -> dict[str, str]:
 
 
 def identity(args: argparse.Namespace, backend: Backend, recipe: genseg.Recipe) -> dict[str, Any]:
-    """What determines the segments of `model_labels`.
+    """Facts that determine the segments of `model_labels`.
 
     The code counts too: the algorithm's modules and those beside the backend's own (this file does not).
     """
@@ -165,7 +165,7 @@ def cached_labels(
 
 
 def record_of(segments: Labels, truths: Sequence[Labels], n_classes: int | None) -> Record:
-    """What one photo's segments measure under the protocol ``oracle``."""
+    """Measure one photo's segments under the protocol ``oracle``."""
     seen, oracle = (
         SegmentStatistics(segments, [GroundTruth(truth, n_classes) for truth in truths]),
         protocol_named("oracle", n_classes),
@@ -174,7 +174,7 @@ def record_of(segments: Labels, truths: Sequence[Labels], n_classes: int | None)
 
 
 def score_of(records: Mapping[str, Record], n_classes: int | None, seed: int = 0) -> Score:
-    """What the photos of a set measure together, from what each does by its name."""
+    """Score of all photos of a set, from the record of each by its name."""
     score = Score(protocol_named("oracle", n_classes), n_classes, seed)
     for name, record in records.items():
         score.add(name, record)

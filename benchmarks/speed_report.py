@@ -1,4 +1,4 @@
-"""What `speed` reports: ratios between its measurements, tables and a plot."""
+"""Report of `speed`: ratios between its measurements, tables and a plot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the published procedure keeps of its unmodified run, and the attentions that use it."""
+"""Recordings of the published procedure's unmodified run, and the attentions that use them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What programs read of these pages: ``llms.txt``, a list of all pages, and ``api.json``, an index of the API."""
+"""Files for programs: ``llms.txt``, a list of all pages, and ``api.json``, an index of the API."""
 
 from __future__ import annotations
 

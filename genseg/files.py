@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # the command line lists files without it
 
 LONGEST_NAME = 255  # bytes of a file's or folder's name, on nearly all file systems
 TEMPORARY, TEMPORARY_FOLDER = ".genseg-", ".genseg-folder-"
-"""What temporary names begin with; nothing of the final name, which may be as long as the file system allows."""
+"""Prefix of temporary names; nothing of the final name, which may be as long as the file system allows."""
 
 KINDS = {
     "image": ".image.png",

@@ -145,7 +145,7 @@ OTHER_WORDS = {
     **dict.fromkeys(("n_segments", "merge"), "n_clusters, or Segmentation.merge for fewer segments afterwards"),
     **dict.fromkeys(("min_pixels", "min_size"), "min_area, a share of the image"),
 }
-"""What people call recipe keys, and what to use."""
+"""Other words for recipe keys, and the key to use."""
 
 REMOVED = {"response": "full"}
 """Keys of earlier versions, and the one value of each that recipes of today stand for."""

@@ -85,7 +85,7 @@ def tiny():
 
 @pytest.fixture
 def quick_tiny(tiny, monkeypatch) -> None:
-    """What asks for the embedded backend gets it with a quicker recipe, and does not read its weights again."""
+    """Give tests the bundled backend with a quicker recipe, its weights read once."""
     monkeypatch.setattr("genseg.upsampling.splatting.STEPS", 2)
     from genseg_backends import tiny as package
 

@@ -1,4 +1,4 @@
-"""What users get wrong: from Python and on the command line, one sentence that says what to do, no half-made file."""
+"""Users' mistakes, from Python and on the command line: one sentence that says what to do, no half-made file."""
 
 import contextlib
 import resource

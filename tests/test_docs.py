@@ -28,7 +28,7 @@ NOT_RUN = [block for block in CODE if block.reason is not None]
 
 @pytest.fixture(scope="module")
 def materials(tmp_path_factory) -> Path:
-    """What pages call photo.jpg, a.jpg, b.jpg, photos, truth, DATA and path/to/checkpoint."""
+    """The files that pages call photo.jpg, a.jpg, b.jpg, photos, truth, DATA and path/to/checkpoint."""
     folder = tmp_path_factory.mktemp("materials")
     for name in ("photos", "truth", "DATA/images", "DATA/labels"):
         (folder / name).mkdir(parents=True)

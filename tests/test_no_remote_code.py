@@ -15,7 +15,7 @@ SOURCES = sorted(
     path for part in ("genseg", "backends", "benchmarks", "examples") for path in (ROOT / part).rglob("*.py")
 )
 WEIGHTLESS = {"kind.config_class", "tokenizer", "AutoConfig", "transformers.AutoConfig", "AutoImageProcessor"}
-"""What reads configurations and tokenizers alone."""
+"""Classes that read configurations and tokenizers alone."""
 OWN = {"self.kind"}
 """Families of genseg's, whose ``from_pretrained`` is none of the libraries'."""
 

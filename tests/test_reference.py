@@ -5,6 +5,7 @@ import inspect
 import io
 import json
 import pkgutil
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -117,3 +118,12 @@ def test_every_recipe_key_is_in_the_table(built):
     page = built[0].env.get_doctree("reference/recipes").astext()
     for field in fields(genseg.Recipe):
         assert f"\n{field.name}\n" in page, field.name
+
+
+def test_no_docstring_begins_with_a_noun_clause():
+    head = re.compile(r'^\s*"""What [^?]*$')  # a question is none
+    folders = ("genseg", "backends", "benchmarks", "docs", "examples", "tests")
+    files = [file for folder in folders for file in (ROOT / folder).rglob("*.py")]
+    lines = [(file, line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    assert len(files) > 400
+    assert [(file.name, line) for file, line in lines if head.match(line)] == []

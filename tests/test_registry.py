@@ -138,7 +138,7 @@ def anything(model, device, dtype, **options: "OnlyForTypeCheckers"):  # noqa: F
 
 @pytest.fixture
 def received(tiny, monkeypatch: pytest.MonkeyPatch):
-    """What the factories of a plug-in, ``plain`` and so on, are called with."""
+    """Arguments that the factories of a plug-in, ``plain`` and so on, are called with."""
     calls: list[Any] = []
     module = ModuleType("factories")
 

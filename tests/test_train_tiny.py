@@ -56,7 +56,7 @@ def runs(tmp_path_factory, _examples) -> Path:
 
 @contextmanager
 def script_state() -> Iterator[None]:
-    """What the script sets for the whole process is put back."""
+    """Put back the settings that the script makes for the whole process."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     precision = torch.get_float32_matmul_precision()
     AcceleratorState._reset_state(reset_partial_state=True)

@@ -1,4 +1,4 @@
-"""What a shell completes.
+"""Shell completion.
 
 Nothing here imports torch: a Tab does not wait for it.
 """

@@ -1,4 +1,4 @@
-"""What the command line reads and writes: arguments to images, and images to the files made of them."""
+"""Files of the command line: from arguments to images, and from images to output files."""
 
 from __future__ import annotations
 

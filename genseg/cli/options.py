@@ -134,7 +134,7 @@ Queue: TypeAlias = Annotated[
 OFFLINE = "Use only what has been downloaded before."
 
 OWN_OPTIONS = {key: f"--{key}" for key in ("model", "revision", "device", "dtype")} | {"name": "--backend"}
-"""What a backend is loaded by that is no `--load`, and what to give instead."""
+"""Loading options that have an option of their own in place of `--load`."""
 
 
 def with_clusters(options: Iterable[str] | None, clusters: str | None) -> list[str]:

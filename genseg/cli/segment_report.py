@@ -32,7 +32,7 @@ BESIDE = 26  # columns for what stands beside the picture
 WITHOUT: dict[str, Any] = dict.fromkeys(
     ("width", "height", "segments", "sizes", "names", "seconds", "evaluations", "backend", "seed", "recipe")
 )
-"""What JSON has to say of an image that was not segmented in this run."""
+"""Reasons, in JSON, why an image was not segmented in this run."""
 
 
 class Report:

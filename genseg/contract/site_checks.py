@@ -134,8 +134,8 @@ def tokens_are_where_they_are_declared(context: CheckContext) -> None:
     for mask in masks:
         where = F.interpolate(mask[None], context.pixels.shape[2:], mode="nearest-exact")
         state = backend.encode(context.pixels * (1 - 2 * where), recipe, 0)
-        for kept, old, new in zip(changes, before, backend.read(state, list(sites.values()), recipe), strict=True):
-            kept.append((new - old).norm(dim=0).cpu())
+        for of_site, old, new in zip(changes, before, backend.read(state, list(sites.values()), recipe), strict=True):
+            of_site.append((new - old).norm(dim=0).cpu())
     alike: dict[tuple[int, int, str, str], dict[str, Tensor]] = {}
     for (name, site), each in zip(sites.items(), changes, strict=True):
         kind = name.split(".")[-1]

@@ -107,12 +107,12 @@ def boundary_counts(predicted: npt.NDArray[np.bool_], truths: Sequence[npt.NDArr
         matched with any annotator's, and predicted pixels.
     """
     reach = DIAGONAL * float(np.hypot(*predicted.shape))
-    found, counts = np.zeros_like(predicted), np.zeros(4)
+    matched, counts = np.zeros_like(predicted), np.zeros(4)
     for true in truths:
         hits, true_hits = match_pixels(predicted, true, reach)
-        found |= hits
+        matched |= hits
         counts[:2] += np.count_nonzero(true_hits), np.count_nonzero(true)
-    counts[2:] = np.count_nonzero(found), np.count_nonzero(predicted)
+    counts[2:] = np.count_nonzero(matched), np.count_nonzero(predicted)
     return counts
 
 

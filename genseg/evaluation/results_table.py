@@ -65,7 +65,7 @@ class ResultRow:
 
     @property
     def identity(self) -> tuple[Any, ...]:
-        """What was measured: two rows with the same identity are two measurements of the same."""
+        """The facts that identify a measurement: two rows with the same identity measured the same."""
         return tuple(getattr(self, name) for name in IDENTITY)
 
 

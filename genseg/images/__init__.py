@@ -31,7 +31,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes an image of each EXIF orientation upright."""
+"""Transpositions that make an image of each EXIF orientation upright."""
 
 
 def load_image(source: ImageLike, max_pixels: int, name: str = "") -> Image.Image:

@@ -26,7 +26,7 @@ LOG = logging.getLogger("genseg.service")
 
 
 class Interface(NamedTuple):
-    """What a project's labeling interface asks for.
+    """Labels and tools of a project's labeling interface.
 
     Attributes:
         control: The tag that regions belong to.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a request chooses in place of the service's settings.
+    """Settings of a request, in place of the service's.
 
     Attributes:
         n_segments: Merge into at most so many segments, or ``"auto"``.

@@ -1,4 +1,4 @@
-"""What a backend declares, as data: where it can be read and edited, what it can do, and facts about its model."""
+"""Declarations of a backend, as data: where it can be read and edited, what it can do, and facts about its model."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Kind: TypeAlias = Literal["features", "attention"]
 
 MODULE = "module:"
-"""What names of sites begin with that are paths of modules."""
+"""Prefix of the names of sites that are paths of modules."""
 
 
 class ReadableSites(ABC):

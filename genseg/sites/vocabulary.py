@@ -170,11 +170,11 @@ def named(
     """
     paths = {site.module for site in modules.values()}
     order = {path: index for index, path in enumerate(dict.fromkeys(site.module for site in modules.values()))}
-    found = dict(declared)
+    sites = dict(declared)
     for name, site in modules.items():
         if "@" not in name and (word := site_name(site.module, paths, stacks)):
-            found.setdefault(word, site)
-    return dict(sorted(found.items(), key=lambda entry: order.get(entry[1].module, len(order))))
+            sites.setdefault(word, site)
+    return dict(sorted(sites.items(), key=lambda entry: order.get(entry[1].module, len(order))))
 
 
 def site_name(path: str, paths: Container[str], stacks: Mapping[str, str]) -> str | None:
@@ -186,24 +186,24 @@ def site_name(path: str, paths: Container[str], stacks: Mapping[str, str]) -> st
         stacks: What blocks are called, by the path of their list.
     """
     for stack, word in stacks.items():
-        if found := re.fullmatch(rf"{re.escape(stack)}\.(\d+)(?:\.(.+))?", path):
-            kind = _kind(path, found[2] or "", paths)
-            return f"{word}{found[1]}.{kind}" if kind else None
-    found = U_NET.fullmatch(path)
-    if found is None:
+        if match := re.fullmatch(rf"{re.escape(stack)}\.(\d+)(?:\.(.+))?", path):
+            kind = _kind(path, match[2] or "", paths)
+            return f"{word}{match[1]}.{kind}" if kind else None
+    match = U_NET.fullmatch(path)
+    if match is None:
         return None
-    where, part = found["mid"] or f"{found['way']}{found['level']}", found["part"] or ""
-    if found["layer"] is None:
-        return None if part or found["block"] else f"{where}.output"
-    if found["kind"] in ("downsamplers", "upsamplers"):
-        return None if part else f"{where}.{found['kind'].removesuffix('rs')}"
-    where = f"{where}.{found['layer']}"
-    if found["kind"] == "resnets":
+    where, part = match["mid"] or f"{match['way']}{match['level']}", match["part"] or ""
+    if match["layer"] is None:
+        return None if part or match["block"] else f"{where}.output"
+    if match["kind"] in ("downsamplers", "upsamplers"):
+        return None if part else f"{where}.{match['kind'].removesuffix('rs')}"
+    where = f"{where}.{match['layer']}"
+    if match["kind"] == "resnets":
         return None if part else f"{where}.resnet"
-    if found["block"] is not None:
+    if match["block"] is not None:
         kind, transformer = _kind(path, part, paths), path.partition(".transformer_blocks.")[0]
         alone = part and f"{transformer}.transformer_blocks.1" not in paths
-        return kind and f"{where}.{kind}" if alone else kind and f"{where}.b{found['block']}.{kind}"
+        return kind and f"{where}.{kind}" if alone else kind and f"{where}.b{match['block']}.{kind}"
     is_transformer = f"{path}.transformer_blocks.0" in paths
     if not part:
         return f"{where}.output" if is_transformer else f"{where}.attention"
@@ -211,7 +211,7 @@ def site_name(path: str, paths: Container[str], stacks: Mapping[str, str]) -> st
 
 
 def _kind(path: str, part: str, paths: Container[str]) -> str | None:
-    """What the output of a part of a transformer block is called."""
+    """Name the output of a part of a transformer block."""
     if part in PARTS:
         return PARTS[part]
     attention, _, projection = part.partition(".")

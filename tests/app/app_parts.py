@@ -1,4 +1,4 @@
-"""What the tests of the app begin with: an engine, a session with a photo, and one whose photo is segmented."""
+"""Fixtures of the app's tests: an engine, a session with a photo, and one whose photo is segmented."""
 
 import io
 from pathlib import Path

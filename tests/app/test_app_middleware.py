@@ -1,4 +1,4 @@
-"""What the app's server refuses before Gradio sees it, on an application that answers with the body it was sent."""
+"""Refusals of the app's server before Gradio sees a request, on an application that echoes the body."""
 
 import asyncio
 import time

@@ -63,7 +63,7 @@ def load(checkpoint, name, dtype):
 
 
 def small_context(backend, name):
-    """What is checked, on 64 pixels where that is enough."""
+    """Backends to check, on 64 pixels where that is enough."""
     image = synthetic_image(64, 64) if name in LAYOUT else None
     return CheckContext(backend, {"num_inference_steps": 5}, image=image, locality=name in LOCAL)
 

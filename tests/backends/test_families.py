@@ -84,7 +84,7 @@ def sampled(name, pipeline, height, width):
 
 
 class Run(NamedTuple):
-    """What the pipeline did.
+    """Calls of the pipeline.
 
     Attributes:
         steps: Of each step the network's output as the scheduler takes it, the timestep, x_t and x_{t-1}, as maps.

@@ -18,7 +18,7 @@ def context(request, tmp_path_factory):
 
 
 def projected(context, **overrides):
-    """What each projection to queries or keys put out, pass by pass, as branches with other offsets were made."""
+    """Outputs of each projection to queries or keys, pass by pass, as branches with other offsets were made."""
     seen, handles = defaultdict(list), []
     for name, module in context.backend.network.named_modules():
         if name.rpartition(".")[2] in (*PROJECTIONS, FUSED):

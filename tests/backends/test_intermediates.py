@@ -13,7 +13,7 @@ SEED, T = 3, 201
 
 @pytest.fixture
 def outputs():
-    """What modules put out, by hooks of torch's own; the first of several outputs unless another item is asked for."""
+    """Outputs of modules, by hooks of torch's own; the first of several unless another item is named."""
     handles = []
 
     def of(module, item=0):

@@ -1,4 +1,4 @@
-"""What the Stable Diffusion backends take besides a checkpoint, and the previews of their images."""
+"""Options of the Stable Diffusion backends besides a checkpoint, and the previews of their images."""
 
 from dataclasses import replace
 

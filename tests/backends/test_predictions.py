@@ -1,4 +1,4 @@
-"""What a network predicts, and how its latents are scaled: read from the checkpoint, or said."""
+"""Prediction type and scaling of latents: read from the checkpoint, or set by the caller."""
 
 import pytest
 import torch

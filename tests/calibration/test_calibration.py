@@ -27,7 +27,7 @@ def maps_of(labels: np.ndarray) -> torch.Tensor:
 
 
 def found_as(grid_labels: np.ndarray, maps: torch.Tensor) -> SeedResult:
-    """What is found, the embedding of each cluster its own axis."""
+    """A result whose clusters have embeddings along axes of their own."""
     return SeedResult(grid_labels, np.eye(len(maps), dtype=np.float32), maps)
 
 

@@ -112,7 +112,7 @@ REFUSED = {
     ("sd3", "org/model"): "the hub has no org/model, or it is private; check the id, or log in",
     ("vitmae", "org/model"): "the hub has no org/model, or it is private",
 }
-"""What the hub refuses, by backend and model."""
+"""Refusals of the hub, by backend and model."""
 
 
 class Ran(NamedTuple):

@@ -1,4 +1,4 @@
-"""What one image looks like on a terminal, and what is spared a pipe."""
+"""Output for one image on a terminal, and the shorter one in a pipe."""
 
 import contextlib
 import io

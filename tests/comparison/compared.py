@@ -1,4 +1,4 @@
-"""What is compared, and how it is told."""
+"""Inputs of comparisons, and how their results are read."""
 
 import numpy as np
 import skimage.data

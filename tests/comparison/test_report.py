@@ -79,7 +79,7 @@ def page(text) -> Page:
 
 
 def pictures(page: Page) -> list[tuple[str, Image.Image]]:
-    """What is said of each picture of an image, and the picture."""
+    """Each picture of an image with its caption."""
     sources = [(attrs["alt"], attrs["src"]) for tag, attrs in page.tags if tag == "img"]
     raster = [(alt, source) for alt, source in sources if "svg" not in source[:20]]
     return [(alt, Image.open(io.BytesIO(base64.b64decode(source.split(",")[1])))) for alt, source in raster]

@@ -58,7 +58,7 @@ def test_labels_that_are_all_ignored_are_a_sentence(data, tmp_path):
 
 
 class Killed(BaseException):
-    """What nothing catches."""
+    """An exception that nothing catches."""
 
 
 class Witness:

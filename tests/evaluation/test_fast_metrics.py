@@ -1,4 +1,4 @@
-"""What is computed the fast way equals what it stands for."""
+"""Fast computations equal the plain ones."""
 
 import numpy as np
 import pytest

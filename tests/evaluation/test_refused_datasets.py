@@ -1,4 +1,4 @@
-"""What is missing, damaged or strange in a data set is said, with the file."""
+"""Missing, damaged or strange files of a dataset are named."""
 
 import layouts
 import numpy as np

@@ -45,7 +45,7 @@ def register_embedders(register):
 
 
 def registry() -> Plugins:
-    """What is installed, and this module beside it."""
+    """The installed plug-ins, and this module beside them."""
     import colours
 
     made = Plugins("embedder")

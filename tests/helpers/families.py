@@ -177,7 +177,7 @@ PIPELINES: dict[str, Callable[[], Any]] = {
     "z-image": z_image,
     "lumina2": lumina2,
 }
-"""What makes a checkpoint of each backend."""
+"""Makers of a checkpoint of each backend."""
 
 
 def write_checkpoint(folder: Path, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""What the small checkpoints of `families` are made of: autoencoders, text encoders and tokenizers."""
+"""Parts of the small checkpoints of `families`: autoencoders, text encoders and tokenizers."""
 
 from collections.abc import Callable
 from typing import Any

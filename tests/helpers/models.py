@@ -73,7 +73,7 @@ def sd_vae(seed: int = 0) -> AutoencoderKL:
 
 
 def sd_parts(seed: int = 0, prediction_type: str = "epsilon") -> dict[str, Any]:
-    """What `StableDiffusion` takes: unet, vae, scheduler and prompt_embeds [1, 77, 32]."""
+    """Arguments of `StableDiffusion`: unet, vae, scheduler and prompt_embeds [1, 77, 32]."""
     return {
         "unet": sd_unet(seed),
         "vae": sd_vae(seed),
@@ -113,7 +113,7 @@ def clip_text_model(seed: int = 0, **config: Any) -> CLIPTextModel:
 
 
 class Layout(NamedTuple):
-    """What sets the checkpoints of one family apart.
+    """Differences between the checkpoints of one family.
 
     Attributes:
         unet: Configuration of the U-Net, beside `sd_unet`'s.
@@ -185,7 +185,7 @@ def write_sd_checkpoint(folder: Path, seed: int = 0, layout: str = "sd1") -> Pat
 @functools.cache
 @torch.no_grad()
 def sd_parts_of(layout: str, seed: int = 0) -> dict[str, Any]:
-    """What `write_sd_checkpoint` writes, in memory and as `StableDiffusion` takes it; not to be changed."""
+    """The parts that `write_sd_checkpoint` writes, as `StableDiffusion` takes them; not to be changed."""
     made = LAYOUTS[layout]
     return {
         "unet": sd_unet(seed, **made.unet),

@@ -1,4 +1,4 @@
-"""What all formats have in common: names, images, thresholds, and that an export is there wholly or not at all."""
+"""Common to all formats: names, images, thresholds, and that an export is there wholly or not at all."""
 
 import csv
 import json

@@ -58,7 +58,7 @@ def run(found, segmenter, tmp_path) -> Run:
 
 
 def names_in(run: Run, classes: str = "names") -> list[list[str]]:
-    """What the labels of each image are called, as `Segmentation.names` has it."""
+    """Names of the labels of each image, as in `Segmentation.names`."""
     called = run.class_names(classes)
     return [["" if k < 0 else called[k] for k in row.classes] for row in run.rows(classes=classes)]
 
@@ -100,7 +100,7 @@ def test_an_image_that_is_gone_is_left_without_names(run, found, tmp_path):
 
 
 class Killed(Exception):  # noqa: N818 - it stands for a signal
-    """What stops a naming."""
+    """An interruption of a naming."""
 
 
 class Counting(Colours):

@@ -1,4 +1,4 @@
-"""What a run keeps of an image comes back as it was."""
+"""Rows that a run saves of an image come back as they were."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What students learn from: crops, weights, order; and that memory does not grow."""
+"""Samples that students learn from: crops, weights, order; and that memory does not grow."""
 
 from dataclasses import replace
 from itertools import islice

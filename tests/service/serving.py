@@ -1,4 +1,4 @@
-"""What the tests of the service begin with: one with small limits and a cheap recipe, and what it should answer."""
+"""Fixtures of the service's tests: a service with small limits and a cheap recipe, and the answers it should give."""
 
 import base64
 import gc

@@ -57,12 +57,12 @@ class _Recorder(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function is F.scaled_dot_product_attention and self.running is not None:
-            given = dict(zip(ARGUMENTS, args, strict=False)) | (kwargs or {})
-            query, key = given["query"], given["key"]
+            arguments = dict(zip(ARGUMENTS, args, strict=False)) | (kwargs or {})
+            query, key = arguments["query"], arguments["key"]
             if key.shape[1] != query.shape[1]:
                 key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
-            scale = given.get("scale") or query.shape[-1] ** -0.5
-            self.calls[self.running] = Call(query.clone(), key.clone(), given.get("attn_mask"), scale)
+            scale = arguments.get("scale") or query.shape[-1] ** -0.5
+            self.calls[self.running] = Call(query.clone(), key.clone(), arguments.get("attn_mask"), scale)
             if len(self.calls) == self._wanted:
                 raise _Done
         return function(*args, **(kwargs or {}))
@@ -174,7 +174,7 @@ def attention_maps(
 
 
 def _bias(mask: Tensor | None, length: int) -> Tensor | None:
-    """What is added to scores, float32 [1 or N, 1 or heads, L, M], for a mask as torch takes it."""
+    """Turn a mask, as torch takes it, into a bias of the scores: float32 [1 or N, 1 or heads, L, M]."""
     if mask is None:
         return None
     if mask.dtype == torch.bool:

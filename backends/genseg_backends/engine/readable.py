@@ -40,7 +40,7 @@ class ReadableNetwork(DiffusionBackend):
 
     @cached_property
     def module_sites(self) -> Mapping[str, FeatureTap]:
-        """What of its modules is a map of the image, found by one pass over an image of few pixels."""
+        """Inputs and outputs of modules that are maps of the image, found by one pass over a small image."""
         size = self._small_size()
         with shapes_recorded(self.reader) as tensors:
             self._small_pass(size)
@@ -48,7 +48,7 @@ class ReadableNetwork(DiffusionBackend):
 
     @property
     def stack_names(self) -> Mapping[str, str]:
-        """What blocks are called in names of sites, by the path of their list; those of U-Nets are known."""
+        """Names of blocks in sites, by the path of their list; those of U-Nets are known."""
         return {}
 
     @torch.inference_mode()
@@ -168,7 +168,7 @@ class ReadableNetwork(DiffusionBackend):
         return self.averaged(state, recipe, maps)
 
     def _attended(self, x: Tensor, t: Tensor, paths: Sequence[str], prompt: str) -> tuple[dict[str, Call], int]:
-        """What attentions are given under a prompt, and the number of its tokens."""
+        """Record the inputs of attentions under a prompt, and the number of its tokens."""
         conditioning = self.described(prompt)
         with attention_recorded(self.reader, paths) as calls:
             self.predict(x, t, self.reader, conditioning)

@@ -107,8 +107,8 @@ class TransformerBackend(LatentBackend):
                         taps[f"{letter}{index}.{kind}"] = FeatureTap(*shape)
                     if kind in stack.points:
                         points[f"{letter}{index}.{kind}"] = ModulationPoint(*shape)
-        for kind, found in (("tap", taps), ("point", points)):
-            if not found:
+        for kind, sites in (("tap", taps), ("point", points)):
+            if not sites:
                 blocks = ", ".join(stack.path for stack in self.stacks.values())
                 spots = {spot.module for stack in self.stacks.values() for spot in getattr(stack, f"{kind}s").values()}
                 raise GensegError(
@@ -164,7 +164,7 @@ def to_latents(tokens: Tensor, like: Tensor, patch: int = 2) -> Tensor:
     return torch.nn.functional.pixel_shuffle(maps, patch)
 
 
-def kept(embeds: Tensor, mask: Tensor) -> Tensor:
+def unpadded(embeds: Tensor, mask: Tensor) -> Tensor:
     """The tokens [1, L', C] of a prompt [1, L, C] that its mask [1, L] keeps: the same as attending with the mask.
 
     A mask that keeps none weighs all alike, as no mask does.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from genseg.interface import ModelCard
-from genseg_backends.engine.transformers import ATTENTION_OUT, Spot, Stack, TransformerBackend, kept
+from genseg_backends.engine.transformers import ATTENTION_OUT, Spot, Stack, TransformerBackend, unpadded
 from genseg_backends.families.released import Released
 
 
@@ -39,7 +39,7 @@ class Lumina2(TransformerBackend):
     def describe(cls, pipeline: Any, prompt: str) -> dict[str, Tensor]:
         """Gemma's tokens of the system prompt and the prompt, without padding."""
         embeds, mask, *_ = pipeline.encode_prompt(prompt, do_classifier_free_guidance=False)
-        return {"encoder_hidden_states": kept(embeds, mask)}
+        return {"encoder_hidden_states": unpadded(embeds, mask)}
 
     def call(self, network: Callable[..., Any], x: Tensor, timesteps: Tensor, **conditioning: Tensor) -> Tensor:
         """The velocity ε − x_0, of a network that counts time from noise to image."""

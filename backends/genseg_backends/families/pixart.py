@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from genseg.interface import ModelCard
-from genseg_backends.engine.transformers import Spot, Stack, TransformerBackend, kept
+from genseg_backends.engine.transformers import Spot, Stack, TransformerBackend, unpadded
 from genseg_backends.families.released import Released
 
 
@@ -38,7 +38,7 @@ class PixArt(TransformerBackend):
     def describe(cls, pipeline: Any, prompt: str) -> dict[str, Tensor]:
         """T5's tokens of the prompt, without padding."""
         embeds, mask, *_ = pipeline.encode_prompt(prompt, do_classifier_free_guidance=False)
-        return {"encoder_hidden_states": kept(embeds, mask)}
+        return {"encoder_hidden_states": unpadded(embeds, mask)}
 
     def call(self, network: Callable[..., Any], x: Tensor, timesteps: Tensor, **conditioning: Tensor) -> Tensor:
         """The noise estimate, without the learned variance; α at 1024 pixels is told size and aspect ratio."""

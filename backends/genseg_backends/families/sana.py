@@ -9,7 +9,7 @@ from torch import Tensor
 
 from genseg.interface import ModelCard
 from genseg_backends.engine.codecs import DeepCompressionCodec
-from genseg_backends.engine.transformers import Spot, Stack, TransformerBackend, kept
+from genseg_backends.engine.transformers import Spot, Stack, TransformerBackend, unpadded
 from genseg_backends.families.released import Released
 
 
@@ -40,7 +40,7 @@ class Sana(TransformerBackend):
     def describe(cls, pipeline: Any, prompt: str) -> dict[str, Tensor]:
         """Gemma's tokens of the prompt, without padding and without the instruction that pipelines may add."""
         embeds, mask, *_ = pipeline.encode_prompt(prompt, do_classifier_free_guidance=False)
-        return {"encoder_hidden_states": kept(embeds, mask)}
+        return {"encoder_hidden_states": unpadded(embeds, mask)}
 
     def call(self, network: Callable[..., Any], x: Tensor, timesteps: Tensor, **conditioning: Tensor) -> Tensor:
         """The velocity ε − x_0."""

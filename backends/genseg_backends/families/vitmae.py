@@ -110,7 +110,7 @@ class ViTMAE(Backend):
 
     @cached_property
     def module_sites(self) -> Mapping[str, FeatureTap]:
-        """What of its modules is a map of the image, found by one pass."""
+        """Inputs and outputs of modules that are maps of the image, found by one pass."""
         size = (self.image_size, self.image_size)
         with torch.inference_mode(), shapes_recorded(self.network) as tensors:
             self._reconstructed(self.encode(torch.zeros(1, 3, *size), self.resolve(), 0), 1)

@@ -74,7 +74,7 @@ class Prompt(dict[str, Tensor]):
 
 
 def described(describe: Callable[[Any, str], Mapping[str, Tensor]], pipeline: Any, prompt: str) -> Prompt:
-    """What ``describe`` makes of a prompt by a pipeline of `load_text`, with the names of its tokens."""
+    """Describe a prompt by a pipeline of `load_text`, with the names of its tokens."""
     calls: list[tuple[list[str], list[bool]]] = []
     for name, part in vars(pipeline).items():
         if name.startswith("tokenizer") and hasattr(part, "convert_ids_to_tokens"):

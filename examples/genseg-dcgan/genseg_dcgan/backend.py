@@ -94,7 +94,7 @@ class DCGAN(Backend):
 
     @torch.inference_mode()
     def features(self, state: Tensor, tap: FeatureTap, recipe: Recipe) -> Tensor:  # noqa: ARG002
-        """What the tap's block puts out, without the checkerboard that is in it.
+        """Output of the tap's block, without the checkerboard that is in it.
 
         A transposed convolution of stride 2 makes even and odd positions with other weights, and k-means would find
         just that. Weights of 1, 2, 1 take out this one frequency and leave the others.

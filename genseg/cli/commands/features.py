@@ -130,7 +130,7 @@ def timesteps_in(text: str | None) -> list[int] | None:
 
 
 def _facts(reader: FeatureReader, names: list[str], steps: list[int] | None, draws: int, kind: str) -> dict[str, Any]:
-    """What the tensors are, for the file's metadata."""
+    """Describe the tensors, for the file's metadata."""
     sites: dict[str, dict[str, Any]] = {}
     for name in names:
         if kind == "attention":

@@ -146,8 +146,8 @@ def home(root: Path, holds: Sequence[str], published: str, *others: str) -> Path
         The first of root, ``published`` and ``others`` that has such a folder; ``published`` if none has.
     """
     places = (root, root / published, *(root / other for other in others))
-    found = (place for place in places if any((place / folder).is_dir() for folder in holds))
-    return next(found, root / published)
+    existing = (place for place in places if any((place / folder).is_dir() for folder in holds))
+    return next(existing, root / published)
 
 
 def truth_map(

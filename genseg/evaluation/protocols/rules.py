@@ -201,9 +201,9 @@ def merge_unmatched(table: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         int64 [K], the new number of each segment: its own, or K.
     """
     segments, counts = _match_all(table)
-    kept = segments[counts[:, segments].any(axis=1)]
+    matched = segments[counts[:, segments].any(axis=1)]
     numbers = np.arange(len(table))
-    return np.where(np.isin(numbers, kept), numbers, len(table))
+    return np.where(np.isin(numbers, matched), numbers, len(table))
 
 
 def _match_all(table: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
