@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from genseg.cluster import cluster
+from genseg.cluster import cluster, masks_of
 from genseg.cluster.channels import with_channels
 from genseg.cost import StageTimer
 from genseg.images import ImageLike, inner, load_image, mirrored, model_size, to_tensor
@@ -171,6 +171,24 @@ def find_differences(backend: Backend, clusters: Clusters, recipe: Recipe, timer
     masks = masks_for(point, grid_labels, len(embeddings), size, recipe.margin)
     maps = difference_maps(backend, state, masks, recipe, timer)
     return Analysis(features, grid_labels, embeddings, inner(maps, recipe.margin))
+
+
+def find_maps(backend: Backend, clusters: Clusters, recipe: Recipe, timer: StageTimer | None = None) -> Analysis:
+    """Return the maps whose argmax are the labels: difference maps, or masks of the clusters without `modulate`.
+
+    Args:
+        backend: The model.
+        clusters: The result of `find_clusters`.
+        recipe: The resolved recipe.
+        timer: Times the stages and reports progress.
+
+    Raises:
+        GensegError: As `find_differences`.
+    """
+    if recipe.modulate:
+        return find_differences(backend, clusters, recipe, timer)
+    _, _, features, grid_labels, embeddings = clusters
+    return Analysis(features, grid_labels, embeddings, masks_of(grid_labels, len(embeddings)).to(backend.device))
 
 
 @exact_convolutions()

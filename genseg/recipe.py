@@ -46,6 +46,8 @@ class Recipe:
             larger than the others, as a few are in diffusion transformers (`genseg.cluster.channels`).
         position: Weight of two further channels for k-means, a grid cell's row and column, in standard deviations of
             the features; 0 for none, as in the paper. It separates objects that look alike but are far apart.
+        modulate: Whether pixels are given to clusters by modulation (section 3.3). If not, the clusters' masks take the
+            place of the difference maps, `refine` brings them to pixels, and the model is not perturbed.
         num_inference_steps: Steps of the sampler over all timesteps, of which those at or below t_m are run.
         t_m: Timestep at which the offset is added; the nearest step of the sampler is taken (section 3.3).
         replay_steps: Number of steps from t_m down to 0; None for all of the sampler's.
@@ -81,6 +83,7 @@ class Recipe:
     kmeans_seed: int = 1234
     channels: str = "all"
     position: float = 0.0
+    modulate: bool = True
     num_inference_steps: int = 50
     t_m: int = 281
     replay_steps: int | None = None

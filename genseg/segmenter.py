@@ -27,6 +27,7 @@ from genseg.pipeline import (
     find_clusters,
     find_differences,
     find_labels,
+    find_maps,
     refined_maps,
 )
 from genseg.progress import Progress
@@ -149,12 +150,13 @@ class Segmenter(FeatureReader):
             no_offset = torch.zeros(1, *self.point.grid)
             (image,) = self.backend.decode(self.backend.regenerate(state, self.point, no_offset, recipe))
         clusters = find_clusters(self.backend, state, (image.shape[1], image.shape[2]), recipe, timer)
-        analysis = find_differences(self.backend, clusters, recipe, timer)
+        analysis = find_maps(self.backend, clusters, recipe, timer)
         return replace(self._labeled(analysis, image[None], to_image(image), timer), recipe=recipe, seed=seed)
 
     def _segmented(self, reading: Reading) -> Segmentation:
         timer = StageTimer(self.backend, self.progress, {"read": reading.seconds})
-        return self._labeled(self.analyse(reading.pixels, timer), reading.pixels, reading.picture, timer)
+        analysis = find_maps(self.backend, self.clusters(reading.pixels, timer), self.recipe, timer)
+        return self._labeled(analysis, reading.pixels, reading.picture, timer)
 
     def _labeled(self, analysis: Analysis, pixels: Tensor, picture: Image.Image, timer: StageTimer) -> Segmentation:
         """Give each pixel of the picture to the cluster whose perturbation changes it most (EmerDiff, section 3.4)."""

@@ -17,7 +17,7 @@ from genseg.cli import app
 from genseg.cli.progress import Bars
 from genseg.progress import TimeLeft, counted, left_in_words, minutes
 
-QUICK = {"n_init": 1, "n_clusters": 4, "size": 32, "margin": 0, "batch_size": 2}
+QUICK = {"n_init": 1, "n_clusters": 4, "size": 32, "margin": 0, "batch_size": 2, "modulate": True}
 
 MASKS = 25
 LINEAR = [0.4] * MASKS  # seconds that modulating each mask takes

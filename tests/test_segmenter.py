@@ -7,9 +7,10 @@ from PIL import Image
 
 import genseg
 from genseg import GensegError, Segmenter, load_recipe
+from genseg.cluster import masks_of
 from genseg.parts import components
 
-QUICK = {"draws": 1, "replay_steps": 1, "n_init": 1, "n_clusters": 4, "size": 32, "margin": 0}
+QUICK = {"draws": 1, "replay_steps": 1, "n_init": 1, "n_clusters": 4, "size": 32, "margin": 0, "modulate": True}
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +67,15 @@ def test_stages_are_told_in_order(tiny, astronaut: Image.Image):
     assert stages == ["encode", "features", "cluster", "modulate", "decode", "labels"]
     assert ["read", *stages] == list(seg.cost.seconds)
     assert [done for stage, done, total in told if (stage, total) == ("decode", 4)] == [0, 4, 4]
+
+
+def test_without_modulation_masks_of_the_clusters_are_upsampled(tiny, astronaut: Image.Image):
+    segmenter = Segmenter(tiny, **QUICK | {"modulate": False, "keep_scores": True})
+    seg = segmenter(astronaut)
+    assert seg.cost.evaluations == QUICK["draws"]
+    assert list(seg.cost.seconds) == ["read", "encode", "features", "cluster", "labels"]
+    expected = genseg.upsample(astronaut, masks_of(seg.grid_labels, 4), seg.scores.shape[1:], "jbu")
+    assert np.abs(seg.scores - expected.numpy()).max() < 1e-5
 
 
 def test_progress_of_modulation_counts_evaluations_in_masks(tiny, astronaut: Image.Image):

@@ -42,19 +42,21 @@ def agreement(session: Session) -> str:
 
 
 def details(session: Session) -> str:
-    """How the model found the selected segments: difference map and grid cells of their largest cluster."""
+    """How the model found the selected segments: grid cells and score map of their largest cluster."""
     if session.picked is None:
         return ""
     which, labels = session.picked
     result = session.results[which]
     clusters = np.bincount(result.labels[np.isin(session.shown[which].labels, labels)])
     cluster = int(clusters.argmax())
+    score_map_words = (
+        "Difference map: bright where the image changes when the model perturbs these cells"
+        if result.recipe.modulate
+        else "The cluster, brought to the edges of the image"
+    )
     pictures = (
         (grid_cells(result, cluster), "Grid cells: the cluster of low-resolution features"),
-        (
-            difference_map(result, cluster),
-            "Difference map: bright where the image changes when the model perturbs these cells",
-        ),
+        (score_map(result, cluster), score_map_words),
     )
     figures = "".join(
         f"<figure><img src='{as_data(picture)}' alt='{words}'><figcaption>{words}</figcaption></figure>"
@@ -151,8 +153,8 @@ def coded(labels: npt.NDArray[np.int32]) -> Image.Image:
     return Image.fromarray((labels[..., None] >> np.array([0, 8, 16]) & 255).astype(np.uint8))
 
 
-def difference_map(segmentation: Segmentation, label: int) -> Image.Image:
-    """A segment's difference map, bright where the image changes when its cluster is perturbed."""
+def score_map(segmentation: Segmentation, label: int) -> Image.Image:
+    """The map of a cluster whose argmax over all clusters gives the labels, as a heat map."""
     import matplotlib
 
     assert segmentation.scores is not None

@@ -18,7 +18,7 @@ from PIL import Image
 
 from genseg.cli.files import files_of, write
 from genseg.cli.segment_report import cost_in_words
-from genseg.cluster import cluster
+from genseg.cluster import cluster, masks_of
 from genseg.cost import Cost
 from genseg.display.palette import palette
 from genseg.files import in_bytes
@@ -141,17 +141,22 @@ def estimate_cost(
     restarts = min(recipe.n_init, RESTARTS)
     with stage("cluster", recipe.n_init / restarts):
         grid_labels, embeddings = cluster(features, replace(recipe, n_init=restarts))
-    branches, _ = pack_masks(masks_for(point, grid_labels, len(embeddings), size, margin), recipe.reach)
-    largest = branches.sum(dim=(1, 2)).argsort(descending=True)  # of which one at least changes pixels
-    few = branches[largest[: max(2, min(MASKS, len(branches) * steps // PART))]]
-    with stage("modulate") as modulation:
-        estimates = perturbed(backend, state, few, shortened)
-    seconds["modulate"], modulations = _all_steps(modulation, len(few), len(branches), backend, recipe, shortened)
-    whole = (size[0] + 2 * margin, size[1] + 2 * margin)
-    two_sided = recipe.difference == "two-sided"
-    pair = estimates.reshape(2, -1, *estimates.shape[1:])[:, :2].flatten(0, 1) if two_sided else estimates[:3]
-    with stage("decode", len(branches) / 2 if two_sided else (1 + len(branches)) / 3):
-        maps = inner(differences(backend, pair, whole, recipe), margin)
+    measured = f"{draws} of {recipe.draws} noise draws, {restarts} of {recipe.n_init} restarts of k-means"
+    if recipe.modulate:
+        branches, _ = pack_masks(masks_for(point, grid_labels, len(embeddings), size, margin), recipe.reach)
+        largest = branches.sum(dim=(1, 2)).argsort(descending=True)  # of which one at least changes pixels
+        few = branches[largest[: max(2, min(MASKS, len(branches) * steps // PART))]]
+        with stage("modulate") as modulation:
+            estimates = perturbed(backend, state, few, shortened)
+        seconds["modulate"], modulations = _all_steps(modulation, len(few), len(branches), backend, recipe, shortened)
+        whole = (size[0] + 2 * margin, size[1] + 2 * margin)
+        two_sided = recipe.difference == "two-sided"
+        pair = estimates.reshape(2, -1, *estimates.shape[1:])[:, :2].flatten(0, 1) if two_sided else estimates[:3]
+        with stage("decode", len(branches) / 2 if two_sided else (1 + len(branches)) / 3):
+            maps = inner(differences(backend, pair, whole, recipe), margin)
+        measured += f", {backend.steps(shortened)} of {steps} steps and {len(few)} of {len(branches)} masks"
+    else:
+        maps, modulations = masks_of(grid_labels, len(embeddings)).to(backend.device), 0
     with stage("labels", len(embeddings) / len(maps)):
         _, confidence = find_labels(refined_maps(maps, pixels, recipe), (picture.height, picture.width), recipe)
     stand_in = Image.fromarray(grid_labels).resize(picture.size, Image.Resampling.NEAREST)
@@ -173,10 +178,6 @@ def estimate_cost(
             write(segmentation, Path(folder))
         size_of_files = sum(file.stat().st_size for file in Path(folder).iterdir())
     reads = recipe.draws if reading.evaluations == draws else reading.evaluations
-    measured = (
-        f"{draws} of {recipe.draws} noise draws, {restarts} of {recipe.n_init} restarts of k-means, "
-        f"{backend.steps(shortened)} of {steps} steps and {len(few)} of {len(branches)} masks"
-    )
     return CostEstimate(encoding.evaluations + reads + modulations, seconds, size_of_files, measured)
 
 

@@ -54,9 +54,8 @@ class CheckContext:
     def recipe(self) -> Recipe:
         """The backend's recipe, with few clusters, draws and steps."""
         quick = {"n_clusters": 4, "n_init": 1, "draws": 1, "replay_steps": 2, "margin": 0, "num_inference_steps": 10}
-        return load_recipe(
-            self.backend.preset, calibration=self.backend.recipe, **{**quick, **dict(self.overrides or {})}
-        )
+        overrides = {**quick, "modulate": True, **dict(self.overrides or {})}
+        return load_recipe(self.backend.preset, calibration=self.backend.recipe, **overrides)
 
     @cached_property
     def pixels(self) -> Tensor:

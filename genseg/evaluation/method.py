@@ -47,7 +47,7 @@ class MethodInput:
         recipe: The resolved recipe; its K is the number of segments of every method.
         seed: Fixes random draws.
         segmenter: The model with that recipe; None if all methods use colours only.
-        with_tree: Whether masks of difference maps get a merge tree, which takes some tenths of a second.
+        with_tree: Whether masks get a merge tree, which takes some tenths of a second each.
         encoder: A vision encoder in place of a model, for features only. The recipe's margin and sites do not apply.
     """
 

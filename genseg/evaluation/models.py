@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -56,14 +56,14 @@ class Models:
 
     @cached_property
     def segmenter(self) -> Segmenter | None:
-        """The backend with the recipe; None without a backend."""
+        """The backend with the recipe, which always modulates: methods that do not are baselines. None without one."""
         if self.backend is None:
             return None
         backend = self.backend
         if isinstance(backend, str):
             backend = BACKENDS.load(backend, model=self.model, device=self.device, dtype=self.dtype, **self.load)
         recipe = self._saved_recipe or backend.resolve(self.requested_recipe, self.options, **self.overrides)
-        return Segmenter(backend, recipe, seed=self.seed)
+        return Segmenter(backend, replace(recipe, modulate=True), seed=self.seed)
 
     @cached_property
     def reader(self) -> Encoder | None:

@@ -42,14 +42,14 @@ class Segmentation(Pictures):
         embeddings: float32 (K, C): mean tap feature of each cluster.
         colors: uint8 (K, 3): the colour of each label.
         image: uint8 (H, W, 3): the input, upright and in RGB.
-        scores: float32 (K, H', W') difference maps at the model's resolution, as the argmax took them; None unless
-            the recipe's `keep_scores` asked for them, and after merges.
+        scores: float32 (K, H', W') maps at the model's resolution, as the argmax took them: difference maps, or masks
+            of clusters if the recipe does not `modulate`. None unless `keep_scores` asked for them, and after merges.
         cost: What it took.
         recipe: The resolved recipe; with `backend` and `seed`, what it takes to get the same result again.
         backend: Name of the backend.
         seed: The seed.
         names: What each label is called, once `name` has been asked; empty for a label that no pixel has.
-        confidence: float16 (H, W) in [0, 1]: how far the pixel's largest difference is ahead of its second largest,
+        confidence: float16 (H, W) in [0, 1]: how far the pixel's largest score is ahead of its second largest,
             as a part of the largest; a lower bound once segments are merged. None in files from before there was one.
     """
 

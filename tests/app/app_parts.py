@@ -12,7 +12,7 @@ from genseg.app.session import Session
 from genseg.web.engine import Engine
 from genseg.web.request import SegmentRequest
 
-QUICK = ("n_clusters=4", "size=32", "margin=0", "draws=1", "replay_steps=1", "n_init=1")
+QUICK = ("n_clusters=4", "size=32", "margin=0", "draws=1", "replay_steps=1", "n_init=1", "modulate=true")
 
 REQUEST = SegmentRequest(options=QUICK, seed=3)
 

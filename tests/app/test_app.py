@@ -24,7 +24,7 @@ from genseg.app.downloads import FILES, FORMATS, download
 from genseg.app.edits import Edits, Joined
 from genseg.app.options import CLUSTERS, ELSEWHERE, MAX_IN_APP, PRESETS, advanced, as_text, key_help, recipe_help
 from genseg.app.photos import examples
-from genseg.app.render import as_data, coded, details, difference_map, grid_cells, view, views
+from genseg.app.render import as_data, coded, details, grid_cells, score_map, view, views
 from genseg.app.session import Session
 from genseg.cli import app as command_line
 from genseg.display.palette import palette
@@ -82,7 +82,7 @@ def test_what_yaml_would_make_more_of_is_refused(key, value, what):
 
 def test_a_run_gives_what_the_api_gives_and_tells_its_stages(done, photo):
     session, statuses = done
-    expected = genseg.segment(photo, seed=3, n_clusters=4, size=32, margin=0, draws=1, replay_steps=1, n_init=1)
+    expected = genseg.segment(photo, seed=3, n_clusters=4, size=32, margin=0, draws=1, n_init=1, modulate=True)
     assert np.array_equal(session.results[0].labels, expected.labels)
     assert np.array_equal(pixels(session), expected.labels)
     assert statuses[0].words.startswith(("starting", "loading the model"))
@@ -157,7 +157,7 @@ def test_details_of_what_was_merged_show_the_cluster_that_most_of_it_comes_from(
     label = int(np.argmax(clusters))
     assert clusters[label] > 0
     edited.pick(0, [label])
-    for picture in (grid_cells, difference_map):
+    for picture in (grid_cells, score_map):
         assert as_data(picture(result, clusters[label])) in details(edited)
 
 
@@ -165,7 +165,7 @@ def test_a_picked_segment_shows_its_difference_map_and_its_cells(done):
     session, _ = done
     result = session.results[0]
     label = int(result.labels[0, 0])
-    levels = np.asarray(difference_map(result, label)).astype(int).sum(axis=2)
+    levels = np.asarray(score_map(result, label)).astype(int).sum(axis=2)
     assert levels.shape == result.labels.shape
     inside = result.labels == label
     assert levels[inside].mean() > 1.2 * levels[~inside].mean()

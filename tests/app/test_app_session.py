@@ -74,7 +74,15 @@ def test_a_cancelled_run_frees_its_memory_keeps_what_was_there_and_can_be_run_ag
         return state
 
     slow = SegmentRequest(
-        options=("n_clusters=20", "size=64", "draws=1", "n_init=1", "batch_size=1", "num_inference_steps=500")
+        options=(
+            "n_clusters=20",
+            "size=64",
+            "draws=1",
+            "n_init=1",
+            "batch_size=1",
+            "num_inference_steps=500",
+            "modulate=true",
+        )
     )
     with monkeypatch.context() as patched:
         patched.setattr(engine._loaded[1], "encode", watched)

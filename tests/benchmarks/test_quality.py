@@ -43,7 +43,7 @@ def test_modulation_is_what_the_segmenter_does(data):
     backend = genseg.load_backend("tiny")
     square = quality.center_square(Image.open(data / "camvid" / "images" / "one.png"))
     square = square.resize((quality.SIDE, quality.SIDE))
-    options = [*CHEAP, "n_clusters=3", "margin=16", "tap=up1.0.output", "strength=5", "normalise=rms"]
+    options = [*CHEAP, "n_clusters=3", "margin=16", "tap=up1.0.output", "strength=5", "normalise=rms", "modulate=true"]
     recipe = genseg.load_recipe(backend.preset, calibration=backend.recipe, options=options)
     labels = quality.model_labels(backend, square, recipe, seed=3)["modulation"]
     assert (labels == genseg.Segmenter(backend, recipe, seed=3)(square).labels).all()

@@ -124,7 +124,7 @@ def test_an_offset_of_no_size_and_one_too_small_score_zero_with_the_reason_and_t
 
 
 def test_a_planted_good_setting_is_found(tiny, photo):
-    start = {"strength": 0, "t_f": 999}
+    start = {"strength": 0, "t_f": 999, "reach": 2}
     found = genseg.calibrate(
         tiny,
         [photo],

@@ -65,8 +65,7 @@ def test_plain_lines_in_order_then_the_cost_and_the_place(segmented_folder, phot
     first, second, cost, place = result.stdout.splitlines()
     assert re.fullmatch(rf"{re.escape(str(photo_folder / 'a.JPG'))}: [1-4] segments, \d+\.\d s", first)
     assert second.startswith(str(photo_folder / "b.png"))
-    # one draw, one step of the unmodified sample and of 4 pairs
-    assert re.fullmatch(r"cost per image: \d+\.\d s( \((\w+ \d+\.\d(, )?)+\))?, 10 model evaluations", cost)
+    assert re.fullmatch(r"cost per image: \d+\.\d s( \((\w+ \d+\.\d(, )?)+\))?, 1 model evaluations", cost)
     assert place == f"files in {out}: NAME.npz, NAME.overlay.png, NAME.labels.png"
     left_out = "3 files are left out, being no images or written by genseg beside an image, such as b.labels.png"
     assert result.stderr == f"genseg: warning: {left_out}\n"
@@ -293,7 +292,15 @@ def test_files_that_cannot_be_written_are_one_generated_images_error(tmp_path):
 
 
 def test_an_image_that_cannot_be_segmented_does_not_stop_those_generated_after_it(tmp_path):
-    quick = ["n_clusters=3", "n_init=1", "draws=1", "num_inference_steps=2", "t_m=501", "strength=1e-12"]
+    quick = [
+        "n_clusters=3",
+        "n_init=1",
+        "draws=1",
+        "num_inference_steps=2",
+        "t_m=501",
+        "strength=1e-12",
+        "modulate=true",
+    ]
     result = run("generate", "", *quick, "-n", "2", "-o", tmp_path)
     assert result.exit_code == 1
     assert [line[:15] for line in result.stderr.splitlines()] == ["genseg: seed 0:", "genseg: seed 1:"]

@@ -38,7 +38,7 @@ def again(images, out, **changes):
 
 def test_a_killed_run_goes_on_with_what_is_missing(images, tmp_path):
     def killed(_backend, image, stage, *_):
-        if image == "image1" and stage == "modulate":
+        if image == "image1" and stage == "labels":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -11,7 +11,15 @@ from genseg.cli import app
 from genseg.evaluation.datasets import from_rows
 from genseg.runs.run import Run
 
-QUICK = {"n_clusters": 3, "draws": 1, "n_init": 1, "num_inference_steps": 2, "replay_steps": 1, "size": 64}
+QUICK = {
+    "n_clusters": 3,
+    "draws": 1,
+    "n_init": 1,
+    "num_inference_steps": 2,
+    "replay_steps": 1,
+    "size": 64,
+    "modulate": True,
+}
 
 
 @pytest.fixture(scope="module")

@@ -83,7 +83,8 @@ RECIPE: dict[str, Any] = {
     "t_m": 181,
     "strength": 25.0,
     "decoder": "full",  # which costs nothing here
-    "plus": {"n_clusters": "auto", "size": 256, "draws": 4, "reach": 2},  # finer cells
+    # Finer cells, and no modulation, which gains nothing over the upsampler (docs/evaluation.md).
+    "plus": {"n_clusters": "auto", "size": 256, "draws": 4, "modulate": False},
 }
 """The calibration, found by benchmarks/calibrate_tiny.py (docs/tiny.md)."""
 

@@ -28,7 +28,7 @@ def masks_of_maps(
         method_input: The input.
         maps: float32 [K, h, w].
         refine: An upsampler in place of the recipe's `refine`.
-        merge_tree: Whether maps are difference maps, whose labels have a merge tree.
+        merge_tree: Whether maps are those of the input's clusters, whose labels have a merge tree.
     """
     maps = refined(maps, method_input.pixels, refine or method_input.recipe.refine)
     labels, confidence = find_labels(maps, method_input.size, method_input.recipe)

@@ -23,7 +23,7 @@ def modulation(method_input: MethodInput) -> Masks:
 
 def naive(method_input: MethodInput) -> Masks:
     """Scale the clusters' masks bilinearly: the naive upsampling of the paper's tables."""
-    return masks_of_maps(method_input, cluster_masks(method_input))
+    return masks_of_maps(method_input, cluster_masks(method_input), merge_tree=True)
 
 
 def feature_upsampling(method_input: MethodInput) -> Masks:
@@ -36,7 +36,7 @@ def clusters_by(upsampler: str) -> Method:
 
     The recipe's `refine` does not act on it.
     """
-    return lambda method_input: masks_of_maps(method_input, cluster_masks(method_input), upsampler)
+    return lambda method_input: masks_of_maps(method_input, cluster_masks(method_input), upsampler, merge_tree=True)
 
 
 def features_by(upsampler: str) -> Method:
