@@ -136,11 +136,13 @@ def _placed(
         stride = size[0] // grid[0] if grid[0] else 0
         return (channels, stride, 0) if stride and [side / stride for side in size] == grid else None
     length, channels = shape[1:]
-    near = max(declared, key=lambda site: _common(path, site.module), default=None)
     stride = math.isqrt(size[0] * size[1] // length) if length else 0
     if stride and not any(side % stride for side in size) and _cells(size, stride) == length:
         return channels, stride, 0
-    if near and _common(path, near.module) and (len(declared[near]), *declared[near][:2]) == (3, 1, length):
+    if not any(other[:2] == (1, length) for other in declared.values()):
+        return None
+    near = max(declared, key=lambda site: _common(path, site.module))
+    if _common(path, near.module) and (len(declared[near]), *declared[near][:2]) == (3, 1, length):
         return channels, near.stride, near.first  # with text before the image, or padding behind it
     return None
 
