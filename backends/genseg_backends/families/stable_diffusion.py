@@ -162,11 +162,10 @@ PARAMETERS = {"sd1": 859_520_964, "sd2-768-v": 865_910_724, "sd2-512": 865_910_7
 
 
 def _released(
-    name: str, about: str, model: str, licence: str, layout: str = "sd1", calibration: Any = None
+    name: str, about: str, model: str, licence: str, layout: str = "sd1", calibration: Any = None, further: int = 0
 ) -> Released:
-    card = ModelCard(
-        "Stable Diffusion", licence, model, parameters=PARAMETERS[layout], calibration=calibration or "derived"
-    )
+    parameters = PARAMETERS[layout] + further
+    card = ModelCard("Stable Diffusion", licence, model, parameters=parameters, calibration=calibration or "derived")
     return Released(StableDiffusion, name, about, card, home=str(CONFIGS / layout))
 
 
@@ -211,4 +210,5 @@ lcm = _released(
     "Latent consistency model, distilled from Dreamshaper 7 of Stable Diffusion 1.5",
     "SimianLuo/LCM_Dreamshaper_v7",
     "MIT",
+    further=256 * 320,  # the projection of the guidance scale
 )
