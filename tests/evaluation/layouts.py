@@ -182,6 +182,14 @@ def context_d2(root: Path) -> None:
         tif(root / f"pascal_ctx_d2/annotations_ctx459/validation/{key}.tif", 0, 1, 430, 65535)
 
 
+def context_san(root: Path) -> None:
+    for key in VOC_KEYS:
+        for folder in ("pcontext", "pcontext_full"):
+            photo(root / f"{folder}/val/image/{key}.jpg")
+        png(root / f"pcontext/val/label/{key}.png", columns(255, 0, 255, 58))
+        tif(root / f"pcontext_full/val/label/{key}.tif", 0, 1, 430, 65535)
+
+
 def context_cat_seg(root: Path) -> None:
     top = root / "VOCdevkit/VOC2010"
     for key in VOC_KEYS:

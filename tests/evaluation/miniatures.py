@@ -43,6 +43,9 @@ CLASSED = {
     layouts.context_d2: (
         "pascal-context-459", 459, 65535, (0, 1, 430, IGNORE), ("accordion", "aeroplane", "unknown"),
     ),
+    layouts.context_san: (
+        "pascal-context-59", 59, 255, (IGNORE, 0, IGNORE, 58), ("aeroplane", "wood"),
+    ),
     layouts.context_cat_seg: (
         "pascal-context-59", 59, 255, (IGNORE, 0, IGNORE, 58), ("aeroplane", "wood"),
     ),

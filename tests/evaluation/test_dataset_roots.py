@@ -14,6 +14,7 @@ OWN_FOLDERS = {
     layouts.ade20k: ("ADEChallengeData2016", "ADEChallengeData2016/images"),
     layouts.voc: ("VOCdevkit/VOC2012", "VOCdevkit/VOC2012/JPEGImages"),
     layouts.voc_d2: ("pascal_voc_d2", "pascal_voc_d2/images/validation"),
+    layouts.context_san: ("pcontext", "pcontext/val"),
     layouts.context_cat_seg: ("VOCdevkit/VOC2010", "VOCdevkit/VOC2010/annotations_detectron2"),
     layouts.coco_stuff: (".", "stuffthingmaps/val2017"),
     layouts.coco_stuff_cat_seg: ("coco-stuff", "coco-stuff/val2017"),

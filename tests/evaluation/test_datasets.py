@@ -165,9 +165,11 @@ def test_what_is_listed_is_what_is_opened(layout, tmp_path):
 
 def test_the_other_number_of_classes_is_read_from_the_same_folders(tmp_path):
     layouts.context_d2(tmp_path / "odise")
+    layouts.context_san(tmp_path / "san")
     layouts.context_cat_seg(tmp_path / "cat-seg")
     for place, name, truth in (
         ("odise", "pascal-context-59", (IGNORE, 0, IGNORE, 58)),
+        ("san", "pascal-context-459", (0, 1, 430, IGNORE)),
         ("cat-seg", "pascal-context-459", (0, 1, 430, IGNORE)),
     ):
         dataset = load_dataset(name, tmp_path / place)

@@ -2,8 +2,8 @@
 
 The published maps hold the numbers 1..459 of its ``labels.txt``. Number 431 is the class "unknown", which is measured
 like any other; 0 is not measured. The 59 frequent classes are in the order of the 459, which is also the order of the
-converters of mmsegmentation (whose PNG files are 0 elsewhere), ODISE and CAT-Seg (from 0 on, 255 elsewhere), but not
-that of ``59_labels.txt``, which OVSeg's converter follows.
+converters of mmsegmentation (whose PNG files are 0 elsewhere), ODISE, SAN and CAT-Seg (from 0 on, 255 elsewhere), but
+not that of ``59_labels.txt``, which OVSeg's converter follows.
 """
 
 from __future__ import annotations
@@ -46,6 +46,11 @@ def open_context(info: DatasetInfo, root: Path, split: str) -> Dataset:
     labels = FolderDataset.find(odise, f"annotations_ctx{number}/{kind}/*.{suffix}")
     if labels.paths:
         images = FolderDataset.find(odise, f"images/{kind}/*.jpg")
+        return _from_0(info, split, images, labels, None, class_names(info.name))
+    san = home(root, [f"{split}/label"], _san(number))
+    labels = FolderDataset.find(san, f"{split}/label/*.{suffix}")
+    if labels.paths:
+        images = FolderDataset.find(san, f"{split}/image/*.jpg")
         return _from_0(info, split, images, labels, None, class_names(info.name))
     labels = FolderDataset.find(own, f"annotations_detectron2/pc{number}_{split}/*.{suffix}")
     if labels.paths:
@@ -121,6 +126,10 @@ def _names(path: Path, info: DatasetInfo) -> tuple[str, ...]:
     return names
 
 
+def _san(number: int | None) -> str:
+    return "pcontext" if number == 59 else "pcontext_full"
+
+
 PATHS = (
     f"{VOC2010}/JPEGImages/*.jpg", f"{VOC2010}/ImageSets/Main/SPLIT.txt", "trainval/*.mat",
     "labels.txt (optional: names)",
@@ -139,6 +148,7 @@ def _others(number: int) -> tuple[str, ...]:
     return (
         f"{VOC2010}/trainval, {VOC2010}/labels.txt (CAT-Seg, ODISE)",
         f"{D2}/images, {D2}/annotations_ctx{number} (ODISE, FC-CLIP, DiffCut)",
+        f"{_san(number)}/SPLIT/image, {_san(number)}/SPLIT/label (SAN)",
         f"{VOC2010}/annotations_detectron2/pc{number}_SPLIT (CAT-Seg, OVSeg)",
     )
 
