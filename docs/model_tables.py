@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
-import torch
-from diffusers import UNet2DConditionModel
-
-from genseg import FeatureTap
+from genseg import Backend, FeatureTap
 from genseg.registry import list_backends, load_backend
-from genseg.sites.vocabulary import named, readable, shapes_recorded
 from genseg_backends.engine.transformers import TransformerBackend
-from genseg_backends.engine.unets import sites
-from genseg_backends.loading.placement import without_weights
-from genseg_backends.loading.single_file import CONFIGS
+from model_layouts import ENTRIES, backend_of, entry, factory_of, image_size, sections, sites_of
 
-NAMES = {"sd1": ("sd14", "sd15"), "sd2-512": ("sd-turbo",), "sd2-768-v": ("sd20", "sd21")}
-"""Backends whose configuration is part of genseg, by its folder."""
+Shape = tuple[int, int]
+"""Channels and stride."""
+
+UNKNOWN = "known once the model is here"
 
 
 def backends_table() -> str:
@@ -38,75 +32,123 @@ def backends_table() -> str:
 
 
 def sites_table() -> str:
-    """The sites of the models whose configuration is at hand, and the kinds of site of the others."""
+    """A section for each layout: the sites of its backends, and their grids at the backends' own image sizes."""
     tiny = load_backend("tiny", device="cpu")
-    parts = [_section("`tiny`", tiny.sites)]
-    for layout, names in NAMES.items():
-        parts.append(_section(", ".join(f"`{name}`" for name in names), _unet_sites(layout)))
-    return "\n".join([*parts, _others()])
+    parts = [_section(tiny, tiny.sites, {"tiny": tiny.image_size}, "part of genseg")]
+    for names in sections():
+        backend = backend_of(names[0])
+        sizes = {name: image_size(name) for name in names}
+        sources = dict.fromkeys(entry(name)["source"] for name in names)
+        parts.append(_section(backend, sites_of(names[0], backend), sizes, "; ".join(sources)))
+    return "\n".join([*parts, _defaults()])
 
 
-def _unet_sites(layout: str) -> Mapping[str, FeatureTap]:
-    """The sites of a U-Net of Stable Diffusion, by a pass without weights and without numbers."""
-    config: Any = UNet2DConditionModel.load_config(str(CONFIGS / layout / "unet"))
-    unet = without_weights(UNet2DConditionModel, config).eval()
-    taps, points = sites(unet, 8)
-    size, image_size = (192, 320), config["sample_size"] * 8
-    prompt = torch.zeros(1, 77, config["cross_attention_dim"], device="meta")
-    with torch.inference_mode(), shapes_recorded(unet) as tensors:
-        x = torch.zeros(1, config["in_channels"], *(side // 8 for side in size), device="meta")
-        unet(x, torch.ones(1, device="meta"), prompt)
-    declared = {**points, **taps}
-    return named(readable(tensors, size, image_size, declared.values()), declared, {})
-
-
-def _section(title: str, sites: Mapping[str, FeatureTap]) -> str:
-    """A table of sites, a row for those of one level that have the same channels and stride."""
-    groups: dict[tuple[str, int, int, tuple[int, int]], list[str]] = {}
-    for name, site in sites.items():
-        groups.setdefault((name.split(".")[0], site.channels, site.stride, site.grid), []).append(name)
-    lines = [f"### {title}", "", "| level | channels | stride | grid | sites |", "|---|---|---|---|---|"]
-    for (level, channels, stride, grid), names in groups.items():
-        lines.append(f"| `{level}` | {channels} | {stride} | {grid[0]}×{grid[1]} | {_short(level, names)} |")
+def _section(backend: Backend, sites: Mapping[str, FeatureTap], sizes: Mapping[str, int | None], source: str) -> str:
+    """A table of sites, a row for those of one level, or of levels alike, that have the same channels and stride."""
+    by_size: dict[int | None, list[str]] = {}
+    for name, size in sizes.items():
+        by_size.setdefault(size, []).append(f"`{name}`")
+    images = ", ".join(
+        (f"{size}×{size} pixels" if size else UNKNOWN) + (f" ({', '.join(names)})" if len(by_size) > 1 else "")
+        for size, names in by_size.items()
+    )
+    lines = [
+        f"### {', '.join(f'`{name}`' for name in sizes)}",
+        "",
+        f"Images: {images}. Default tap `{next(iter(backend.taps))}`, default point `{next(iter(backend.points))}`.",
+        f"Configuration: {source}.",
+        "",
+        "| level | channels | stride | grid | sites |",
+        "|---|---|---|---|---|",
+    ]
+    for level, (channels, stride), texts in _rows(sites):
+        grids = ", ".join(f"{size // stride}×{size // stride}" for size in by_size if size)
+        lines.append(f"| `{level}` | {channels} | {stride} | {grids} | {texts} |")
     return "\n".join([*lines, ""])
 
 
-def _short(level: str, names: Iterable[str]) -> str:
-    """Names of a level's sites, those that differ in the number of their layer as one: ``0-2.query``."""
-    layers: dict[tuple[bool, str], list[str]] = {}
+def _rows(sites: Mapping[str, FeatureTap]) -> list[tuple[str, Shape, str]]:
+    """Levels, channels and stride, and names without the level; levels that follow one another and are alike as one."""
+    levels: dict[str, dict[Shape, list[str]]] = {}
+    for name, site in sites.items():
+        level, _, rest = name.partition(".")
+        levels.setdefault(level, {}).setdefault((site.channels, site.stride), []).append(rest)
+    runs: list[list[str]] = []
+    for level in levels:
+        before = runs[-1][-1] if runs else ""
+        if _letters(before) == _letters(level) and _alike(levels[before], levels[level]):
+            runs[-1].append(level)
+        else:
+            runs.append([level])
+    return [(_span(run), shape, _short(names)) for run in runs for shape, names in levels[run[0]].items()]
+
+
+def _alike(one: Mapping[Shape, list[str]], other: Mapping[Shape, list[str]]) -> bool:
+    """Return whether two levels have the same sites, in whatever order."""
+    return {shape: set(names) for shape, names in one.items()} == {shape: set(names) for shape, names in other.items()}
+
+
+def _letters(level: str) -> str:
+    return level.rstrip("0123456789")
+
+
+def _span(levels: Sequence[str]) -> str:
+    """``b0``, ``b1``, ``b2`` as ``b0-2``."""
+    return levels[0] if len(levels) == 1 else f"{levels[0]}-{levels[-1].removeprefix(_letters(levels[-1]))}"
+
+
+def _short(names: Iterable[str]) -> str:
+    """Names of a level's sites by where in the level they are: ``0-2.b0-9``: query, key."""
+    places: dict[tuple[str, bool, bool], list[tuple[str, str]]] = {}
     for name in names:
-        found = re.fullmatch(r"(?:(\d+)\.)?(.+)", name.removeprefix(f"{level}."))
+        found = re.fullmatch(r"(?:(\d+)\.)?(?:(b\d+)\.)?(.+)", name)
         assert found is not None
-        layers.setdefault((found[1] is not None, found[2]), []).append(found[1] or "")
-    texts = []
-    for (in_layer, kind), numbers in layers.items():
-        where = "-".join(dict.fromkeys((numbers[0], numbers[-1])))
-        texts.append(f"`{where}.{kind}`" if in_layer else f"`{kind}`")
-    return " ".join(texts)
+        layer, block, kind = found[1] or "", found[2] or "", found[3]
+        places.setdefault((kind, bool(layer), bool(block)), []).append((layer, block))
+    kinds: dict[str, list[str]] = {}
+    for (kind, *_), where in places.items():
+        kinds.setdefault(_place(where), []).append(kind)
+    return "; ".join(f"{place}: {', '.join(group)}" if place else ", ".join(group) for place, group in kinds.items())
 
 
-def _others() -> str:
-    """The kinds of site that transformers declare; their channels and grids are their checkpoints'."""
+def _place(where: Iterable[tuple[str, str]]) -> str:
+    """Layers and blocks in short; layers with other blocks stand apart: ```0-1.b0-3` `2.b0-9```."""
+    blocks: dict[str, list[str]] = {}
+    for layer, block in where:
+        blocks.setdefault(layer, []).append(block)
+    groups: list[tuple[list[str], str]] = []
+    for layer, inner in ((layer, _span(inner)) for layer, inner in blocks.items()):
+        if groups and groups[-1][1] == inner:
+            groups[-1][0].append(layer)
+        else:
+            groups.append(([layer], inner))
+    texts = (f"{_span(layers)}.{inner}".strip(".") for layers, inner in groups)
+    return " ".join(f"`{text}`" for text in texts if text)
+
+
+def _defaults() -> str:
+    """The kinds of tap and point of transformers, and the rule for the default ones of other checkpoints."""
+    rows: dict[str, list[str]] = {}
+    for info in list_backends():
+        kind = getattr(factory_of(info.name), "kind", None) if info.name in ENTRIES else None
+        if isinstance(kind, type) and issubclass(kind, TransformerBackend):
+            rows.setdefault(_rule(kind), []).append(f"`{info.name}`")
     lines = [
-        "### Transformers",
+        "### Other checkpoints of transformers",
         "",
         "| backends | taps | points | default tap | default point |",
         "|---|---|---|---|---|",
+        *(f"| {' '.join(names)} | {rule} |" for rule, names in rows.items()),
     ]
-    families: dict[type[TransformerBackend], list[str]] = {}
-    for info in list_backends():
-        module, _, factory = info.factory.partition(":")
-        kind = getattr(getattr(importlib.import_module(module), factory, None), "kind", None)
-        if isinstance(kind, type) and issubclass(kind, TransformerBackend):
-            families.setdefault(kind, []).append(info.name)
-    for kind, names in families.items():
-        taps, points = (
-            " ".join(f"`{letter}*.{each}`" for letter, stack in kind.stacks.items() for each in getattr(stack, what))
-            for what in ("taps", "points")
-        )
-        defaults = [
-            f"`{letter}N.{each}`, N = depth × {part}/{whole}" for letter, each, (part, whole) in (kind.tap, kind.point)
-        ]
-        backends = " ".join(f"`{name}`" for name in names)
-        lines.append(f"| {backends} | {taps} | {points} | {' | '.join(defaults)} |")
     return "\n".join([*lines, ""])
+
+
+def _rule(kind: type[TransformerBackend]) -> str:
+    taps, points = (
+        " ".join(f"`{letter}*.{each}`" for letter, stack in kind.stacks.items() for each in getattr(stack, what))
+        for what in ("taps", "points")
+    )
+    defaults = (
+        f"`{letter}N.{each}`, N = depth × {part}/{whole}" for letter, each, (part, whole) in (kind.tap, kind.point)
+    )
+    return " | ".join((taps, points, *defaults))

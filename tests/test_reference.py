@@ -111,7 +111,8 @@ def test_every_backend_is_in_the_table_of_models(built):
         if info.card and info.factory.startswith("genseg_backends."):
             assert f"\n{info.name}\n" in page
             assert info.card.licence in page
-    assert "0-2.query" in page  # of the bundled model, and of those whose configuration is part of genseg
+    assert "0-2: resnet, normed" in page  # of U-Nets
+    assert "\nb0-59\n" in page  # of the deepest transformer
 
 
 def test_every_recipe_key_is_in_the_table(built):
