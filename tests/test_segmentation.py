@@ -19,7 +19,7 @@ mpl.use("Agg")
 
 @pytest.fixture
 def seg() -> Segmentation:
-    """Five clusters in two families, of which label 4 has no pixel; 40×30 pixels."""
+    """Five clusters in two families, one darker than the other, of which label 4 has no pixel; 40×30 pixels."""
     blocks = np.array([[0, 0, 1], [2, 3, 3]], dtype=np.int32)
     labels = np.kron(blocks, np.ones((15, 14), dtype=np.int32))[:, :40]
     embeddings = np.array([[0, 0], [0.1, 0], [9, 9], [9, 9.2], [8.5, 9]], dtype=np.float32)
@@ -28,7 +28,7 @@ def seg() -> Segmentation:
         grid_labels=np.array([[0, 4, 1], [2, 3, 3]], dtype=np.int32),
         embeddings=embeddings,
         colors=palette(5),
-        image=np.full((*labels.shape, 3), 100, dtype=np.uint8),
+        image=np.repeat(np.where(labels < 2, 100, 180)[..., None], 3, axis=2).astype(np.uint8),
         scores=np.random.default_rng(0).random((5, 6, 8), dtype=np.float32),
         cost=Cost(10, 4, {"encode": 0.5}, 1000),
         recipe=Recipe(n_clusters=5),

@@ -118,7 +118,7 @@ def test_scores_on_request_and_square_resize(tiny, astronaut: Image.Image):
 
 
 def test_auto_merges_25_clusters_into_a_natural_number_of_segments(tiny, astronaut: Image.Image):
-    auto, many = (Segmenter(tiny, **QUICK | {"n_clusters": k, "size": 64})(astronaut) for k in ("auto", 25))
+    auto, many = (Segmenter(tiny, **QUICK | {"n_clusters": k, "size": 128})(astronaut) for k in ("auto", 25))
     assert np.array_equal(auto.labels, many.merge("auto").labels)
     assert 2 <= auto.n_segments < many.tree.n_regions
     assert auto.recipe.n_clusters == "auto"

@@ -19,7 +19,7 @@ from genseg.parts import cleaned
 from genseg.recipe import Recipe
 from genseg.segmentation import storage
 from genseg.segmentation.coco import coco_of
-from genseg.segmentation.contrast import contrast
+from genseg.segmentation.cues import contrast_and_colors
 from genseg.segmentation.hierarchy import LEVELS, hierarchy_of
 from genseg.segmentation.masks import Mask, masks_of
 from genseg.segmentation.merging import connected, merged
@@ -212,7 +212,7 @@ class Segmentation(Pictures):
     def tree(self) -> Tree:
         """The merge tree of the connected parts, in the order of `components`; no model call."""
         parts = self.components()
-        return tree_of(parts.labels, parts.embeddings, contrast(self.image, self.confidence))
+        return tree_of(parts.labels, parts.embeddings, *contrast_and_colors(self.image))
 
     def merge(self, n_segments: int | Literal["auto"]) -> Segmentation:
         """Coarser segments from the merge tree of connected parts; no model call.

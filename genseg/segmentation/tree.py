@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 NATURAL = 0.5  # height at which a tree is cut where nobody says how many segments there should be
-NATURAL_DISTANCE = 0.35  # the distance of that height, found on BSDS500 (docs/granularity.md)
+NATURAL_DISTANCE = 0.5  # the distance of that height, found on BSDS500 (docs/granularity.md)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,30 +58,39 @@ def tree_of(
     regions: npt.NDArray[np.int32],
     embeddings: npt.NDArray[np.float32],
     contrast: npt.NDArray[np.float32],
+    colors: npt.NDArray[np.int32],
 ) -> Tree:
     """Build the tree of an image's regions: each merge joins the two nearest of those that touch.
 
-    The distance of two regions is that of their embeddings, times the mean contrast along their common border, times
-    the fourth root of a b / (a + b), where a and b are their shares of the image, so that small ones are merged early.
+    The distance of two regions is a product: that of their embeddings; the mean contrast along their common border; the
+    cube root of a b / (a + b), where a and b are their shares of the image, so that small ones are merged early; and
+    the root of (0.1 + χ²) (1.1 - s), where χ² is that of their colors' histograms, and s the share of their outlines
+    that they have in common (its geometric mean), so that what lies within another is merged early. An outline leaves
+    out the image's frame.
 
     Args:
         regions: int32 (H, W) in 0..n-1, of which each has pixels and is connected.
         embeddings: float32 (n, C): one for each region; distances are in units of their standard deviation.
         contrast: float32 (H, W): how much each pixel looks like one on the border of two segments.
+        colors: int32 (H, W), not negative: equal numbers for pixels of equal color.
     """
     n = len(embeddings)
-    means, shares = np.zeros((2 * n - 1, embeddings.shape[1])), np.ones(2 * n - 1)
+    means, shares, outlines = np.zeros((2 * n - 1, embeddings.shape[1])), np.ones(2 * n - 1), np.zeros(2 * n - 1)
     deviations = embeddings - embeddings.mean(axis=0, dtype=np.float64)
     means[:n] = deviations / max(np.linalg.norm(deviations.std(axis=0)), np.finfo(np.float32).tiny)
     shares[:n] = np.bincount(regions.ravel(), minlength=n) / regions.size
     borders = _borders(regions, n, contrast)
+    outlines[:n] = [sum(length for length, _ in borders[region].values()) for region in range(n)]
+    histograms = _histograms(regions, n, colors)
     heap: list[tuple[float, int, int]] = []
 
     def push(node: int) -> None:
         others = np.fromiter(borders[node], dtype=np.int64)
         lengths, sums = np.array(list(borders[node].values())).reshape(-1, 2).T
-        size = (shares[node] * shares[others] / (shares[node] + shares[others])) ** 0.25
-        distances = size * np.linalg.norm(means[others] - means[node], axis=1) * sums / lengths
+        size = np.cbrt(shares[node] * shares[others] / (shares[node] + shares[others]))
+        common = lengths / np.sqrt(outlines[node] * outlines[others])
+        unlike = np.sqrt((0.1 + _chi_squared(histograms[node], histograms[others])) * (1.1 - common))
+        distances = size * unlike * np.linalg.norm(means[others] - means[node], axis=1) * sums / lengths
         for other, distance in zip(others.tolist(), distances.tolist(), strict=True):
             heapq.heappush(heap, (distance, other, node))
 
@@ -93,6 +102,7 @@ def tree_of(
             distance, first, second = heapq.heappop(heap)
             if first in borders and second in borders:  # neither is a part of another node yet
                 break
+        outlines[merge] = outlines[first] + outlines[second] - 2 * borders[first][second][0]
         borders[merge] = {}
         for part in (first, second):
             for other, border in borders.pop(part).items():
@@ -102,12 +112,34 @@ def tree_of(
         for other, border in borders[merge].items():
             borders[other][merge] = border
         shares[merge] = shares[first] + shares[second]
-        means[merge] = (shares[first] * means[first] + shares[second] * means[second]) / shares[merge]
+        for values in (means, histograms):
+            values[merge] = (shares[first] * values[first] + shares[second] * values[second]) / shares[merge]
         push(merge)
         merges.append((first, second))
         distances.append(distance)
     ascending = np.maximum.accumulate(np.array(distances))  # a merge may be nearer than an earlier one
     return Tree(np.array(merges, dtype=np.int64).reshape(-1, 2), ascending / (ascending + NATURAL_DISTANCE))
+
+
+def _histograms(
+    regions: npt.NDArray[np.int32], n_regions: int, colors: npt.NDArray[np.int32]
+) -> npt.NDArray[np.float32]:
+    """The share of each color that occurs in each region, and rows for merged ones: float32 (2 n - 1, colors)."""
+    n_colors = int(colors.max()) + 1
+    counts = np.bincount((regions * np.int64(n_colors) + colors).ravel(), minlength=n_regions * n_colors)
+    counts = counts.reshape(n_regions, n_colors)
+    counts = counts[:, counts.any(axis=0)]
+    histograms = np.zeros((2 * n_regions - 1, counts.shape[1]), dtype=np.float32)
+    histograms[:n_regions] = counts / counts.sum(axis=1, keepdims=True)
+    return histograms
+
+
+def _chi_squared(histogram: npt.NDArray[np.float32], others: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The χ² distance, in [0, 1], of a histogram (B,) to others (m, B): float32 (m,)."""
+    sums = histogram + others
+    squares = np.square(histogram - others)
+    distances: npt.NDArray[np.float32] = np.divide(squares, sums, out=squares, where=sums > 0).sum(axis=1) / 2
+    return distances
 
 
 def _borders(

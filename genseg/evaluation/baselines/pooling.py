@@ -14,7 +14,7 @@ from torch import Tensor
 from genseg.evaluation.method import Masks, MethodInput
 from genseg.parts import components
 from genseg.pipeline import find_labels
-from genseg.segmentation.contrast import contrast
+from genseg.segmentation.cues import contrast_and_colors
 from genseg.segmentation.tree import Tree, tree_of
 from genseg.upsampling.upsample import refined
 
@@ -31,19 +31,19 @@ def masks_of_maps(
         merge_tree: Whether maps are those of the input's clusters, whose labels have a merge tree.
     """
     maps = refined(maps, method_input.pixels, refine or method_input.recipe.refine)
-    labels, confidence = find_labels(maps, method_input.size, method_input.recipe)
+    labels, _ = find_labels(maps, method_input.size, method_input.recipe)
     masks = masks_with(method_input, labels)
     if not (merge_tree and method_input.with_tree):
         return masks
-    return replace(masks, tree=_tree(method_input, labels, confidence))
+    return replace(masks, tree=_tree(method_input, labels))
 
 
-def _tree(method_input: MethodInput, labels: npt.NDArray[np.int32], confidence: npt.NDArray[np.float32]) -> Tree:
+def _tree(method_input: MethodInput, labels: npt.NDArray[np.int32]) -> Tree:
     """Build the merge tree as `genseg.Segmentation.tree` does."""
     parts = components(labels)
     cluster = labels.ravel()[np.unique(parts, return_index=True)[1]]
-    borders = contrast(np.asarray(method_input.resized_image()), confidence.astype(np.float16))
-    return tree_of(parts, method_input.clusters.embeddings[cluster], borders)
+    image = np.asarray(method_input.resized_image())
+    return tree_of(parts, method_input.clusters.embeddings[cluster], *contrast_and_colors(image))
 
 
 def masks_with(method_input: MethodInput, labels: npt.NDArray[np.integer[Any]]) -> Masks:
