@@ -36,8 +36,8 @@ def gallery(photos: Path, out: Path) -> None:
         run("segment photo.jpg refine=none --save overlay --out unrefined")
         details = [Image.open(f"{name}/photo.overlay.png").crop(DETAIL) for name in ("unrefined", "masks")]
         row(out / "gallery-refine.jpg", Image.open("photo.jpg").crop(DETAIL), *details)
-        run("segment photo.jpg --clusters 25 --save npz --out fine")
-        fine = genseg.Segmentation.load("fine/photo.npz")
+        run("segment photos/chelsea.jpg --clusters 25 --save npz --out fine")
+        fine = genseg.Segmentation.load("fine/chelsea.npz")
         row(out / "gallery-merge.jpg", *(fine.merge(n).overlay() for n in (12, 6, 3)))
         row(out / "gallery-hierarchy.jpg", *(fine.cut(height).overlay() for height in LEVELS.values()))
         run("run photos/ --clusters 25 --out run")

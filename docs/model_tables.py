@@ -52,10 +52,12 @@ def _section(backend: Backend, sites: Mapping[str, FeatureTap], sizes: Mapping[s
         (f"{size}×{size} pixels" if size else UNKNOWN) + (f" ({', '.join(names)})" if len(by_size) > 1 else "")
         for size, names in by_size.items()
     )
+    tap = backend.recipe.get("tap", next(iter(backend.taps)))
+    point = backend.recipe.get("point", next(iter(backend.points)))
     lines = [
         f"### {', '.join(f'`{name}`' for name in sizes)}",
         "",
-        f"Images: {images}. Default tap `{next(iter(backend.taps))}`, default point `{next(iter(backend.points))}`.",
+        f"Images: {images}. Default tap `{tap}`, default point `{point}`.",
         f"Configuration: {source}.",
         "",
         "| level | channels | stride | grid | sites |",

@@ -142,7 +142,7 @@ def labels_at(maps: Tensor, height: int, width: int) -> Tensor:
 
 
 def labels_and_confidence(maps: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Take the argmax of difference maps over k, with the confidence in it.
+    """Take the argmax of maps over k, with the confidence in it.
 
     Maps are scaled one at a time, so that memory does not grow with K, on the device that they are on.
 

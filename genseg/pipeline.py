@@ -62,13 +62,14 @@ class Clusters(NamedTuple):
 
 
 class Analysis(NamedTuple):
-    """The difference maps of an image, at the model's resolution.
+    """The maps of an image's clusters, at the model's resolution.
 
     Attributes:
         features: float32 [C, h, w]: the tap's features.
         grid_labels: int32 (h, w): the low-resolution clusters.
         embeddings: float32 (K, C): mean feature of each cluster.
-        differences: float32 [K, H, W]: the difference maps, not yet normalised, on the backend's device.
+        differences: float32 [K, H, W]: the difference maps, not yet normalised, on the backend's device; masks of the
+            clusters, float32 [K, h, w], if the recipe does not `modulate`.
     """
 
     features: Tensor

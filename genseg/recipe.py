@@ -62,13 +62,14 @@ class Recipe:
         injection: Whether queries and keys of the unmodified run replace the branches' own (section 3.3).
         blur: σ in pixels of the 3×3 Gaussian before the difference; 0 for none.
         normalise: ``"none"``, or ``"rms"`` to divide each difference map by its RMS before the argmax.
-        refine: ``"none"``, or how the maps are brought to edges of the image's colors: ``"jbu"``, a joint bilateral
-            filter; ``"pamr"``, or ``"upsample-anything"``, as for `genseg.upsample`.
+        refine: ``"none"``, or how difference maps, or the masks without `modulate`, are brought to edges of the image's
+            colors: ``"jbu"``, a joint bilateral filter; ``"pamr"``; or ``"upsample-anything"`` (`genseg.upsample`).
         min_area: Connected parts of a segment below this share of the image join the neighbor that they touch most.
-        connected: Whether each connected part becomes a segment of its own, then without difference maps.
+        connected: Whether each connected part becomes a segment of its own, then without scores.
         batch_size: Most branches, or noise draws, in one model evaluation; None for as many as are fast and seem to
             fit. Halved where they do not fit after all. The result does not depend on it.
-        keep_scores: Whether the result carries the difference maps.
+        keep_scores: Whether the result carries the maps whose argmax are the labels; merged segments, and so those of
+            ``n_clusters="auto"``, have none.
         max_pixels: Larger images are refused before they are decoded.
     """
 

@@ -159,7 +159,7 @@ class Segmenter(FeatureReader):
         return self._labeled(analysis, reading.pixels, reading.picture, timer)
 
     def _labeled(self, analysis: Analysis, pixels: Tensor, picture: Image.Image, timer: StageTimer) -> Segmentation:
-        """Give each pixel of the picture to the cluster whose perturbation changes it most (EmerDiff, section 3.4)."""
+        """Give each pixel of the picture to the cluster whose map is largest there (EmerDiff, section 3.4)."""
         with timer.stage("labels"):
             maps = refined_maps(analysis.differences, pixels, self.recipe)
             labels, confidence = find_labels(maps, (picture.height, picture.width), self.recipe)

@@ -14,7 +14,7 @@ from genseg.web.limits import MAX_CLUSTERS
 
 ELSEWHERE = ("n_clusters", "keep_scores", "max_pixels", "connected")
 """Keys that are no advanced option: K has its own control, the page and the server set the next two, and the result has
-a switch for connected parts, beside which the difference maps stay."""
+a switch for connected parts, beside which the scores stay."""
 
 MAX_IN_APP = {"n_clusters": MAX_CLUSTERS, "size": 2048, "margin": 512, "draws": 1000, "n_init": 1000, "batch_size": 256}
 """Upper bounds below those of `BOUNDS`, so that one visitor cannot ask for all of the machine's memory and time."""

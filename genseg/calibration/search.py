@@ -158,7 +158,8 @@ def calibrate(
             truth (docs/calibration.md).
         protocol: The protocol that assigns classes to segments, one of `genseg.evaluation.protocols.PROTOCOLS`; used
             with ``truths`` only. A protocol that learns from a dataset learns from these images, anew for each setting.
-        recipe: The starting recipe; None for the backend's own. Keys that are not searched keep its values.
+        recipe: The starting recipe; None for the backend's own. Keys that are not searched keep its values,
+            but the search always modulates.
         grid: Values to try by factor, in place of `candidates`; an empty list leaves a factor unchanged.
         rounds: Maximum number of passes over all factors; the search ends after a pass without a change.
         seed: Fixes every random draw; ``seed + 1`` is used too, to measure how much the labels depend on noise.
@@ -182,6 +183,7 @@ def calibrate(
     loaded = start.backend
     best_recipe = replace(
         start.recipe,
+        modulate=True,  # which is what most of the factors are about
         tap=start.recipe.tap or next(iter(loaded.taps)),
         point=start.recipe.point or next(iter(loaded.points)),
     )

@@ -234,8 +234,8 @@ class Segmentation(Pictures):
             return self.cut()
         if not (isinstance(n_segments, int | np.integer) and 1 <= n_segments <= self.tree.n_regions):
             raise GensegError(
-                f"merge needs a number from 1 to {self.tree.n_regions}, the connected parts there are, "
-                f"or 'auto', not {n_segments!r}"
+                f"merge needs a number from 1 to {self.tree.n_regions}, the connected parts there are, or 'auto', not "
+                f"{n_segments!r}; for more, segment with a larger n_clusters"
             )
         return merged(self, self.tree.groups(n_segments))
 

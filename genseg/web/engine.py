@@ -39,7 +39,7 @@ class Engine:
         models: A local checkpoint or hub id for each backend that is not to load its own.
         device: A torch device for all; None for CUDA where there is one, else the CPU.
         dtype: ``"float32"``, ``"float16"``, ``"bfloat16"`` or ``"auto"``; None for float32.
-        keep_scores: Whether results have their difference maps.
+        keep_scores: Whether results have their score maps.
     """
 
     def __init__(

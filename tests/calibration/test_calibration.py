@@ -239,11 +239,12 @@ def test_candidates_are_what_the_backend_has_and_leave_out_timesteps_without_a_n
 def test_the_recipe_file_gives_the_recipe_again(found, tiny, tmp_path: Path):
     file = found.save(tmp_path / "new" / "tiny.yaml")
     assert load_recipe(file, calibration=tiny.recipe) == found.recipe
+    assert found.recipe.modulate  # which the bundled model's default does not
     lines = file.read_text().splitlines()
     assert [line for line in lines if line.startswith("#")] == lines[:3]
     assert lines[0].startswith(f"# backend: tiny, model: its own, genseg {genseg.__version__}, 20")
     keys = {line.split(":")[0] for line in lines[3:]}
-    assert keys <= {"preset", "strength", *QUICK} - {"replay_steps"}  # which `fast` has, too
+    assert keys <= {"preset", "strength", "modulate", *QUICK} - {"replay_steps"}  # which `fast` has, too
 
 
 def test_a_recipe_file_of_another_ending_is_refused(found, tmp_path: Path):
