@@ -1,4 +1,4 @@
-"""What an image's colors say about segments: how strong its edges are, and which pixels are alike."""
+"""Cues for merging segments from the colors of an image: the strength of its edges, and bins of like colors."""
 
 from __future__ import annotations
 
