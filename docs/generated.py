@@ -101,6 +101,6 @@ PARTS: dict[str, Callable[..., str]] = {
     "recipe-keys": recipe_keys,
     "results": results,
     "backends": model_tables.backends_table,
-    "sites": model_tables.sites_table,
+    "sites": model_tables.SITES.read_text,
 }
 """The parts that a page may name."""

@@ -1,9 +1,13 @@
-"""Tables of all backends and of their sites, from cards and configurations; only the bundled weights are read."""
+"""Tables of all backends and of their sites, from cards and configurations; only the bundled weights are read.
+
+The passes behind the table of sites take half a minute, so it is a file, which ``python docs/model_tables.py`` writes.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from genseg import Backend, FeatureTap
 from genseg.registry import list_backends, load_backend
@@ -12,6 +16,9 @@ from model_layouts import ENTRIES, backend_of, entry, factory_of, image_size, se
 
 Shape = tuple[int, int]
 """Channels and stride."""
+
+SITES = Path(__file__).parent / "model_sites.txt"
+"""The table of sites as the page includes it."""
 
 UNKNOWN = "known once the model is here"
 
@@ -154,3 +161,7 @@ def _rule(kind: type[TransformerBackend]) -> str:
         f"`{letter}N.{each}`, N = depth × {part}/{whole}" for letter, each, (part, whole) in (kind.tap, kind.point)
     )
     return " | ".join((taps, points, *defaults))
+
+
+if __name__ == "__main__":
+    SITES.write_text(sites_table(), encoding="utf-8")
