@@ -175,16 +175,9 @@ def find_differences(backend: Backend, clusters: Clusters, recipe: Recipe, timer
 
 
 def find_maps(backend: Backend, clusters: Clusters, recipe: Recipe, timer: StageTimer | None = None) -> Analysis:
-    """Return the maps whose argmax are the labels: difference maps, or masks of the clusters without `modulate`.
+    """Return the maps whose argmax are the labels: difference maps, or the clusters' masks without `modulate`.
 
-    Args:
-        backend: The model.
-        clusters: The result of `find_clusters`.
-        recipe: The resolved recipe.
-        timer: Times the stages and reports progress.
-
-    Raises:
-        GensegError: As `find_differences`.
+    Takes the arguments of `find_differences`, and raises what it raises.
     """
     if recipe.modulate:
         return find_differences(backend, clusters, recipe, timer)
