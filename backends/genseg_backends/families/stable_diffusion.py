@@ -162,9 +162,15 @@ PARAMETERS = {"sd1": 859_520_964, "sd2-768-v": 865_910_724, "sd2-512": 865_910_7
 
 
 def _released(
-    name: str, about: str, model: str, licence: str, layout: str = "sd1", calibration: Any = None, further: int = 0
+    name: str,
+    about: str,
+    model: str,
+    licence: str,
+    layout: str = "sd1",
+    calibration: Any = None,
+    extra_parameters: int = 0,
 ) -> Released:
-    parameters = PARAMETERS[layout] + further
+    parameters = PARAMETERS[layout] + extra_parameters
     card = ModelCard("Stable Diffusion", licence, model, parameters=parameters, calibration=calibration or "derived")
     return Released(StableDiffusion, name, about, card, home=str(CONFIGS / layout))
 
@@ -210,5 +216,5 @@ lcm = _released(
     "Latent consistency model, distilled from Dreamshaper 7 of Stable Diffusion 1.5",
     "SimianLuo/LCM_Dreamshaper_v7",
     "MIT",
-    further=256 * 320,  # the projection of the guidance scale
+    extra_parameters=256 * 320,  # the projection of the guidance scale
 )
