@@ -38,10 +38,6 @@ class NoCodec:
         sides = (side // self.stride for side in image.shape[2:])
         return torch.empty(len(image), self.channels, *sides, device="meta")
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Nothing needs images."""
-        raise NotImplementedError
-
 
 @cache
 def entry(name: str) -> Mapping[str, Any]:

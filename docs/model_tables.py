@@ -41,16 +41,16 @@ def backends_table() -> str:
 def sites_table() -> str:
     """A section for each layout: the sites of its backends, and their grids at the backends' own image sizes."""
     tiny = load_backend("tiny", device="cpu")
-    parts = [_section(tiny, tiny.sites, {"tiny": tiny.image_size}, "part of genseg")]
+    parts = [section(tiny, tiny.sites, {"tiny": tiny.image_size}, "part of genseg")]
     for names in sections():
         backend = backend_of(names[0])
         sizes = {name: image_size(name) for name in names}
         sources = dict.fromkeys(entry(name)["source"] for name in names)
-        parts.append(_section(backend, sites_of(names[0], backend), sizes, "; ".join(sources)))
+        parts.append(section(backend, sites_of(names[0], backend), sizes, "; ".join(sources)))
     return "\n".join([*parts, _defaults()])
 
 
-def _section(backend: Backend, sites: Mapping[str, FeatureTap], sizes: Mapping[str, int | None], source: str) -> str:
+def section(backend: Backend, sites: Mapping[str, FeatureTap], sizes: Mapping[str, int | None], source: str) -> str:
     """A table of sites, a row for those of one level, or of levels alike, that have the same channels and stride."""
     by_size: dict[int | None, list[str]] = {}
     for name, size in sizes.items():
@@ -70,13 +70,13 @@ def _section(backend: Backend, sites: Mapping[str, FeatureTap], sizes: Mapping[s
         "| level | channels | stride | grid | sites |",
         "|---|---|---|---|---|",
     ]
-    for level, (channels, stride), texts in _rows(sites):
+    for level, (channels, stride), texts in rows_of(sites):
         grids = ", ".join(f"{size // stride}×{size // stride}" for size in by_size if size)
         lines.append(f"| `{level}` | {channels} | {stride} | {grids} | {texts} |")
     return "\n".join([*lines, ""])
 
 
-def _rows(sites: Mapping[str, FeatureTap]) -> list[tuple[str, Shape, str]]:
+def rows_of(sites: Mapping[str, FeatureTap]) -> list[tuple[str, Shape, str]]:
     """Levels, channels and stride, and names without the level; levels that follow one another and are alike as one."""
     levels: dict[str, dict[Shape, list[str]]] = {}
     for name, site in sites.items():
@@ -89,7 +89,7 @@ def _rows(sites: Mapping[str, FeatureTap]) -> list[tuple[str, Shape, str]]:
             runs[-1].append(level)
         else:
             runs.append([level])
-    return [(_span(run), shape, _short(names)) for run in runs for shape, names in levels[run[0]].items()]
+    return [(_span(run), shape, short_names(names)) for run in runs for shape, names in levels[run[0]].items()]
 
 
 def _alike(one: Mapping[Shape, list[str]], other: Mapping[Shape, list[str]]) -> bool:
@@ -106,7 +106,7 @@ def _span(levels: Sequence[str]) -> str:
     return levels[0] if len(levels) == 1 else f"{levels[0]}-{levels[-1].removeprefix(_letters(levels[-1]))}"
 
 
-def _short(names: Iterable[str]) -> str:
+def short_names(names: Iterable[str]) -> str:
     """Names of a level's sites by where in the level they are: ``0-2.b0-9``: query, key."""
     places: dict[tuple[str, bool, bool], list[tuple[str, str]]] = {}
     for name in names:

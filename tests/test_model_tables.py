@@ -8,7 +8,7 @@ import pytest
 
 from genseg.registry import list_backends
 from model_layouts import ENTRIES, backend_of, image_size, sections, sites_of
-from model_tables import SITES, _rows, _section, _short, backends_table, sites_table
+from model_tables import SITES, backends_table, rows_of, section, short_names, sites_table
 
 OWN = {info.name: info.card for info in list_backends() if info.factory.startswith("genseg_backends.")}
 backend_of = functools.cache(backend_of)
@@ -48,7 +48,7 @@ def test_the_page_lists_the_sites_of_the_real_class(name, depth, width, side):
     stack = "encoder" if name == "vitmae" else "b"
     (row,) = (
         line.split(" | ")
-        for line in _section(backend, backend.sites, {name: image_size(name)}, "").splitlines()
+        for line in section(backend, backend.sites, {name: image_size(name)}, "").splitlines()
         if line.startswith(f"| `{stack}0")
     )
     assert row[:4] == [f"| `{stack}0-{depth - 1}`", str(width), "16", f"{side}×{side}"]
@@ -64,7 +64,7 @@ def test_without_a_pass_there_are_the_declared_sites_in_the_order_of_the_blocks(
     backend = backend_of("lumina2")
     sites = sites_of("lumina2", backend)
     assert sites == {**backend.taps, **backend.points}
-    assert [row[0] for row in _rows(sites)] == ["b0-25"]
+    assert [row[0] for row in rows_of(sites)] == ["b0-25"]
 
 
 @pytest.mark.parametrize(
@@ -80,4 +80,4 @@ def test_without_a_pass_there_are_the_declared_sites_in_the_order_of_the_blocks(
     ],
 )
 def test_names_of_sites_in_short(names, text):
-    assert _short(names) == text
+    assert short_names(names) == text
