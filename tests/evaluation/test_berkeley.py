@@ -138,6 +138,7 @@ def test_an_evaluation_of_regions_has_scales_where_there_is_a_tree(tiny, tmp_pat
     assert metrics["slic"]["berkeley_ods"]["value"] is None
     low, high = evaluation.results["gains"]["slic"]["oracle"]["berkeley_f"]
     assert low <= high
+    assert evaluation.results["settings"]["recipe"]["modulate"]  # which the default of tiny does not
     tree = Segmenter(tiny, **quick, modulate=True)(dataset["101085"].image).tree
     saved = evaluation.store.masks("modulation", "101085").masks.tree
     assert np.array_equal(saved.merges, tree.merges)
