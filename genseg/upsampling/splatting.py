@@ -19,7 +19,7 @@ STEPS, LEARNING_RATE = 51, 0.1  # of Adam, on the mean absolute error (the autho
 WIDTH, COLOR = 1.0, 0.12  # σ before the first step: in cells, and in RGB, each channel in [0, 1] (the authors')
 
 OUTSIDE = 1e4  # squared distance in color to cells beyond the border: no weight
-CHUNK = 2**17  # weights that are computed at once: on a CPU more do not fit into a core's cache
+CHUNK = 2**20  # weights computed at once: with fewer, a CPU starts threads too often
 CHUNK_ON_GPU = 2**26  # there fewer would leave it idle
 
 OFFSETS = [
