@@ -1,4 +1,4 @@
-"""What the app gives away: downloads, and the code that makes the same labels."""
+"""Downloads from the app, and the code that makes the same labels."""
 
 import io
 import json
