@@ -50,6 +50,14 @@ class FeatureReader:
                 f"margin must be a multiple of {backend.size_multiple} and at most {side}, not {self.recipe.margin}"
             )
 
+    def __repr__(self) -> str:
+        """The model, and the recipe's most telling keys, in a line."""
+        recipe, device = self.recipe, self.backend.device
+        return (
+            f"{type(self).__name__}(backend={self.backend.name!r}, device='{device}', n_clusters={recipe.n_clusters!r}, "
+            f"tap={recipe.tap!r}, modulate={recipe.modulate}, seed={self.seed})"
+        )
+
     @exact_convolutions()
     def features(
         self,

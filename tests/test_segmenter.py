@@ -29,6 +29,12 @@ def test_labels_have_the_inputs_own_size_and_range(segmenter: Segmenter, astrona
     assert seg.scores is None
 
 
+def test_a_segmenter_tells_its_model_and_recipe_in_a_line(segmenter: Segmenter):
+    assert repr(segmenter) == (
+        "Segmenter(backend='tiny', device='cpu', n_clusters=4, tap='up1.2.output', modulate=True, seed=0)"
+    )
+
+
 def _model_size(segmenter: Segmenter, image: Image.Image) -> tuple[int, int]:
     from genseg.images import model_size
 
