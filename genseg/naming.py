@@ -20,6 +20,7 @@ from torch import Tensor
 from genseg.errors import GensegError
 from genseg.images import model_size, to_tensor
 from genseg.interface import Embedder
+from genseg.registry import load_embedder
 
 _QUALITIES = (
     "bad", "cropped", "bright", "dark", "close-up", "black and white", "pixelated", "jpeg corrupted", "blurry", "good",
@@ -143,7 +144,7 @@ def name_masks(
     labels: npt.NDArray[np.integer],
     image: Image.Image,
     classes: str | Sequence[str],
-    embedder: Embedder,
+    embedder: str | Embedder,
     templates: Sequence[str] | None = None,
 ) -> Names:
     """Name the segments of an image.
@@ -152,16 +153,19 @@ def name_masks(
         labels: Segments (H, W) in 0..K-1, at any resolution.
         image: The image, in RGB.
         classes: Names, or one text with commas between them; of synonyms, as ``"car|automobile"``, the first is used.
-        embedder: The model that embeds pixels and texts.
+        embedder: The model that embeds pixels and texts: a name from `genseg.list_embedders`, or a loaded one, which is
+            quicker for many images.
         templates: Prompts with ``{}`` where the name goes; None for `TEMPLATES`.
 
     Returns:
         A name for each segment, and its scores.
 
     Raises:
-        GensegError: If a class has no name or is named twice, or a template has no ``{}``.
+        GensegError: If a class has no name or is named twice, a template has no ``{}``, or there is no such embedder or
+            its weights are missing.
     """
-    names = classes_of(classes)
+    names = classes_of(classes)  # refuse those that cannot be used before a model is loaded
+    embedder = load_embedder(embedder) if isinstance(embedder, str) else embedder
     texts = class_embeddings(names, embedder, templates)
     size = model_size(*image.size, embedder.image_size, embedder.size_multiple, "area")
     masks = mask_embeddings(labels, embedder.pixels(to_tensor(image, size)))

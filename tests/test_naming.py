@@ -151,6 +151,13 @@ def test_a_segmentation_is_named(seg):
         seg.name("blue", embedder="nothing")
 
 
+@pytest.mark.usefixtures("installed")
+def test_masks_are_named_by_the_name_of_an_embedder(stripes):
+    assert name_masks(*stripes, "blue,green,red", "colours").names == ("red", "green", "", "blue", "red")
+    with pytest.raises(GensegError, match="unknown embedder 'nothing'"):
+        name_masks(*stripes, "blue", "nothing")
+
+
 def test_names_outlive_merging_and_saving(seg, tmp_path: Path):
     named = replace(seg, names=("roof", "tree", "", "sky", "wall", ""))
     named.labels[:40, :32] = 4  # a part of the wall, larger than the roof with which it is merged

@@ -154,12 +154,9 @@ class Segmentation(Pictures):
         Raises:
             GensegError: For an unknown embedder, missing weights, or classes or templates that cannot be used.
         """
-        from genseg.naming import classes_of, name_masks
-        from genseg.registry import load_embedder
+        from genseg.naming import name_masks
 
-        classes = classes_of(classes)  # refuse those that cannot be used before a model is loaded
-        model = load_embedder(embedder) if isinstance(embedder, str) else embedder
-        named = name_masks(self.labels, Image.fromarray(self.image), classes, model, templates)
+        named = name_masks(self.labels, Image.fromarray(self.image), classes, embedder, templates)
         missing = len(self.colors) - len(named.names)  # the last labels may have no pixel
         return replace(self, names=named.names + ("",) * missing)
 
