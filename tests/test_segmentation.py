@@ -76,8 +76,26 @@ def test_parts_of_one_label_have_colors_of_their_own(seg: Segmentation):
 def test_merge_out_of_range(seg: Segmentation, n: Any):
     with pytest.raises(GensegError, match="from 1 to 4"):
         seg.merge(n)
-    with pytest.raises(GensegError, match="height must lie in"):
-        seg.cut(2.0)
+
+
+@pytest.mark.parametrize("value", [-1, 5.0, "0.5", None, float("nan")])
+def test_shares_out_of_range(seg: Segmentation, value: Any):
+    for name, take in (
+        ("height", seg.cut),
+        ("min_area", seg.clean),
+        ("opacity", seg.overlay),
+        ("threshold", seg.confident_labels),
+    ):
+        with pytest.raises(GensegError, match=rf"{name} must lie in \[0, 1\], not be {value!r}"):
+            take(value)
+    with pytest.raises(GensegError, match="heights in"):
+        seg.hierarchy({"whole": value})
+
+
+@pytest.mark.parametrize("place", [(5.5, 2), (5, "2")])
+def test_between_pixels_is_no_mask(seg: Segmentation, place: Any):
+    with pytest.raises(GensegError, match="x and y count whole pixels"):
+        seg.at(*place)
 
 
 def test_a_users_session_with_masks(seg: Segmentation):

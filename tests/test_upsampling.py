@@ -135,7 +135,7 @@ def test_what_cannot_be_upsampled_is_refused(photo):
     for wrong in (features[0], features.int(), features.numpy()):
         with pytest.raises(GensegError, match=r"floating-point tensor \[C, h, w\] or \[N, C, h, w\]"):
             genseg.upsample(photo, wrong, (64, 64))
-    for size in ((64,), (0, 64)):
+    for size in ((64,), (0, 64), 64, None, (64.0, 64), "64"):
         with pytest.raises(GensegError, match=r"size must be \(height, width\)"):
             genseg.upsample(photo, features, size)
     with pytest.raises(GensegError, match="2 feature maps need one image for all of them, or 2 images, not 3"):

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 import torch
 
+from genseg.checks import checked_seed, several
 from genseg.comparison.inputs import Failure, Photo, TruthLike, load_truth
 from genseg.comparison.metrics import measure, reconstruction_error
 from genseg.comparison.result import Comparison
@@ -94,9 +95,8 @@ def compare(
     check_protocols(protocols, has_classes=True)
     if truths is None and set(protocols) != {"oracle"}:
         raise GensegError("protocols measure against ground truth; give the truths too")
-    if seed < 0:
-        raise GensegError(f"seed must be at least 0, not {seed}")
-    backends, models = list(backends), models or {}
+    seed, images = checked_seed(seed), several(images, "images")
+    backends, models = list(several(backends, "backends")), models or {}
     _check_names(backends, models)
     common_recipe = load_recipe(recipe or "paper", calibration={"n_clusters": CLUSTERS}, options=options, **overrides)
     if isinstance(common_recipe.n_clusters, str):

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from genseg.checks import checked_seed
 from genseg.errors import GensegError, NothingLeftError, unknown, user_message
 from genseg.evaluation.baselines import method_named, needs_model
 from genseg.evaluation.baselines.pooling import masks_with
@@ -70,8 +71,7 @@ class Plan:
             self._follow(self.rules)
         for method in self.methods:
             method_named(method)
-        if self.seed < 0:
-            raise GensegError(f"seed must be at least 0, not {self.seed}")
+        self.seed = checked_seed(self.seed)
         keys = self.dataset.spaced(self.limit)
         check_protocols(self.protocols, has_classes=self.dataset.n_classes is not None, named=self.named)
         if self.refine is not None and self.refine not in REFINEMENTS:

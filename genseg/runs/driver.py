@@ -9,6 +9,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from genseg.checks import checked_seed
 from genseg.errors import GensegError
 from genseg.fingerprint import weights_of
 from genseg.progress import Bar, Progress
@@ -89,6 +90,7 @@ def run_dataset(
     for name, value in {"shard_size": shard_size, "cpus_per_worker": cpus_per_worker, "workers": workers}.items():
         if value is not None and value < 1:
             raise GensegError(f"{name} must be at least 1, not {value}")
+    seed = checked_seed(seed)
     on_progress = Bar() if progress is True else progress or (lambda *_: None)
     values = read_recipe(recipe) if isinstance(recipe, str | Path) else recipe
     load_recipe(values or "paper", calibration={"n_clusters": "auto"}, options=options, **overrides)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from genseg.checks import checked_seed
 from genseg.errors import GensegError
 from genseg.fingerprint import weights_of
 from genseg.interface import Backend
@@ -74,8 +75,9 @@ def synth(
         GensegError: If the backend cannot generate, or not from a prompt, a setting cannot be used, or ``out`` holds
             another run.
     """
-    if n < 1 or shard_size < 1 or seed < 0:
-        raise GensegError("n and shard_size must be at least 1, and seed at least 0")
+    seed = checked_seed(seed)
+    if n < 1 or shard_size < 1:
+        raise GensegError("n and shard_size must be at least 1")
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
     if not texts:
         raise GensegError('no prompt given; give one a line, or "" for anything')

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from genseg.checks import is_share
 from genseg.errors import GensegError
 from genseg.segmentation.masks import Mask
 from genseg.segmentation.merging import merged
@@ -23,7 +24,7 @@ LEVELS: Mapping[str, float] = MappingProxyType({"whole": NATURAL, "part": 0.4, "
 def hierarchy_of(segmentation: Segmentation, levels: Mapping[str, float]) -> list[Mask]:
     """Collect the masks of each level as `Segmentation.hierarchy` says."""
     heights = list(levels.values())
-    if heights != sorted(heights, reverse=True) or not all(0 <= height <= 1 for height in heights):
+    if not all(map(is_share, heights)) or heights != sorted(heights, reverse=True):
         raise GensegError(f"levels need heights in [0, 1], the coarsest first, not {dict(levels)}")
     tree = segmentation.tree
     masks: dict[int, Mask] = {}

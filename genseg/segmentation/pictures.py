@@ -11,6 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 from skimage.segmentation import find_boundaries
 
+from genseg.checks import check_share
 from genseg.cost import Cost
 from genseg.display.captions import captioned
 from genseg.display.html import pictures
@@ -38,7 +39,16 @@ class Pictures:
     n_segments: Any
 
     def overlay(self, opacity: float = 0.5, *, outlines: bool = True) -> Image.Image:
-        """Draw the segments' colors and names over the image, and their outlines; RGB at the image's own size."""
+        """Draw the segments' colors and names over the image, and their outlines; RGB at the image's own size.
+
+        Args:
+            opacity: Of the colors, in [0, 1]: 0 for the image alone.
+            outlines: Whether outlines are drawn.
+
+        Raises:
+            GensegError: If ``opacity`` is not in [0, 1].
+        """
+        check_share("opacity", opacity)
         mixed = (1 - opacity) * self.image + opacity * self.colors[self.labels]
         if outlines:
             mixed[find_boundaries(self.labels, mode="thick")] = 255

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from genseg.checks import check_share
 from genseg.cost import Cost
 from genseg.errors import GensegError
 from genseg.parts import cleaned
@@ -104,9 +106,11 @@ class Segmentation(Pictures):
         """The mask under the pixel in column ``x`` and row ``y``, both from 0.
 
         Raises:
-            GensegError: If the image has no such pixel.
+            GensegError: If the image has no such pixel, or one is no whole number.
         """
         height, width = self.labels.shape
+        if not (isinstance(x, Integral) and isinstance(y, Integral)):
+            raise GensegError(f"x and y count whole pixels, and cannot be {x!r} and {y!r}; round them down")
         if not (0 <= x < width and 0 <= y < height):
             raise GensegError(f"the image has {width}×{height} pixels, and none at x={x}, y={y}")
         return self.mask(int(self.labels[y, x]))
@@ -130,8 +134,7 @@ class Segmentation(Pictures):
         Raises:
             GensegError: If ``min_area`` is not in [0, 1].
         """
-        if not 0 <= min_area <= 1:
-            raise GensegError(f"min_area must lie in [0, 1], a share of the image, not be {min_area}")
+        check_share("min_area", min_area)
         labels = cleaned(self.labels, math.ceil(min_area * self.labels.size))
         confidence = self.confidence
         if confidence is not None:
@@ -196,8 +199,9 @@ class Segmentation(Pictures):
         """int32 (H, W): the labels, -1 for "ignore" where the confidence is below ``threshold``, in [0, 1].
 
         Raises:
-            GensegError: If there is no confidence.
+            GensegError: If there is no confidence, or ``threshold`` is not in [0, 1].
         """
+        check_share("threshold", threshold)
         return np.where(self._known_confidence() < threshold, np.int32(-1), self.labels)
 
     def _known_confidence(self) -> npt.NDArray[np.float16]:
@@ -242,8 +246,7 @@ class Segmentation(Pictures):
         Raises:
             GensegError: If ``height`` is not in [0, 1].
         """
-        if not 0 <= height <= 1:
-            raise GensegError(f"height must lie in [0, 1], not be {height}")
+        check_share("height", height)
         return self.merge(self.tree.number_at(height))
 
     def hierarchy(self, levels: Mapping[str, float] = LEVELS) -> list[Mask]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from numbers import Integral
 from typing import TypeAlias
 
 import torch
@@ -56,8 +57,8 @@ def upsample(
     """
     if not isinstance(features, Tensor) or features.ndim not in (3, 4) or not features.is_floating_point():
         raise GensegError("features must be a floating-point tensor [C, h, w] or [N, C, h, w]")
-    if len(size) != 2 or min(size) < 1:
-        raise GensegError(f"size must be (height, width) in pixels, not {tuple(size)}")
+    if not (isinstance(size, Iterable) and [isinstance(each, Integral) and each > 0 for each in size] == [True, True]):
+        raise GensegError(f"size must be (height, width) in pixels, not {size!r}")
     function = upsampler_named(method) if isinstance(method, str) else method
     batch = features.float() if features.ndim == 4 else features.float()[None]
     maps = [
