@@ -7,13 +7,14 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from genseg.checks import checked_seed
 from genseg.errors import GensegError
 from genseg.images import ImageLike, inner, mirrored
 from genseg.interface import Backend
-from genseg.pipeline import Reading, exact_convolutions, read
+from genseg.pipeline import Reading, check_margin, exact_convolutions, read
 from genseg.progress import Bar, Progress
 from genseg.recipe import RecipeLike, load_recipe
-from genseg.registry import load_backend
+from genseg.registry import given_backend
 from genseg.sites.intermediates import Kind
 
 
@@ -32,30 +33,22 @@ class FeatureReader:
         progress: Progress | bool | None = None,
         **overrides: Any,
     ) -> None:
-        if seed < 0:
-            raise GensegError(f"seed must be at least 0, not {seed}")
+        self.seed = checked_seed(seed)
         if isinstance(recipe, str):
             load_recipe(recipe, **overrides)  # refuse a mistyped recipe before a model is loaded
-        if isinstance(backend, str):
-            backend = load_backend(backend, model=model, device=device, dtype=dtype)
-        self.backend = backend
+        self.backend = backend = given_backend(backend, model=model, device=device, dtype=dtype)
         self.recipe = backend.resolve(recipe, **overrides)
-        self.seed = seed
         self.progress = Bar() if progress is True else progress or None
         self.tap = backend.find_tap(self.recipe.tap)
         self.point = backend.find_point(self.recipe.point)
-        side = self.recipe.size or backend.image_size
-        if self.recipe.margin % backend.size_multiple or self.recipe.margin > side:
-            raise GensegError(
-                f"margin must be a multiple of {backend.size_multiple} and at most {side}, not {self.recipe.margin}"
-            )
+        check_margin(backend, self.recipe)
 
     def __repr__(self) -> str:
         """The model, and the recipe's most telling keys, in a line."""
         recipe, device = self.recipe, self.backend.device
         return (
-            f"{type(self).__name__}(backend={self.backend.name!r}, device='{device}', n_clusters={recipe.n_clusters!r}, "
-            f"tap={recipe.tap!r}, modulate={recipe.modulate}, seed={self.seed})"
+            f"{type(self).__name__}(backend={self.backend.name!r}, device='{device}', "
+            f"n_clusters={recipe.n_clusters!r}, tap={recipe.tap!r}, modulate={recipe.modulate}, seed={self.seed})"
         )
 
     @exact_convolutions()
@@ -137,12 +130,14 @@ def features(
         image: A path, a PIL image, an array or a tensor; see `genseg.images.load_image`.
         backend: A name from `genseg.list_backends`, or a loaded `Backend`.
         sites: Names of the backend's `sites`, patterns of them such as ``"up*.query"``, or ``"module:PATH"`` for any
-            torch module whose output is a map of the image; None for the tap that the recipe clusters.
-        timesteps: Timesteps from 0 to 999 at which noise is added; None for the recipe's `t_f`.
+            torch module whose output is a map of the image; None for the tap that the recipe clusters, and with
+            ``kind="attention"`` for all of the backend's `attention_sites`.
+        timesteps: Whole numbers from 0 to 999, or one: the timesteps at which noise is added; None for the recipe's
+            `t_f`.
         draws: Number of noise draws over which features are averaged.
-        kind: ``"features"``, or ``"attention"`` for attention maps, whose sites are the backend's `attention_sites`;
-            None for all of them.
-        indices: Blocks in addition to ``sites``, counted as timm does: their numbers, or a number of the last ones.
+        kind: ``"features"``, or ``"attention"`` for attention maps, whose sites are the backend's `attention_sites`.
+        indices: Blocks in addition to ``sites``, counted as timm does: their numbers, of which those below 0 count from
+            the end, or how many of the last ones, from 1.
         prompt: What the model is told; ``""`` for the conditioning that images are segmented with.
         words: With attention to text: words that need not be in the prompt, and that do not change what the model makes
             of the image (`Backend.read_attention`).

@@ -21,6 +21,7 @@ from torch import Tensor
 from genseg.cluster import cluster, masks_of
 from genseg.cluster.channels import with_channels
 from genseg.cost import StageTimer
+from genseg.errors import GensegError
 from genseg.images import ImageLike, inner, load_image, mirrored, model_size, to_tensor
 from genseg.interface import Backend
 from genseg.modulate import differences, labels_and_confidence, masks_for, normalized, pack_masks, perturbed
@@ -94,6 +95,20 @@ def read(image: ImageLike, recipe: Recipe, image_size: int, size_multiple: int) 
     picture = load_image(image, recipe.max_pixels)
     size = model_size(*picture.size, recipe.size or image_size, size_multiple, recipe.resize)
     return Reading(picture, to_tensor(picture, size), time.perf_counter() - start)
+
+
+def check_margin(backend: Backend, recipe: Recipe) -> None:
+    """Refuse a recipe whose margin is not on the backend's grid, or larger than the model's input.
+
+    Raises:
+        GensegError: If it is so; the message says what to change.
+    """
+    if recipe.margin % backend.size_multiple:
+        raise GensegError(f"margin must be a multiple of {backend.size_multiple}, not {recipe.margin}")
+    if recipe.margin > (side := recipe.size or backend.image_size):
+        raise GensegError(
+            f"size={side} is smaller than the recipe's margin of {recipe.margin}; give a larger size or margin=0"
+        )
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
+from genseg.errors import GensegError
 from genseg.interface import Backend, Embedder, Encoder, Upsampler
 from genseg.plugins import PluginInfo, Plugins
 
@@ -85,6 +86,24 @@ def load_backend(
             or the device is unavailable.
     """
     return BACKENDS.load(name, model=model, device=device, dtype=dtype, **options)
+
+
+def given_backend(backend: str | Backend, **options: Any) -> Backend:
+    """A backend that is given by its name or as it is.
+
+    Args:
+        backend: A name, or a loaded backend.
+        **options: As for `load_backend`; None means "not given".
+
+    Raises:
+        GensegError: As `load_backend`; or if a loaded backend comes with options, which it would not heed.
+    """
+    if isinstance(backend, str):
+        return load_backend(backend, **options)
+    for key, value in options.items():
+        if value is not None:
+            raise GensegError(f"{key}={value!r} does not change a loaded backend; give it to load_backend instead")
+    return backend
 
 
 def list_embedders() -> list[PluginInfo]:

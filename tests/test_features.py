@@ -1,5 +1,6 @@
 """Features of any site, read by one pass that ends at the last of them."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -27,6 +28,13 @@ def test_every_site_is_a_float32_map_for_each_timestep(photo, tiny, reader):
     assert torch.equal(alone, maps["up1.0.query"][1:])
 
 
+@pytest.mark.parametrize("timesteps", [np.int64(101), np.array([101]), torch.tensor([101])])
+def test_timesteps_of_arrays_are_numbers(photo, tiny, reader, timesteps):
+    expected = reader.features(photo, "up1.output", 101)["up1.output"]
+    assert torch.equal(reader.features(photo, "up1.output", timesteps)["up1.output"], expected)
+    assert list(genseg.atlas(photo, tiny, "up1.output", timesteps, scores=False, **SMALL).timesteps) == [101]
+
+
 def test_by_default_it_reads_what_segmentation_clusters(photo, tiny):
     segmenter = genseg.Segmenter(tiny, size=64, margin=16, draws=3, resize="square")
     (features,) = segmenter.features(photo, draws=3).values()
@@ -47,6 +55,7 @@ def test_patterns_modules_and_indices_name_sites(photo, reader):
     assert list(reader.features(photo, "module:conv_in")) == ["module:conv_in"]
     levels = ["down0.output", "down1.output", "down2.output", "mid.output", "up0.output", "up1.output", "up2.output"]
     assert list(reader.features(photo, indices=[0, -1])) == [levels[0], levels[-1]]
+    assert list(reader.features(photo, indices=np.int64(1))) == levels[-1:]
     assert list(reader.features(photo, "up1.0.query", indices=2)) == ["up1.0.query", *levels[-2:]]
 
 
@@ -69,7 +78,15 @@ def test_a_run_with_cache_is_the_segmentation_and_the_features(photo, tiny):
         ({"sites": "module:up_blocks.9"}, "up_blocks.9 is no module of tiny that is a map .* did you mean module:up_"),
         ({"sites": "module:time_embedding"}, "no module of tiny that is a map of the image"),
         ({"indices": [7]}, "below 7"),
+        ({"indices": ["up1"]}, "below 7"),
+        ({"indices": 2.0}, "below 7"),
+        ({"indices": 0}, "indices must be 1 to 7, how many of the last blocks, not 0"),
+        ({"indices": 99}, "indices must be 1 to 7"),
+        ({"indices": -1}, "indices must be 1 to 7"),
         ({"timesteps": 1000}, "t_f must be a whole number from 0 to 999"),
+        ({"timesteps": 101.0}, "timesteps must be whole numbers from 0 to 999, at least one, not 101.0"),
+        ({"timesteps": [1, "101"]}, "timesteps must be whole numbers"),
+        ({"timesteps": []}, "timesteps must be whole numbers"),
         ({"draws": 0}, "draws must be"),
         ({"output_fmt": "NHWC"}, "output_fmt must be NCHW or NLC"),
     ],
@@ -99,7 +116,8 @@ def test_nothing_stays_behind_when_a_pass_or_the_search_for_modules_is_interrupt
     ],
 )
 def test_a_recipe_takes_the_path_of_a_module_for_tap_and_point(photo, tiny, tap, point):
-    quick = {"n_clusters": 3, "n_init": 1, "replay_steps": 1, "draws": 1, "keep_scores": True, **SMALL}
+    quick = {"n_clusters": 3, "n_init": 1, "replay_steps": 1, "draws": 1, "modulate": True, "keep_scores": True}
+    quick |= SMALL
     by_path = genseg.segment(photo, tiny, tap=tap, point=point, **quick)
     by_name = genseg.segment(photo, tiny, tap="up1.2.output", point="up1.1.cross", **quick)
     assert (by_path.scores == by_name.scores).all()

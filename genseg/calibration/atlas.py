@@ -14,23 +14,25 @@ from torch import Tensor
 
 from genseg.calibration.atlas_result import Atlas, AtlasCell
 from genseg.calibration.criterion import SeedResult, UnsupervisedCriterion
+from genseg.checks import checked_seed
 from genseg.cluster import cluster
 from genseg.cluster.channels import with_channels
 from genseg.errors import GensegError
 from genseg.images import ImageLike, inner
 from genseg.interface import Backend, FeatureTap
 from genseg.modulate import masks_for
-from genseg.pipeline import Reading, difference_maps, encode, exact_convolutions, read, refined_maps
+from genseg.pipeline import Reading, check_margin, difference_maps, encode, exact_convolutions, read, refined_maps
 from genseg.progress import Progress
-from genseg.recipe import Recipe, RecipeLike
-from genseg.registry import load_backend
+from genseg.recipe import Recipe, RecipeLike, read_recipe
+from genseg.registry import given_backend
+from genseg.sites.intermediates import whole_timesteps
 
 TIMESTEPS = (1, 101, 201, 401)
 """Timesteps that are shown unless others are asked for, beside the recipe's."""
 ROWS = 32
 """Most sites that are shown unless some are named."""
 QUICK: Mapping[str, Any] = {"n_clusters": 6, "n_init": 3, "draws": 1, "margin": 0, "difference": "one-sided"}
-"""Recipe keys that are laid over the preset ``fast``: there are hundreds of cells."""
+"""Recipe keys that are laid over the preset, and under what the caller gives: there are hundreds of cells."""
 
 
 def atlas(
@@ -55,29 +57,34 @@ def atlas(
         image: The image; see `genseg.images.load_image`.
         backend: A name from `genseg.list_backends`, or a loaded `Backend`.
         sites: As for `genseg.features`; None for the outputs and queries of all blocks, at most `ROWS` of them.
-        timesteps: Timesteps from 0 to 999; None for `TIMESTEPS` and the recipe's.
+        timesteps: Whole numbers from 0 to 999; None for `TIMESTEPS` and the recipe's.
         scores: Whether each cell is scored as `genseg.calibrate` scores without ground truth: clusters of two seeds are
             modulated in one step. It takes most of the time.
-        recipe: As for `genseg.Segmenter`.
+        recipe: As for `genseg.Segmenter`. `QUICK` and the backend's own size are laid over a preset and the backend's
+            calibration, and under the keys of a file or a mapping; a `Recipe` is taken as it is.
         seed: Fixes every random draw.
         model: As for `genseg.Segmenter`.
         device: As for `genseg.Segmenter`.
         dtype: As for `genseg.Segmenter`.
         progress: Progress callback: ``(stage, done, total)``.
-        options: Recipe keys as ``key=value``, as on the command line, in place of those of `QUICK`.
+        options: Recipe keys as ``key=value``, as on the command line.
         **overrides: Recipe keys as keywords, such as ``n_clusters=12``.
 
     Raises:
         GensegError: If the image, a site or the backend cannot be used.
     """
-    loaded = backend if isinstance(backend, Backend) else load_backend(backend, model=model, device=device, dtype=dtype)
-    quick = loaded.resolve(recipe, **{**QUICK, "size": loaded.image_size})
-    resolved = loaded.resolve(quick, options, **overrides)
+    seed, asked = checked_seed(seed), None if timesteps is None else whole_timesteps(timesteps)
+    loaded = given_backend(backend, model=model, device=device, dtype=dtype)
+    if not isinstance(recipe, Recipe):
+        values = dict(recipe) if isinstance(recipe, Mapping) else read_recipe(recipe)
+        recipe = {**QUICK, "size": loaded.image_size, **values}
+    resolved = loaded.resolve(recipe, options, **overrides)
+    check_margin(loaded, resolved)
     if resolved.n_clusters == "auto":
         raise GensegError("an atlas needs a number of clusters; give n_clusters=6")
     names = _in_order(loaded, loaded.site_names(sites)) if sites else _usual_sites(loaded, resolved)
     own = resolved.tap or next(iter(loaded.taps)), resolved.t_f
-    steps = sorted({*(timesteps or (*TIMESTEPS, resolved.t_f))}) if loaded.capabilities.noise_axis else [resolved.t_f]
+    steps = sorted({*(asked or (*TIMESTEPS, resolved.t_f))}) if loaded.capabilities.noise_axis else [resolved.t_f]
     reader = _CellReader(loaded, resolved, read(image, resolved, loaded.image_size, loaded.size_multiple), seed, scores)
     taps = {name: loaded.find_tap(name) for name in names}
     cells: dict[tuple[str, int], AtlasCell] = {}

@@ -285,6 +285,8 @@ def _check_names(backends: Sequence[str | Backend], models: Mapping[str, str]) -
     for name in models:
         if name not in names:
             raise unknown("backend in models", name, names)
+        if name not in backends:
+            raise GensegError(f"models names {name!r}, which is loaded already; leave it out")
     if not names:
         raise GensegError("no backend given; name at least one")
 

@@ -157,7 +157,8 @@ def evaluate(
         model: A local checkpoint or hub id in place of the backend's or encoder's own. For a loaded backend, a name
             that identifies its weights.
         device: A torch device; None for CUDA if it is available, else the CPU.
-        dtype: ``"float32"`` (the default), ``"float16"``, ``"bfloat16"`` or ``"auto"``.
+        dtype: ``"float32"`` (the default), ``"float16"``, ``"bfloat16"`` or ``"auto"``. For a loaded backend it only
+            says which it has, as do ``model`` and ``load``.
         load: Further options of the backend's or encoder's factory.
         options: Recipe keys as ``key=value``, as on the command line.
         progress: Progress callback; see `ProgressCallback`.

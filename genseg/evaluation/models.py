@@ -13,7 +13,7 @@ from genseg.files import write_whole
 from genseg.fingerprint import digest, weights_of
 from genseg.interface import Backend, Embedder, Encoder
 from genseg.recipe import Recipe, RecipeLike, load_recipe
-from genseg.registry import BACKENDS, EMBEDDERS, ENCODERS
+from genseg.registry import BACKENDS, EMBEDDERS, ENCODERS, given_backend
 from genseg.segmenter import Segmenter
 
 
@@ -59,9 +59,8 @@ class Models:
         """The backend with the recipe, which always modulates: methods that do not are baselines. None without one."""
         if self.backend is None:
             return None
-        backend = self.backend
-        if isinstance(backend, str):
-            backend = BACKENDS.load(backend, model=self.model, device=self.device, dtype=self.dtype, **self.load)
+        named = {"model": self.model, "dtype": self.dtype, **self.load} if isinstance(self.backend, str) else {}
+        backend = given_backend(self.backend, device=self.device, **named)  # of a loaded one the others are names
         recipe = self._saved_recipe or backend.resolve(self.requested_recipe, self.options, **self.overrides)
         return Segmenter(backend, replace(recipe, modulate=True), seed=self.seed)
 

@@ -13,7 +13,7 @@ from genseg.fingerprint import weights_of
 from genseg.interface import Backend
 from genseg.progress import Progress
 from genseg.recipe import RecipeLike
-from genseg.registry import BACKENDS, load_backend
+from genseg.registry import BACKENDS, given_backend
 from genseg.runs.manifest import check_resumable, load_manifest, write_manifest
 from genseg.runs.plan import shard_name
 from genseg.runs.report import write_report
@@ -88,7 +88,7 @@ def synth(
     weights: dict[str, Any] = {}
     if isinstance(backend, str):
         weights = weights_of("backend", backend, BACKENDS.info(backend).card, model, load)
-        backend = load_backend(backend, model=model, device=device, dtype=dtype, **load)
+    backend = given_backend(backend, model=model, device=device, dtype=dtype, **load)
     resolved = backend.resolve(recipe, options, **overrides)
     settings = {
         "input": "synth",

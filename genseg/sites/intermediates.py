@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from fnmatch import fnmatchcase
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from genseg.errors import GensegError
@@ -20,6 +21,22 @@ Kind: TypeAlias = Literal["features", "attention"]
 
 MODULE = "module:"
 """Prefix of the names of sites that are paths of modules."""
+
+
+def whole_timesteps(given: int | Sequence[int]) -> list[int]:
+    """Timesteps as a list of whole numbers; recipes check that they are below 1000.
+
+    Args:
+        given: One, or several, of Python, numpy or torch.
+
+    Raises:
+        GensegError: If there is none, or one is no whole number.
+    """
+    values = given.tolist() if hasattr(given, "tolist") else given
+    steps = list(values) if isinstance(values, Iterable) else [values]
+    if not steps or not all(isinstance(step, Integral) for step in steps):
+        raise GensegError(f"timesteps must be whole numbers from 0 to 999, at least one, not {given!r}")
+    return [int(step) for step in steps]
 
 
 class ReadableSites(ABC):
@@ -144,7 +161,7 @@ class ReadableSites(ABC):
         import torch
 
         resolved = self.resolve(recipe, draws=draws)
-        steps = [resolved.t_f] if timesteps is None else [timesteps] if isinstance(timesteps, int) else list(timesteps)
+        steps = [resolved.t_f] if timesteps is None else whole_timesteps(timesteps)
         if not self.capabilities.noise_axis and timesteps is not None:
             raise GensegError(f"backend {self.name!r} adds no noise, so it has no timesteps; leave them out")
         at_steps = [load_recipe(resolved, t_f=step) for step in steps]
@@ -203,10 +220,17 @@ class ReadableSites(ABC):
         names = self._matching(sites or [], self.sites)
         if indices is not None:
             blocks = [name for name in self.sites if name.endswith(".output") and name.count(".") == 1]
+            numbers: Any = indices
+            if isinstance(indices, Integral):
+                numbers = range(len(blocks) - int(indices), len(blocks))
+                if not 1 <= len(numbers) <= len(blocks):
+                    raise GensegError(f"indices must be 1 to {len(blocks)}, how many of the last blocks, not {indices}")
             try:
-                names += blocks[-indices:] if isinstance(indices, int) else [blocks[index] for index in indices]
-            except IndexError:
-                raise GensegError(f"indices must be below {len(blocks)}, the number of blocks, not {indices}") from None
+                names += [blocks[index] for index in numbers]
+            except (IndexError, TypeError):
+                raise GensegError(
+                    f"indices must be whole numbers below {len(blocks)}, the number of blocks, not {indices}"
+                ) from None
         return list(dict.fromkeys(names))
 
     def find_tap(self, name: str | None) -> FeatureTap:

@@ -1,6 +1,7 @@
 """The atlas of a model: its sites by timesteps, with clusters and scores."""
 
 import re
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -39,6 +40,20 @@ def test_a_cell_has_the_clusters_and_the_score_of_calibration(atlas, tiny, photo
     assert cell.terms == pytest.approx(trial.terms)
     assert cell.score == pytest.approx(trial.score)
     assert cell.colors.shape == (*cell.grid_labels.shape, 3)
+
+
+@pytest.mark.parametrize("given", ["mapping", "file"])
+def test_what_the_caller_gives_lies_over_what_makes_an_atlas_quick(tiny, photo, tmp_path, given):
+    values = {"n_clusters": 12, "draws": 3, "n_init": 2, "size": 64, "margin": 16}
+    recipe = {"preset": "fast", **values}
+    if given == "file":
+        recipe = tmp_path / "own.yaml"
+        recipe.write_text("".join(f"{key}: {value}\n" for key, value in values.items()))
+    atlas = genseg.atlas(photo, tiny, "up1.2.output", [1], scores=False, recipe=recipe, options=["n_init=1"], draws=2)
+    assert asdict(atlas.recipe).items() >= (values | {"n_init": 1, "draws": 2}).items()
+    assert atlas.recipe.difference == "one-sided"
+    own = genseg.atlas(photo, tiny, "up1.2.output", [1], scores=False, recipe=genseg.Recipe(**values)).recipe
+    assert own == genseg.Recipe(**values)
 
 
 def test_a_site_that_cannot_be_clustered_says_why_and_the_others_go_on(tiny, photo):

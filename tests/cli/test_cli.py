@@ -314,7 +314,7 @@ def test_more_steps_than_the_model_has_are_refused(tmp_path):
 
 
 def test_a_prompt_that_cannot_be_is_refused(tmp_path):
-    assert_refused(run("generate", "a cat", "-o", tmp_path), "no text encoder", "generate without a prompt")
+    assert_refused(run("generate", "a cat", "-o", tmp_path), "no text encoder", "takes no prompt; leave it out")
     assert_refused(run("generate", "size=64", "-o", tmp_path), 'give "" before size=64')
 
 

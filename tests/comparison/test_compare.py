@@ -65,6 +65,8 @@ def test_clusters_are_one_number_and_the_rest_each_models_own(images, tiny):
     assert genseg.compare(images[:1], [tiny], options=["n_clusters=5"], **quick).recipes["tiny"].n_clusters == 5
     with pytest.raises(GensegError, match="one number of clusters, not 'auto'"):
         genseg.compare(images[:1], [tiny], **quick, n_clusters="auto")
+    with pytest.raises(GensegError, match="models names 'tiny', which is loaded already"):
+        genseg.compare(images[:1], [tiny], models={"tiny": "x"}, **quick)
 
 
 def test_one_model_is_in_memory_at_a_time(images, tmp_path, monkeypatch):

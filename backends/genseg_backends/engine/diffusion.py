@@ -77,7 +77,7 @@ class DiffusionBackend(Backend):
             GensegError: If the backend takes no other.
         """
         if prompt:
-            raise GensegError(f"backend {self.name!r} has no text encoder here; generate without a prompt")
+            raise GensegError(f"backend {self.name!r} has no text encoder here, so it takes no prompt; leave it out")
         return self.conditioning
 
     def predict(
