@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from genseg.checks import checked_seed, several
 from genseg.cost import StageTimer
 from genseg.display.palette import palette
 from genseg.feature_reader import FeatureReader
@@ -31,8 +34,17 @@ from genseg.pipeline import (
     refined_maps,
 )
 from genseg.progress import Progress
-from genseg.recipe import RecipeLike
+from genseg.recipe import RecipeLike, list_presets
 from genseg.segmentation import Segmentation
+
+SAMPLING = ("num_inference_steps", "t_m", "replay_steps")
+"""Recipe keys that generated images depend on, and besides them only what is modulated."""
+
+MODULATION = (
+    *SAMPLING,
+    *("point", "strength", "strength_unit", "difference", "decoder", "reach", "injection", "blur"),
+)
+"""Recipe keys that no label depends on without `modulate`."""
 
 
 class Segmenter(FeatureReader):
@@ -78,11 +90,12 @@ class Segmenter(FeatureReader):
             The segmentation of each image, at its own resolution.
 
         Raises:
-            GensegError: If an image cannot be used; earlier results have already been yielded.
+            GensegError: If an image cannot be used, where earlier results have already been yielded; or if ``images``
+                is one image.
         """
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="genseg-read") as reader:
             waiting: deque[Future[Reading]] = deque()
-            for image in images:
+            for image in several(images, "images"):
                 waiting.append(reader.submit(self._read, image))
                 if len(waiting) > 1:
                     yield self._segmented(waiting.popleft().result())
@@ -143,7 +156,8 @@ class Segmenter(FeatureReader):
         Raises:
             GensegError: If the model cannot generate images, or takes no prompt.
         """
-        seed, recipe = self.seed if seed is None else seed, replace(self.recipe, margin=0)
+        seed, recipe = self.seed if seed is None else checked_seed(seed), replace(self.recipe, margin=0)
+        self._warn_of([key for key in self._without_effect if key not in SAMPLING])
         timer = StageTimer(self.backend, self.progress)
         with timer.stage("encode"):
             state = self.backend.generate(prompt, seed, recipe)
@@ -154,6 +168,7 @@ class Segmenter(FeatureReader):
         return replace(self._labeled(analysis, image[None], to_image(image), timer), recipe=recipe, seed=seed)
 
     def _segmented(self, reading: Reading) -> Segmentation:
+        self._warn_of(self._without_effect)
         timer = StageTimer(self.backend, self.progress, {"read": reading.seconds})
         analysis = find_maps(self.backend, self.clusters(reading.pixels, timer), self.recipe, timer)
         return self._labeled(analysis, reading.pixels, reading.picture, timer)
@@ -179,6 +194,29 @@ class Segmenter(FeatureReader):
         if self.recipe.n_clusters == "auto":
             return segmentation.merge("auto")
         return segmentation.components() if self.recipe.connected else segmentation
+
+    @cached_property
+    def _without_effect(self) -> list[str]:
+        """Recipe keys that no label or score depends on under the others, with values that none of the presets has.
+
+        These the caller has given, in whatever way.
+        """
+        keys = [] if self.recipe.modulate else [*MODULATION]
+        if self.recipe.n_clusters == "auto" or self.recipe.connected:
+            keys.append("keep_scores")
+        for preset in (self.backend.preset, *list_presets()):
+            if keys:
+                own = self.backend.resolve(preset)
+                keys = [key for key in keys if getattr(self.recipe, key) != getattr(own, key)]
+        return keys
+
+    def _warn_of(self, keys: Sequence[str]) -> None:
+        """Say which of the caller's keys have no effect; Python says the same thing once."""
+        if "keep_scores" in keys:
+            cure = "a number of clusters" if self.recipe.n_clusters == "auto" else "connected=false"
+            warnings.warn(f"merged and connected segments have no scores for keep_scores; give {cure}", stacklevel=2)
+        if unused := ", ".join(key for key in keys if key != "keep_scores"):
+            warnings.warn(f"without modulation, labels do not depend on {unused}; give modulate=true", stacklevel=2)
 
     def analyse(self, pixels: Tensor, timer: StageTimer | None = None) -> Analysis:
         """Run the method up to the difference maps, at the model's resolution.

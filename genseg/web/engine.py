@@ -98,8 +98,9 @@ class Engine:
 
             try:
                 backend = self._backend(request)
-                limits = {"keep_scores": self._keep_scores, "max_pixels": self.max_pixels}
-                recipe = backend.resolve(request.recipe, request.options, **limits)
+                recipe = backend.resolve(request.recipe, request.options, max_pixels=self.max_pixels)
+                if recipe.n_clusters != "auto" and not recipe.connected:  # merged segments have no scores to keep
+                    recipe = replace(recipe, keep_scores=self._keep_scores)
                 return Segmenter(backend, recipe, seed=request.seed, progress=report)(image)
             finally:
                 release()

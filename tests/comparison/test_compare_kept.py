@@ -48,7 +48,7 @@ def test_a_killed_run_goes_on_with_what_is_missing(images, tmp_path):
 
 
 def test_what_a_change_would_change_is_made_again_and_so_is_what_was_before_it(images, tmp_path):
-    changes = {"seed": 1}, {"dtype": "bfloat16"}, {"strength": 5.0}
+    changes = {"seed": 1}, {"dtype": "bfloat16"}, {"blur": 0.0, "modulate": True}
     settings = [*accumulate(changes, or_, initial={}), {}]
     assert [again(images[:1], tmp_path, **each) for each in settings] == [["done"]] * 5
 
