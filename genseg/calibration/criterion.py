@@ -17,6 +17,7 @@ from torch import Tensor
 
 from genseg.cluster import masks_of
 from genseg.errors import GensegError
+from genseg.evaluation.datasets.files import check_map
 from genseg.evaluation.mask_store import MethodMasks
 from genseg.evaluation.method import Masks
 from genseg.evaluation.metrics import IGNORE, Labels
@@ -25,7 +26,8 @@ from genseg.evaluation.scoring import scored
 from genseg.modulate import labels_at
 
 TruthMaps: TypeAlias = "npt.NDArray[np.integer[Any]] | Sequence[npt.NDArray[np.integer[Any]]]"
-"""Ground truth of an image: a map (H, W) of classes, 255 ignored; or a map of region numbers from each annotator."""
+"""Ground truth of an image: a map (H, W) of classes, 255 and numbers below 0 ignored; or a map of region numbers from
+each annotator."""
 
 
 class SeedResult(NamedTuple):
@@ -123,7 +125,7 @@ class SupervisedCriterion:
                 raise GensegError("truths must all be maps of classes, or all be lists of annotators' maps; not both")
             maps = [_scaled(each, size) for each in ([truth] if isinstance(truth, np.ndarray) else truth)]
             if classes:
-                maps = [np.where(each == 255, IGNORE, each) for each in maps]
+                maps = [np.where((each == 255) | (each < 0), IGNORE, each) for each in maps]
             if not maps or any((each == IGNORE).all() for each in maps):
                 raise GensegError(f"truth {number} has no labelled pixel; leave its image out")
             self._truths.append(maps)
@@ -173,6 +175,17 @@ def check_protocol(protocol: str, truths: Sequence[TruthMaps] | None) -> None:
     check_protocols([protocol], has_classes=all(isinstance(truth, np.ndarray) for truth in truths or ()))
     if truths is None and protocol != "oracle":
         raise GensegError("protocols measure against ground truth; give the truths too")
+
+
+def check_truths(truths: Sequence[TruthMaps], sizes: Sequence[tuple[int, int]]) -> None:
+    """Check that ground truths are maps of their images, whose sizes (H, W) are their own.
+
+    Raises:
+        GensegError: If a map is of another kind or size; the message says which.
+    """
+    for number, (truth, size) in enumerate(zip(truths, sizes, strict=False)):
+        for each in [truth] if isinstance(truth, np.ndarray) else truth:
+            check_map(np.asarray(each), size, f"truth {number}")
 
 
 def unsupervised_terms(pixels: Tensor, results: Sequence[SeedResult]) -> dict[str, float]:

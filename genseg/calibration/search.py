@@ -9,8 +9,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genseg.calibration.criterion import SupervisedCriterion, TruthMaps, UnsupervisedCriterion, check_protocol
+from genseg.calibration.criterion import (
+    SupervisedCriterion,
+    TruthMaps,
+    UnsupervisedCriterion,
+    check_protocol,
+    check_truths,
+)
 from genseg.calibration.trials import FACTORS, Trial, TrialLog, TrialRunner
+from genseg.checks import several
 from genseg.errors import GensegError, unknown
 from genseg.files import write_whole
 from genseg.fingerprint import digest, relevant
@@ -164,7 +171,8 @@ def calibrate(
         rounds: Maximum number of passes over all factors; the search ends after a pass without a change.
         seed: Fixes every random draw; ``seed + 1`` is used too, to measure how much the labels depend on noise.
         out: A JSON Lines file of trials. Its trials are not repeated, and each new one is saved at once.
-        model: A local checkpoint or hub id in place of the backend's own.
+        model: A local checkpoint or hub id in place of the backend's own. For a loaded backend it only says which it
+            has, as does ``dtype``.
         device: A torch device; None for CUDA if it is available, else the CPU.
         dtype: ``"float32"`` (the default), ``"float16"``, ``"bfloat16"`` or ``"auto"``.
         progress: Progress callback: ``(setting, done, total)`` in images. The total is an upper bound.
@@ -178,9 +186,12 @@ def calibrate(
     """
     if rounds < 1:
         raise GensegError(f"rounds must be at least 1, not {rounds}")
+    images = list(several(images, "images"))
     check_protocol(protocol, truths)
-    start = Segmenter(backend, recipe, seed=seed, model=model, device=device, dtype=dtype, **overrides)
-    loaded = start.backend
+    # Of a loaded backend, model and dtype only say which it has.
+    named: dict[str, Any] = {"model": model, "dtype": dtype} if isinstance(backend, str) else {}
+    start = Segmenter(backend, recipe, seed=seed, device=device, **named, **overrides)
+    loaded, seed = start.backend, start.seed
     best_recipe = replace(
         start.recipe,
         modulate=True,  # which is what most of the factors are about
@@ -190,6 +201,8 @@ def calibrate(
     tried = settings_to_try(loaded, best_recipe, grid or {})
     runner = TrialRunner(loaded, best_recipe, images)
     sizes = [(pixels.shape[2], pixels.shape[3]) for pixels in runner.pixels]
+    if truths is not None:
+        check_truths(truths, runner.sizes)
     criterion = UnsupervisedCriterion() if truths is None else SupervisedCriterion(truths, sizes, protocol, seed)
     provenance = [loaded.name, model, dtype, loaded.device.type, runner.digest, seed]
     provenance += [criterion.description, criterion.digest]

@@ -49,6 +49,10 @@ class TrialRunner:
     Recipes may differ in `FACTORS` only, and share work: encoded states are reused while t_m stays the same, and the
     clusters of every tap, selection of channels and t_f are cached.
 
+    Attributes:
+        pixels: The images as the model sees them: float32 [1, 3, H, W] in [-1, 1] each.
+        sizes: (H, W) of each image at its own size.
+
     Args:
         backend: The model.
         recipe: The starting recipe, by which images are read.
@@ -62,7 +66,9 @@ class TrialRunner:
         if not images:
             raise GensegError("calibration needs images; give some, as varied as those you will segment")
         self._backend = backend
-        self.pixels = [read(image, recipe, backend.image_size, backend.size_multiple).pixels for image in images]
+        readings = [read(image, recipe, backend.image_size, backend.size_multiple) for image in images]
+        self.pixels = [reading.pixels for reading in readings]
+        self.sizes = [(reading.picture.height, reading.picture.width) for reading in readings]
         self.digest = hashlib.sha256(b"".join(each.numpy().tobytes() for each in self.pixels)).hexdigest()
         self._t_m: int | None = None
         self._states: dict[tuple[int, int], Any] = {}

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from genseg.errors import GensegError
+from genseg.evaluation.datasets.files import check_map
 from genseg.evaluation.metrics import IGNORE
 from genseg.images import ImageLike
 from genseg.images.files import open_image
@@ -38,12 +38,7 @@ def load_truth(source: TruthLike, height: int, width: int, max_pixels: int) -> n
     if isinstance(source, (str, Path)):
         name, labels = str(source), np.asarray(open_image(Path(source), max_pixels))
     labels = np.asarray(labels)
-    if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
-        raise GensegError(f"{name} must hold one whole number a pixel; give a greyscale or indexed PNG")
-    if labels.shape != (height, width):
-        raise GensegError(
-            f"{name} has {labels.shape[1]}x{labels.shape[0]} pixels and its image {width}x{height}; scale the truth"
-        )
+    check_map(labels, (height, width), name)
     return np.where((labels == UNMEASURED) | (labels < 0), IGNORE, labels.astype(np.int64))
 
 

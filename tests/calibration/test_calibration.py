@@ -276,6 +276,10 @@ def test_json_holds_recipe_and_trials(found):
         ({"rounds": 0}, "rounds"),
         ({"truths": []}, "as many truths"),
         ({"truths": [np.full((64, 96), 255)]}, "no labelled pixel"),
+        ({"truths": [np.ones((50, 50), np.uint8)]}, "truth 0 has 50x50 pixels and its image 96x64; scale the labels"),
+        ({"truths": [[np.ones((64, 96), np.uint8), np.ones((96, 64), np.uint8)]]}, "truth 0 has 64x96 pixels"),
+        ({"truths": [np.ones((64, 96))]}, "truth 0 must hold one whole number a pixel"),
+        ({"device": "cuda"}, "device='cuda' does not change a loaded backend"),
         ({"grid": STAY | {"strength": [0]}, "strength": 0}, "no setting of backend 'tiny' works"),
     ],
 )

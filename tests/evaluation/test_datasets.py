@@ -240,7 +240,7 @@ def test_a_class_of_a_table_may_be_ignored():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"classes": ["sky"]}, "row 0 of rows holds the value 1"),
+        ({"classes": ["sky"]}, "row 0 of rows holds the value 1, but the argument classes names 1 class, so values"),
         ({"classes": ["sky", "sea"], "label": "labels"}, "unknown column of rows 'labels': did you mean label"),
         ({"classes": ["sky", "sea"], "ignore": -1}, "ignore must be a value from 0 on"),
     ],

@@ -106,6 +106,24 @@ def test_a_colour_picture_is_no_map(tmp_path):
         dataset[dataset.keys[0]]
 
 
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (
+            columns(0, 7),
+            "holds the value 7, but classes.txt names 3 classes, so values are 0 to 2 and 255; change",
+        ),
+        (columns(0, 1)[:, :18], "has 18x16 pixels and its image 20x16; scale the labels to the image's size"),
+        (layouts.PHOTO, "must hold one whole number a pixel, so give a grayscale or indexed PNG"),
+    ],
+)
+def test_labels_of_ones_own_are_to_be_mended(labels, words, tmp_path):
+    dataset = opened(layouts.folder, tmp_path)
+    layouts.png(dataset.labels.paths["a"][0], labels)
+    with pytest.raises(GensegError, match=f"a.png {words}"):
+        dataset["a"]
+
+
 def test_a_folder_without_classes_says_which_file_to_write(tmp_path):
     layouts.folder(tmp_path)
     (tmp_path / "classes.txt").unlink()

@@ -80,6 +80,7 @@ class FileDataset(Dataset):
         classes: Names of the classes 0..C-1; empty for regions.
         values: The class, or `IGNORE`, of every value that labels may contain; None for regions.
         ignore: Value of pixels that are not measured; None if there is none.
+        named_in: As for `truth_map`.
 
     Raises:
         GensegError: If files are missing, or a key cannot name files.
@@ -96,10 +97,11 @@ class FileDataset(Dataset):
         classes: Sequence[str] = (),
         values: Mapping[int, int] | None = None,
         ignore: int | None = None,
+        named_in: str = "",
     ):
         self.name, self.licence, self.split = info.name, info.licence, split
         self.classes, self.ignore = tuple(classes), ignore
-        self.images, self.labels = images, labels
+        self.images, self.labels, self._named_in = images, labels, named_in
         self.keys = sorted(images.paths.keys() | labels.paths.keys() if keys is None else set(keys))
         self._classes_of = None if values is None else lookup(values)
         _check_files(info, self.keys, images, labels)
@@ -108,7 +110,8 @@ class FileDataset(Dataset):
         """Read one sample; see `Dataset`."""
         image = self.image(self.images.paths[key][0])
         maps = self.maps(key)
-        return Sample(key, image, tuple(truth_map(values, self._classes_of, image.size, name) for name, values in maps))
+        truths = (truth_map(values, self._classes_of, image.size, name, self._named_in) for name, values in maps)
+        return Sample(key, image, tuple(truths))
 
     def image(self, path: Path) -> Image.Image:
         """Read an image file."""
@@ -150,8 +153,34 @@ def home(root: Path, holds: Sequence[str], published: str, *others: str) -> Path
     return next(existing, root / published)
 
 
+def check_map(values: npt.NDArray[Any], size: tuple[int, int], name: str, *, published: bool = False) -> None:
+    """Check that an array can be the ground truth of an image.
+
+    Args:
+        values: The array.
+        size: (H, W) of the image.
+        name: Name of the file, for messages.
+        published: Whether others published it, so that the user is to get it again and not to change it.
+
+    Raises:
+        GensegError: If it does not hold integers, or has another shape.
+    """
+    if values.ndim != 2 or not np.issubdtype(values.dtype, np.integer):
+        cure = "as published; get the file again" if published else "so give a grayscale or indexed PNG"
+        raise GensegError(f"{name} must hold one whole number a pixel, {cure}")
+    if values.shape != size:
+        cure = "get both again" if published else "scale the labels to the image's size"
+        raise GensegError(
+            f"{name} has {values.shape[1]}x{values.shape[0]} pixels and its image {size[1]}x{size[0]}; {cure}"
+        )
+
+
 def truth_map(
-    values: npt.NDArray[Any], classes_of: npt.NDArray[np.int64] | None, size: tuple[int, int], name: str
+    values: npt.NDArray[Any],
+    classes_of: npt.NDArray[np.int64] | None,
+    size: tuple[int, int],
+    name: str,
+    named_in: str = "",
 ) -> Labels:
     """Turn the values of a label file into a ground truth map.
 
@@ -160,6 +189,7 @@ def truth_map(
         classes_of: A table of `lookup`; None for regions, which are numbered from 0 in the order of their values.
         size: (W, H) of the image.
         name: Name of the file, for messages.
+        named_in: Where the user names the classes, for messages; "" for a published dataset.
 
     Returns:
         int64 [H, W].
@@ -167,19 +197,22 @@ def truth_map(
     Raises:
         GensegError: If the values have another type or shape, or are not in the table.
     """
-    if values.ndim != 2 or not np.issubdtype(values.dtype, np.integer):
-        raise GensegError(f"{name} must hold one whole number a pixel, as published; get the file again")
-    if values.shape != size[::-1]:
-        raise GensegError(
-            f"{name} has {values.shape[1]}x{values.shape[0]} pixels and its image {size[0]}x{size[1]}; get both again"
-        )
+    check_map(values, size[::-1], name, published=not named_in)
     if classes_of is None:
         return np.unique(values, return_inverse=True)[1].reshape(values.shape).astype(np.int64)
     inside = (values >= 0) & (values < len(classes_of))
     truth = np.where(inside, classes_of[np.where(inside, values, 0)], UNKNOWN)
     if (truth == UNKNOWN).any():
         value = int(values[truth == UNKNOWN][0])
-        raise GensegError(f"{name} holds the value {value}, which the dataset does not have; get the file again")
+        if not named_in:
+            raise GensegError(f"{name} holds the value {value}, which the dataset does not have; get the file again")
+        n_classes, ignored = int(classes_of.max()) + 1, np.flatnonzero(classes_of == IGNORE)
+        allowed = " and ".join([f"0 to {n_classes - 1}", *map(str, ignored)])
+        number = "1 class" if n_classes == 1 else f"{n_classes} classes"
+        raise GensegError(
+            f"{name} holds the value {value}, but {named_in} names {number}, so values are {allowed}; "
+            "change the labels, or name their class"
+        )
     return truth
 
 

@@ -28,13 +28,15 @@ def open_folder(info: DatasetInfo, root: Path, split: str) -> Dataset:
         if len(set(classes)) < len(classes) or not all(classes):
             raise GensegError(f"{table} must name each class once, one a line, without blank lines; mend it")
         values = numbered(len(classes), ignored=[255])
-        return FileDataset(info, split, images, labels, classes=classes, values=values, ignore=255)
+        return FileDataset(
+            info, split, images, labels, classes=classes, values=values, ignore=255, named_in="classes.txt"
+        )
     if labels.paths and not any(re.search(r"\.\d+$", name) for name in labels.paths.keys() - images.paths.keys()):
         raise GensegError(
             f"{table} is missing; write the names of the classes into it, one a line, that of value 0 first"
         )
     labels.paths = _by_annotator(labels.paths)
-    return FileDataset(info, split, images, labels)
+    return FileDataset(info, split, images, labels, named_in="classes.txt")
 
 
 def _by_annotator(paths: dict[str, list[Path]]) -> dict[str, list[Path]]:

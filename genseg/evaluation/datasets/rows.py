@@ -79,7 +79,8 @@ class RowDataset(Dataset):
                 raise unknown(f"column of {self.name}", column, row)
         image = load_image(row[self._image], MAX_PIXELS)
         labels = np.asarray(row[self._label])
-        return Sample(key, image, (truth_map(labels, self._classes_of, image.size, f"row {key} of {self.name}"),))
+        name = f"row {key} of {self.name}"
+        return Sample(key, image, (truth_map(labels, self._classes_of, image.size, name, "the argument classes"),))
 
     def fingerprint(self) -> str:
         """Digest the name, the number of rows and the classes, as rows have neither file names nor sizes."""
