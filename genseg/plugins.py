@@ -157,8 +157,9 @@ class Plugins:
             return PluginInfo(name, factory, provider, "", False, str(error))
         description = (inspect.getdoc(function) or "").split("\n")[0]
         has_weights = getattr(function, "has_weights", lambda: True)
-        problem = "" if has_weights() else "its weights are not on this machine; they are downloaded at the first use"
-        return PluginInfo(name, factory, provider, description, True, problem, getattr(function, "card", None))
+        card = getattr(function, "card", None)
+        problem = "" if has_weights() else f"its weights are not on this machine; {_way_to_get(card)}"
+        return PluginInfo(name, factory, provider, description, True, problem, card)
 
     def _imported(self, name: str, factory: str) -> Any:
         module, _, attribute = factory.partition(":")
@@ -170,6 +171,15 @@ class Plugins:
             ) from error
         except (ImportError, AttributeError) as error:
             raise GensegError(f"{self.kind} {name!r} cannot be loaded from {factory}: {error}") from error
+
+
+def _way_to_get(card: ModelCard | None) -> str:
+    """Say how a model's weights come onto this machine."""
+    if card is not None and card.access == "pickles":
+        return f"the hub has {card.model} as pickles alone, so convert them and give their folder as model"
+    if card is not None and card.access == "gated":
+        return f"accept the terms of {card.model} on the hub and log in, and they are downloaded at the first use"
+    return "they are downloaded at the first use"
 
 
 def _options(factory: Any) -> set[str] | None:

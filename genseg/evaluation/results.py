@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from genseg.cluster import AUTO_CLUSTERS
 from genseg.display.palette import palette
 from genseg.evaluation.berkeley import HEADINGS
 from genseg.evaluation.datasets import Dataset
@@ -136,9 +137,11 @@ class Evaluation:
         data, settings = self.results["dataset"], self.results["settings"]
         model = settings["model"].get("encoder") or settings["model"].get("backend") or "no model"
         measured_at = self._rules() if "rules" in self.results else f"resolution {settings['resolution']}"
+        number = settings["recipe"]["n_clusters"]
+        clusters = f"{AUTO_CLUSTERS}, not merged" if number == "auto" else number
         return (
             f"{data['name']} ({data['split']}), {data['images']} images, {measured_at}, {model}, "
-            f"K = {settings['recipe']['n_clusters']}; in brackets, 95 % bootstrap intervals over images"
+            f"K = {clusters}; in brackets, 95 % bootstrap intervals over images"
         )
 
     def _rules(self) -> str:

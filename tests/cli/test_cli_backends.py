@@ -93,7 +93,11 @@ def test_the_list_says_what_a_backend_needs_until_its_weights_are_here(tmp_path,
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     before = {info.name: info.problem for info in genseg.list_backends()}
     assert before["tiny"] == ""
-    assert "downloaded at the first use" in before["ddpm"]
+    assert before["ddpm"].startswith(
+        f"its weights are not on this machine; the hub has {ddpm.card.model} as pickles alone"
+    )
+    assert "accept the terms of black-forest-labs/FLUX.1-dev on the hub" in before["flux-dev"]
+    assert before["sd15"].endswith("; they are downloaded at the first use")
     lines = {line.split()[0]: line for line in run("list").output.splitlines() if line.strip()}
     assert "ready" in lines["tiny"]
     assert "needs weights, converted: the hub has pickles alone" in lines["ddpm"]

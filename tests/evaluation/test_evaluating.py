@@ -138,6 +138,15 @@ def test_loaded_backends_of_one_name_do_not_mix(data: Dataset, tmp_path: Path) -
     evaluate(data, tmp_path / "out", backend=one, **settings)
     with pytest.raises(GensegError, match="another recipe"):
         evaluate(data, tmp_path / "out", backend=other, **settings)
+    with pytest.raises(GensegError, match="device='cuda' does not change a loaded backend"):
+        evaluate(data, tmp_path / "out", backend=one, device="cuda", **settings)
+
+
+def test_the_caption_has_the_number_of_clusters_that_methods_get(data: Dataset, tmp_path: Path, tiny) -> None:
+    settings = {**FREE, "methods": ("naive",), "limit": 1} | QUICK | {"size": 64}
+    found = {k: evaluate(data, tmp_path / str(k), backend=tiny, **settings | {"n_clusters": k}) for k in (4, "auto")}
+    assert ", K = 4; in brackets" in found[4].caption()
+    assert ", K = 25, not merged; in brackets" in found["auto"].caption()
 
 
 def test_what_fails_to_load_leaves_the_folder_to_others(data: Dataset, tmp_path: Path) -> None:
