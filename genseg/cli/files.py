@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import typer
 
 from genseg.errors import GensegError, unknown
-from genseg.files import KINDS, fits, write_json, write_text, write_whole
+from genseg.files import KINDS, TEMPORARY, fits, write_json, write_text, write_whole
 
 if TYPE_CHECKING:
     from genseg.images.listing import ImageFilter
@@ -129,16 +129,20 @@ def kinds_of(save: Iterable[str]) -> list[str]:
 
 
 def planned(
-    images: Iterable[Path], out: Path, kinds: Iterable[str], overwrite: bool, unusable: dict[str, str] | None = None
+    images: Iterable[Path], out: Path, kinds: Iterable[str], overwrite: bool, unusable: dict[str, str]
 ) -> list[tuple[Path, OutputFiles]]:
-    """The files to write for each image: those that are missing, or all of them.
+    """The files to write for each image: all of them, or none where they exist.
+
+    `write` writes all files of an image or none, so where only some exist, another command has written them, perhaps by
+    another recipe: others beside them would be of other segments.
 
     Args:
         images: The images.
         out: The folder to write to.
         kinds: Those of `KINDS` to write.
         overwrite: Whether files that exist are written again.
-        unusable: Takes the images whose names are too long for the files made of them, and why.
+        unusable: Takes the images whose names are too long for the files made of them, or of which only some files
+            exist, and why.
 
     Raises:
         GensegError: If two images have the same name up to the suffix.
@@ -153,10 +157,18 @@ def planned(
                 "or segment it apart with another --out"
             )
         files = files_of(image, out, kinds)
-        if unusable is not None and (long := [file.name for file in files.values() if not fits(file)]):
+        if long := [file.name for file in files.values() if not fits(file)]:
             unusable[str(image)] = f"the name {long[0]} is too long for a file; rename the image"
+            continue
+        missing = [file for file in files.values() if overwrite or not file.exists()]
+        if 0 < len(missing) < len(files):
+            there = next(file for file in files.values() if file not in missing)
+            unusable[str(image)] = (
+                f"{there} exists and {missing[0].name} does not; give --overwrite to make all files of the image "
+                "again, or another --out"
+            )
         else:
-            plan.append((image, {kind: file for kind, file in files.items() if overwrite or not file.exists()}))
+            plan.append((image, files if missing else {}))
     return plan
 
 
@@ -181,32 +193,60 @@ def check_writable(out: Path) -> None:
         raise GensegError(f"cannot write to {out}: {error.strerror or error}; choose another --out") from error
 
 
+def check_output(file: Path, overwrite: bool) -> None:
+    """Refuse a file that exists, unless it is to be overwritten, or that cannot be written.
+
+    Raises:
+        GensegError: If it is refused.
+    """
+    if file.exists() and not overwrite:
+        raise GensegError(f"{file} exists; give --overwrite to make it again, or another --out")
+    check_writable(file.parent)
+
+
 def write(segmentation: Segmentation, files: OutputFiles, image: Path) -> None:
-    """Write a segmentation's files, each wholly or not at all.
+    """Write a segmentation's files, all of them or none.
+
+    They are renamed one right after another when all have been written, so that an interruption leaves no image with
+    some of its files.
 
     Args:
         segmentation: The segmentation.
-        files: The file of each kind.
+        files: The file of each kind, all in one folder.
         image: The image that JSON files refer to.
 
     Raises:
         GensegError: If one cannot be written.
     """
+    path = folder = next(iter(files.values())).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=TEMPORARY) as temporary:
+            written = {path: Path(temporary) / path.name for path in files.values()}
+            for kind, path in files.items():
+                _write(segmentation, kind, path, written[path], image)
+            for path in files.values():
+                written[path].replace(path)
+    except OSError as error:
+        raise GensegError(f"cannot write {path}: {error.strerror or error}; choose another output folder") from error
+
+
+def _write(segmentation: Segmentation, kind: str, path: Path, written: Path, image: Path) -> None:
+    """Write a file of one kind, which is to lie at ``path``, as ``written``."""
     from PIL import Image
 
     pictures = {"image": lambda: Image.fromarray(segmentation.image), "overlay": segmentation.overlay}
-    for kind, path in files.items():
-        if kind in pictures:
-            write_whole(path, partial(pictures[kind]().save, format="PNG"))
-        elif kind == "coco":
-            write_json(path, segmentation.to_coco(image.name))
-        elif kind == "labelme":
-            from genseg.segmentation.labelme import document_of
+    if kind in pictures:
+        write_whole(written, partial(pictures[kind]().save, format="PNG"))
+    elif kind == "coco":
+        write_json(written, segmentation.to_coco(image.name))
+    elif kind == "labelme":
+        from genseg.segmentation.labelme import document_of
 
-            write_json(path, document_of(segmentation, image, path))
-        elif kind == "cvat":
-            from genseg.segmentation import cvat
+        write_json(written, document_of(segmentation, image, path))
+    elif kind == "cvat":
+        from genseg.segmentation import cvat
 
-            write_text(path, cvat.document_of(segmentation, image.name))
-        else:
-            segmentation.save(path)
+        write_text(written, cvat.document_of(segmentation, image.name))
+    else:
+        segmentation.save(written)

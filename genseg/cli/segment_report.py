@@ -76,6 +76,14 @@ class Report:
         if self._json:
             self._record(str(image), "done", files=self._files(image), **_facts(segmentation))
 
+    def nothing_to_do(self, backend: str, all_exist: bool) -> None:
+        """A dry run that leaves no image; ``all_exist`` where the files of those that can be used are there."""
+        if self._json:
+            amounts = {"images": 0, "seconds": 0.0, "evaluations": 0, "bytes": 0, "probe": None, "per_image": None}
+            typer.echo(json.dumps(amounts | {"loading": 0.0, "backend": backend, "recipe": None}))
+        elif all_exist:
+            self._bars.say(f"nothing to do: all files exist in {self._out}; --overwrite makes them again")
+
     def end(self) -> None:
         """Tell the cost, where the files are, and what is known of failures once more.
 

@@ -89,15 +89,32 @@ def test_files_that_exist_are_left_alone_and_no_model_is_loaded(segmented_folder
     assert {file: file.stat().st_mtime_ns for file in out.iterdir()} == before
 
 
-def test_missing_files_are_made_beside_those_that_exist(segmented_folder, photo_folder, tmp_path):
+def test_files_of_two_recipes_are_not_mixed(segmented_folder, photo_folder, tmp_path):
     kept = tmp_path / "b.labels.png"
     kept.write_text("mine")
-    assert run("segment", photo_folder / "b.png", *QUICK, "-k", "4", "-o", tmp_path).exit_code == 0
+    command = ("segment", photo_folder, *QUICK, "-k", "4", "--seed", "3", "-o", tmp_path)
+    refused = run(*command)
+    assert refused.exit_code == 1
+    assert f"genseg: {photo_folder}/b.png: {kept} exists and b.overlay.png does not; give --overwrite" in refused.stderr
     assert kept.read_text() == "mine"
-    assert (tmp_path / "b.overlay.png").exists()
-    command = ("segment", photo_folder / "b.png", *QUICK, "-k", "4", "--seed", "3", "-o", tmp_path, "--save", "labels")
+    assert {file.name for file in tmp_path.iterdir()} == {"a.labels.png", "a.overlay.png", kept.name}
+    assert run(*command, "--save", "npz").exit_code == 0  # none of those that are asked for
+    assert kept.read_text() == "mine"
     assert run(*command, "--overwrite").exit_code == 0
     assert kept.read_bytes() == (segmented_folder[1] / "b.labels.png").read_bytes()
+
+
+def test_an_image_has_all_of_its_files_or_none_and_is_resumed(photo_folder, tmp_path, monkeypatch):
+    def interrupted(_: object):
+        raise KeyboardInterrupt
+
+    command = ("segment", photo_folder / "b.png", *QUICK, "-k", "4", "-o", tmp_path, "--save", "npz,labels,overlay")
+    with monkeypatch.context() as patch:
+        patch.setattr(genseg.Segmentation, "overlay", interrupted)
+        assert run(*command).exit_code == 130
+    assert not list(tmp_path.iterdir())
+    assert run(*command).exit_code == 0
+    assert {file.suffix for file in tmp_path.iterdir()} == {".npz", ".png"}
 
 
 def test_files_patterns_and_options_mix_and_each_image_is_taken_once(photo, photo_folder, tmp_path, monkeypatch):
@@ -276,8 +293,11 @@ def test_generated_images_are_written_with_their_segments(tmp_path):
     names = {f"00000{seed}.{kind}.png" for seed in (7, 8) for kind in ("image", "overlay", "labels")}
     assert {file.name for file in tmp_path.iterdir()} == names
     assert Image.open(tmp_path / "000007.image.png").size == (128, 128)
-    again = run("generate", "", *quick, "--seed", "7", "-o", tmp_path)
+    (tmp_path / "000008.image.png").unlink()
+    again = run("generate", "", *quick, "-n", "2", "--seed", "7", "-o", tmp_path)
+    assert again.exit_code == 1
     assert "seed 7: skipped" in again.output
+    assert again.stderr.startswith(f"genseg: seed 8: {tmp_path}/000008.overlay.png exists and 000008.image.png does not")
 
 
 def test_files_that_cannot_be_written_are_one_generated_images_error(tmp_path):

@@ -99,6 +99,20 @@ def test_a_dry_run_says_how_it_estimates(photo_folder, tmp_path):
     assert how.startswith(f"measured on {photo_folder / 'b.png'}: {parts}")
 
 
+def test_a_dry_run_of_what_exists_says_that_nothing_is_to_be_done(segmented_folder, photo_folder, tmp_path):
+    _, out = segmented_folder
+    command = ("segment", photo_folder / "b.png", "--dry-run", *QUICK, "-k", "4")
+    told = run(*command, "-o", out, "--model", "missing")
+    assert (told.exit_code, told.stderr) == (0, "")
+    assert told.stdout == f"nothing to do: all files exist in {out}; --overwrite makes them again\n"
+    nothing = json.loads(run(*command, "-o", out, "--json").stdout)
+    assert list(nothing) == list(json.loads(run(*command, "-o", tmp_path, "--json").stdout))
+    assert (nothing["images"], nothing["seconds"], nothing["bytes"], nothing["backend"]) == (0, 0, 0, "tiny")
+    (tmp_path / "text.png").write_text("no image")
+    failed = run("segment", tmp_path / "text.png", "--dry-run", *QUICK, "-o", tmp_path)
+    assert "nothing to do" not in failed.stdout
+
+
 def test_a_dry_run_takes_less_than_a_tenth_of_the_run(tiny, photo):
     segmenter = genseg.Segmenter(tiny, "paper", size=32, margin=0)
     before = tiny.meter.evaluations

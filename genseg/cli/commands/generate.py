@@ -44,10 +44,13 @@ def generate(
     if "=" in prompt and prompt.partition("=")[0].isidentifier():
         raise GensegError(f'the prompt comes before recipe keys; give "" before {prompt} for none')
     kinds = kinds_of(save)
-    plan = planned([Path(f"{number:06d}") for number in range(seed, seed + number)], out, kinds, overwrite)
+    unusable: dict[str, str] = {}
+    plan = planned([Path(f"{number:06d}") for number in range(seed, seed + number)], out, kinds, overwrite, unusable)
     check_writable(out)
-    failed: dict[str, str] = {}
+    failed = {f"seed {int(name)}": problem for name, problem in unusable.items()}
     with Bars(number) as bars:
+        for image in failed:
+            bars.next_image(f"{image}: failed")
         bars.stage("load", 0, 1)
         from genseg.registry import load_backend
 

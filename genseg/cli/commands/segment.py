@@ -115,6 +115,8 @@ def segment(
                 from genseg.cli.dry_run import print_estimate
 
                 print_estimate(segmenter, todo[0][0], len(todo), kinds, out, loading, as_json)
+            else:
+                report.nothing_to_do(backend, all_exist=not all(files for _, files in plan))
             todo = []
         for image, files in todo:
             try:
