@@ -93,6 +93,12 @@ def run(root: Path, out: Path, *arguments: str):
     return CliRunner().invoke(app, [*given, *arguments, *QUICK])
 
 
+def test_the_help_tells_the_recipe_that_is_taken() -> None:
+    told = " ".join(CliRunner().invoke(app, ["reproduce", "--help"], env={"COLUMNS": "200"}).output.split())
+    assert "[default: paper]" in told
+    assert "the backend's own" not in told
+
+
 def rows_of(out: Path) -> dict[tuple[str, str], dict]:
     tables = json.loads((out / "reproduction.json").read_text())["tables"]
     return {(row["dataset"], row["name"]): row for table in tables.values() for row in table["rows"]}

@@ -32,7 +32,15 @@ def reproduce(
             autocompletion=complete.plugins("backend"),
         ),
     ] = None,
-    recipe: cli_options.Recipe = None,
+    recipe: Annotated[
+        str,
+        typer.Option(
+            "--recipe",
+            "-r",
+            help="A preset (see 'genseg recipes') or a YAML file, for all models.",
+            autocompletion=complete.recipes,
+        ),
+    ] = "paper",
     limit: cli_options.Limit = None,
     model: cli_options.Model = None,
     weights: Annotated[
@@ -60,7 +68,7 @@ def reproduce(
         data,
         tables or (),
         backend,
-        recipe or "paper",
+        recipe,
         options or (),
         limit,
         chosen,
