@@ -31,9 +31,10 @@ class NothingLeftError(GensegError):
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> GensegError:
-    """The error for a name that is not among ``known``: nearest matches first, then the list."""
+    """The error for a name that is not among ``known``: those that it begins, or else is like, then the list."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    near = [each for each in names if name and each.startswith(name)][:3]
+    near = near or difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return GensegError(f"unknown {kind} {name!r}: {hint}available: {', '.join(names) or 'none'}")
 

@@ -146,7 +146,9 @@ KEYS = tuple(f.name for f in fields(Recipe))
 
 OTHER_WORDS = {
     **dict.fromkeys(("k", "K", "clusters", "num_clusters"), "n_clusters"),
-    **dict.fromkeys(("n_segments", "merge"), "n_clusters, or Segmentation.merge for fewer segments afterwards"),
+    **dict.fromkeys(
+        ("n_segments", "merge"), "n_clusters, or --merge or Segmentation.merge to join segments afterwards"
+    ),
     **dict.fromkeys(("min_pixels", "min_size"), "min_area, a share of the image"),
 }
 """Other words for recipe keys, and the key to use."""

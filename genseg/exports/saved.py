@@ -87,7 +87,7 @@ def open_masks(given: str | Path | Sequence[str | Path]) -> Run | SavedSegmentat
     """Open a run, or ``.npz`` files: named one by one, by a pattern, or all of a folder.
 
     Raises:
-        GensegError: If there is neither.
+        GensegError: If there is neither, or a path does not exist.
     """
     several = [given] if isinstance(given, str | Path) else list(given)
     if len(several) == 1 and not _names_files(str(several[0])):
@@ -105,8 +105,10 @@ def _files(given: str) -> list[Path]:
     path = Path(given)
     if path.is_dir():
         files = sorted(file for file in path.glob(f"*{SUFFIX}") if not file.name.startswith("."))
-    elif path.exists() or not glob.has_magic(given):
+    elif path.exists():
         files = [path]
+    elif not glob.has_magic(given):
+        raise GensegError(f"{given} does not exist; check the path")
     else:
         files = [Path(match) for match in sorted(glob.glob(given, recursive=True))]  # noqa: PTH207
     if not files:

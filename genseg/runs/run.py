@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import repeat
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,12 +59,14 @@ class Run:
         path: A local folder or an fsspec URL.
 
     Raises:
-        GensegError: If it holds no run.
+        GensegError: If it does not exist or holds no run.
     """
 
     def __init__(self, path: str) -> None:
         self.store = Store(str(path))
         settings = self.store.read_json(MANIFEST)
+        if settings is None and self.store.local and not Path(self.store.path("")).exists():
+            raise GensegError(f"{path} does not exist; check the path")
         if settings is None:
             raise GensegError(f"{path} holds no run; name the folder that 'genseg run' wrote to")
         check_types(settings, MANIFEST_TYPES, self.store.path(MANIFEST))

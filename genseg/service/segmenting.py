@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from genseg.errors import GensegError, is_out_of_memory, whole_number
-from genseg.recipe import load_recipe
+from genseg.recipe import BOUNDS, load_recipe
 from genseg.service.answers import RefusedError, StoppedError
 from genseg.version import __version__
 from genseg.web.engine import Engine
@@ -156,7 +156,7 @@ def _merging(n_segments: str) -> Callable[[Segmentation], Segmentation]:
 
 def _clusters(n_clusters: str) -> str:
     """Check the number of clusters that a request chooses."""
-    number = whole_number(n_clusters)
-    if n_clusters != "auto" and not (number and number <= MAX_CLUSTERS):
-        raise GensegError(f"n_clusters must be auto, or a number from 1 to {MAX_CLUSTERS}")
+    number, (least, _) = whole_number(n_clusters), BOUNDS["n_clusters"]
+    if n_clusters != "auto" and not (number and least <= number <= MAX_CLUSTERS):
+        raise GensegError(f"n_clusters must be auto, or a number from {least} to {MAX_CLUSTERS}")
     return n_clusters

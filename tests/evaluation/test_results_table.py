@@ -63,12 +63,19 @@ def test_a_file_that_holds_no_results_costs_the_others_nothing(results, tmp_path
     table, file, other = tmp_path / "table.csv", tmp_path / "results.json", tmp_path / "other.json"
     file.write_text(json.dumps(results))
     other.write_text("[1]")
-    outcome = CliRunner().invoke(
-        app, ["results", "add", str(other), str(tmp_path / "none"), str(file), "--table", str(table)]
-    )
+    outcome = CliRunner().invoke(app, ["results", "add", str(other), str(file), "--table", str(table)])
     assert outcome.exit_code == 1
     assert "other.json holds no results; give the results.json of 'genseg evaluate'" in outcome.output
     assert len(read_table(table)) == 2
+
+
+def test_a_path_that_does_not_exist_is_refused_before_anything_is_added(results, tmp_path):
+    table, file = tmp_path / "table.csv", tmp_path / "results.json"
+    file.write_text(json.dumps(results))
+    outcome = CliRunner().invoke(app, ["results", "add", str(file), str(tmp_path / "none"), "--table", str(table)])
+    assert outcome.exit_code == 2
+    assert outcome.output == f"genseg: {tmp_path}/none does not exist; check the path\n"
+    assert not table.exists()
 
 
 def test_a_reproduction_adds_the_rows_that_were_measured(tmp_path):

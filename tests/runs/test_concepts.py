@@ -228,7 +228,8 @@ def test_the_command_tells_what_each_concept_got(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("nowhere",), "nowhere holds no run; name the folder"),
+        (("nowhere",), "nowhere does not exist; check the path"),
+        ((".",), ". holds no run; name the folder"),
         (("run", "--k", "1000"), "the run has 10 masks, fewer than 1000"),
         (("run", "--k", "auto"), "the run has 10 masks, fewer than 16"),
         (("run", "--k", "few"), "--k must be a number or auto, not 'few'"),

@@ -186,7 +186,7 @@ def test_a_folder_that_is_there_is_left_alone(run, tmp_path):
 
 def test_what_is_not_there_is_a_sentence(run, tmp_path):
     for options, said in [
-        ({"format": "coco"}, "unknown format 'coco': .*available: cityscapes, coco-instances, "),
+        ({"format": "coco"}, "'coco': did you mean coco-instances or coco-panoptic.*: cityscapes, coco-instances, "),
         ({"classes": "street"}, "did you mean streets"),
         ({"images": "move"}, "available: copy, link, none"),
         ({"min_confidence": 7}, r"must lie in \[0, 1\]"),

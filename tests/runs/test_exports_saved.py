@@ -98,4 +98,6 @@ def test_what_holds_no_masks_is_a_sentence(tmp_path):
     for given in (tmp_path, tmp_path / "*.npz"):
         refused = command("export", given, "voc", "--out", tmp_path / "out")
         assert_refused(refused, "holds neither a run nor .npz files")
-    assert_refused(command("export", tmp_path / "a.npz", "voc", "--out", tmp_path / "out"), "does not exist", code=1)
+    for given in (tmp_path / "a.npz", tmp_path / "a"):
+        refused = command("export", given, "voc", "--out", tmp_path / "out")
+        assert_refused(refused, f"{given} does not exist; check the path")

@@ -34,6 +34,9 @@ def add(
     """Add results to a table; a row takes the place of an older one of the same model, settings and images."""
     from genseg.evaluation.results_table import merged, read_table, rows_of, write_table
 
+    for file in files:
+        if not file.exists():
+            raise GensegError(f"{file} does not exist; check the path")
     before = read_table(table)
     added, failures = [], 0
     for file in files:
