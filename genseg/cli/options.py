@@ -112,6 +112,8 @@ Load: TypeAlias = Annotated[
 
 Out: TypeAlias = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where files go.")]
 
+Overwrite: TypeAlias = Annotated[bool, typer.Option("--overwrite", help="Make files again that exist already.")]
+
 Device: TypeAlias = Annotated[str | None, typer.Option(help="A torch device; else CUDA where there is one.")]
 
 Host: TypeAlias = Annotated[
@@ -137,9 +139,28 @@ OWN_OPTIONS = {key: f"--{key}" for key in ("model", "revision", "device", "dtype
 """Loading options that have an option of their own in place of `--load`."""
 
 
-def with_clusters(options: Iterable[str] | None, clusters: str | None) -> list[str]:
-    """Recipe keys, and the number of clusters as another one."""
-    return [*(options or []), *([] if clusters is None else [f"n_clusters={clusters}"])]
+def with_clusters(options: Iterable[str] | None, clusters: str | int | None) -> list[str]:
+    """Recipe keys, and the number of clusters as another one.
+
+    Raises:
+        GensegError: If the keys have a number of clusters too.
+    """
+    keys = list(options or [])
+    if clusters is None:
+        return keys
+    if other := next((key for key in keys if key.startswith("n_clusters=")), None):
+        raise GensegError(f"-k {clusters} and {other} both set the number of clusters; give one of them")
+    return [*keys, f"n_clusters={clusters}"]
+
+
+def check_embedder(embedder: str | None, model: str | None) -> None:
+    """Refuse a model for an embedder that is not there.
+
+    Raises:
+        GensegError: If there is one.
+    """
+    if model is not None and embedder is None:
+        raise GensegError("--embedder-model needs --embedder; give both")
 
 
 def names_in(values: Iterable[str]) -> list[str]:

@@ -164,6 +164,8 @@ def test_names_of_files_are_one_line_and_do_nothing_to_the_terminal(tmp_path):
         (("--load", "tiling=[true"), ("--load tiling=[true is not KEY=VALUE",)),
         (("--load", "tiling={a: 1}"), ("is not KEY=VALUE with a single YAML value",)),
         (("--load", "model=x"), ("--load model=x is refused", "--model")),
+        (("-k", "8", "n_clusters=4"), ("-k 8 and n_clusters=4 both set the number of clusters",)),
+        (("merge=3",), ("no recipe key 'merge'", "--merge")),
         (("missing.png",), ("missing.png does not exist",)),
         (("*.tiff",), ("*.tiff matches no file",)),
         (("empty",), ("empty holds no image",)),
@@ -297,7 +299,7 @@ def test_generated_images_are_written_with_their_segments(tmp_path):
     again = run("generate", "", *quick, "-n", "2", "--seed", "7", "-o", tmp_path)
     assert again.exit_code == 1
     assert "seed 7: skipped" in again.output
-    assert again.stderr.startswith(f"genseg: seed 8: {tmp_path}/000008.overlay.png exists and 000008.image.png does not")
+    assert f"seed 8: {tmp_path}/000008.overlay.png exists and 000008.image.png does not" in again.stderr
 
 
 def test_files_that_cannot_be_written_are_one_generated_images_error(tmp_path):

@@ -103,6 +103,7 @@ def test_what_is_left_out_is_told_and_the_rest_is_reported(folder, tmp_path):
     [
         (["-b", "tinny"], "did you mean tiny"),
         (["-b", "tiny", "-k", "1"], "n_clusters must be a whole number from 2 to 10000"),
+        (["-b", "tiny", "-k", "4", "n_clusters=5"], "-k 4 and n_clusters=5 both set"),
         (["-b", "tiny", "n_clusters=auto"], "one number of clusters"),
         (["-b", "tiny", "siz=3"], "did you mean size"),
         (["-b", "tiny", "--seed", "-1"], "seed must be at least 0"),

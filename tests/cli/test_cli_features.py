@@ -26,7 +26,10 @@ def test_features_are_written_with_what_they_are(photo_folder, tmp_path):
         facts = json.loads(file.metadata()["genseg"])
     assert facts["timesteps"] == [1, 201]
     assert facts["sites"]["module:conv_in"] == {"module": "conv_in", "side": "output", "stride": 4}
-    assert json.loads(run(*command, "--json").stdout)["shapes"]["module:conv_in"][:2] == [2, 64]
+    before = out.read_bytes()
+    assert_refused(run(*command, "--draws", "2"), f"{out} exists; give --overwrite")
+    assert out.read_bytes() == before
+    assert json.loads(run(*command, "--json", "--overwrite").stdout)["shapes"]["module:conv_in"][:2] == [2, 64]
 
 
 @pytest.mark.usefixtures("quick_tiny")
@@ -60,6 +63,9 @@ def test_attention_is_listed_and_written_with_the_names_of_its_tokens(photo_fold
         (("b.png", "--sites", "up9.query"), ["unknown site 'up9.query'"]),
         (("b.png", "--kind", "values"), ["--kind must be features or attention"]),
         (("b.png", "--words", "cat"), ["give kind='attention' too"]),
+        (("b.png", "--modules"), ["--modules adds modules to the sites of --list"]),
+        (("--list", "--modules", "--kind", "attention"), ["--modules adds modules to the sites of --list"]),
+        (("--list", "--timesteps", "1"), ["--list reads nothing of an image; leave out --"]),
         (("b.png", "--kind", "attention", "--prompt", "cat"), ["no text encoder"]),
     ],
 )

@@ -233,6 +233,10 @@ def test_the_command_says_what_is_wrong_in_a_sentence(tmp_path: Path) -> None:
         (["folder", str(root), "--protocol", "open-vocabulary"], "embedder"),
         (["folder", str(root), "--encoder", "dinov2", "--baselines", "none"], "baseline"),
         (["folder", str(root), "--encoder", "dinov2", "--baselines", "jbu,modulation+jbu"], "leave out modulation+jbu"),
+        (["folder", str(root), "--encoder", "dinov2", "-b", "tiny", "--model", "x"], "takes the place of --backend"),
+        (["folder", str(root), "--embedder-model", "x"], "--embedder-model needs --embedder"),
+        (["folder", str(root), "--embedder", "maskclip"], "--embedder names masks for --protocol open-vocabulary"),
+        (["folder", str(root), "-k", "8", "n_clusters=4"], "-k 8 and n_clusters=4 both set"),
         (["cocostuff", str(root)], "coco-stuff"),
     ):
         result = CliRunner().invoke(app, ["evaluate", *arguments, "-o", str(tmp_path / "out")])

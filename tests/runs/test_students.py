@@ -231,6 +231,13 @@ def test_the_command_trains_and_says_how_well(run, tiny, tmp_path):
     assert "is not empty" in again.output
 
 
+def test_batches_and_epochs_are_not_both_given(run, tmp_path):
+    given = ["distill", run.store.url, "--classes", "colours", "-o", str(tmp_path / "out"), "--steps", "1"]
+    refused = CliRunner().invoke(app, [*given, "--epochs", "2"])
+    assert refused.exit_code == 2
+    assert refused.output == "genseg: --steps takes the place of --epochs; give one of them\n"
+
+
 def test_the_command_tells_of_images_that_are_gone(tiny, tmp_path):
     rows = [row_of(0), replace(row_of(1), image=None, source=ImageSource("gone.png")), row_of(2)]
     run = run_of(tmp_path / "run", rows)

@@ -47,6 +47,7 @@ def ablate(
     Masks are saved in DIR, from which a later run resumes.
     """
     check_writable(out)
+    options = cli_options.with_clusters(options, clusters)
     if not sweep:
         raise GensegError("nothing to sweep; give --sweep KEY=A,B,..., such as --sweep t_m=181,281")
 
@@ -70,7 +71,7 @@ def ablate(
             out,
             sweep,
             backend=loaded,
-            options=cli_options.with_clusters(options, clusters),
+            options=options,
             recipe=recipe,
             methods=chosen,
             protocols=rules,

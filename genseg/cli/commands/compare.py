@@ -51,6 +51,7 @@ def compare(
     used are skipped and listed; the exit code is then 1.
     """
     images, options = split_inputs(inputs)
+    options = cli_options.with_clusters(options, clusters)
     names = [name.strip() for each in backends for name in each.split(",")]  # one named twice is refused
     check_writable(out)
     with Bars(len(images) * len(names)) as bars:
@@ -73,7 +74,6 @@ def compare(
             models=cli_options.pairs_in("--model", model or []),
             options=options,
             progress=on_progress,
-            n_clusters=clusters,
         )
         comparison.to_html(out / "index.html")
         comparison.to_json(out / "comparison.json")

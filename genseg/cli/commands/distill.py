@@ -13,12 +13,14 @@ from genseg.cli import options as cli_options
 from genseg.cli.errors import complain
 from genseg.cli.options import OFFLINE, go_offline
 from genseg.cli.progress import Bars
+from genseg.errors import GensegError
 from genseg.students.settings import StudentSettings
 
 NAMES = ("segformer-nano", "segformer-b0", "segformer-b1", "segformer-b2", "mobilenet-v2")
 
 
 def distill(
+    context: typer.Context,
     run: Annotated[str, typer.Argument(metavar="RUN", help="What 'genseg run' or 'genseg synth' wrote.")],
     classes: Annotated[str, typer.Option(metavar="NAME", help="A set of classes of the run, such as concepts-27.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the student goes.")],
@@ -57,6 +59,8 @@ def distill(
     Writes model.safetensors with its configuration, model.onnx, training.json and curves/ for TensorBoard. Images
     that can no longer be read are skipped; the exit code is then 1.
     """
+    if steps is not None and cli_options.given(context, ["epochs"]):
+        raise GensegError("--steps takes the place of --epochs; give one of them")
     from genseg.students.distill import distill as train
 
     with Bars(1) as bars:

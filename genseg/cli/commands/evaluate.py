@@ -58,8 +58,10 @@ def evaluate(
     is then 1.
     """
     check_writable(out)
-    if encoder is not None and model is None and backend != "tiny":
+    options = cli_options.with_clusters(options, clusters)
+    if encoder is not None and cli_options.given(context, ["backend"]):
         raise GensegError("--encoder takes the place of --backend; give one of them")
+    cli_options.check_embedder(embedder, embedder_model)
     if rules is not None and (others := cli_options.given(context, SET_BY_RULES)):
         raise GensegError(f"--rules {rules} sets what {others[0]} would; give one of them")
 
@@ -80,6 +82,8 @@ def evaluate(
     chosen = cli_options.methods_in(baselines, encoder=encoder is not None)
     protocols = cli_options.protocols_in(protocol, has_classes=data.n_classes is not None, named=embedder is not None)
     named = embedder is not None
+    if named and rules is None and "open-vocabulary" not in protocols:
+        raise GensegError("--embedder names masks for --protocol open-vocabulary; give that protocol too")
     plan = Plan(data, chosen, protocols, resolution, limit, refine, min_pixels, seed, named, published)
     with Bars(len(plan.keys)) as bars:
         evaluation = run(
@@ -102,7 +106,7 @@ def evaluate(
             device=device,
             dtype=dtype,
             load=load_options(load or []),
-            options=cli_options.with_clusters(options, clusters),
+            options=options,
             progress=bars.on_progress,
         )
         evaluation.save(out)

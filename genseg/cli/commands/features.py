@@ -14,8 +14,8 @@ from rich.table import Table
 from genseg.cli import completion as complete
 from genseg.cli import options as cli_options
 from genseg.cli.errors import report_errors
-from genseg.cli.files import check_writable, split_inputs
-from genseg.cli.options import OFFLINE, go_offline, load_options, names_in
+from genseg.cli.files import check_output, split_inputs
+from genseg.cli.options import OFFLINE, given, go_offline, load_options, names_in
 from genseg.errors import GensegError, whole_number
 from genseg.files import write_whole
 
@@ -23,9 +23,13 @@ if TYPE_CHECKING:
     from genseg.feature_reader import FeatureReader
     from genseg.interface import Backend
 
+READING = ("sites", "timesteps", "draws", "prompt", "words", "heads", "out", "overwrite", "recipe", "seed")
+"""Options that ``--list`` has no use for."""
+
 
 @report_errors()
 def features(
+    context: typer.Context,
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
@@ -49,14 +53,16 @@ def features(
     kind: Annotated[
         str, typer.Option(help="features, or attention.", autocompletion=complete.words("features", "attention"))
     ] = "features",
-    prompt: Annotated[str, typer.Option(metavar="TEXT", help="What the model is told; nothing unless given.")] = "",
+    prompt: Annotated[str, typer.Option(metavar="TEXT", help="Text prompt; none unless given.")] = "",
     words: Annotated[
         str, typer.Option(metavar="TEXT", help="With attention to text: words that need not be in the prompt.")
     ] = "",
     heads: Annotated[bool, typer.Option("--heads", help="With attention: keep heads apart.")] = False,
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FILE", help="The safetensors file; a tensor [T, C, h, w] a site.")
+        Path,
+        typer.Option("--out", "-o", metavar="FILE", help="The safetensors file; one tensor [T, C, h, w] per site."),
     ] = Path("features.safetensors"),
+    overwrite: cli_options.Overwrite = False,
     recipe: cli_options.Recipe = None,
     model: cli_options.Model = None,
     load: cli_options.Load = None,
@@ -71,7 +77,11 @@ def features(
     """Read a model's features or attention of an image, at any sites, by one pass for each timestep and noise draw."""
     if kind not in ("features", "attention"):
         raise GensegError(f"--kind must be features or attention, not {kind}")
+    if modules and (not list_ or kind == "attention"):
+        raise GensegError("--modules adds modules to the sites of --list, not to attention; give --list alone with it")
     if list_:
+        if ignored := [*(inputs or []), *given(context, READING)]:
+            raise GensegError(f"--list reads nothing of an image; leave out {ignored[0]}")
         from genseg.registry import load_backend
 
         loaded = load_backend(backend, model=model, device=device, dtype=dtype, **load_options(load or []))
@@ -81,7 +91,7 @@ def features(
     if len(images) != 1:
         raise GensegError(f"features are read of one image, not of {len(images)}; give one, or --list for the sites")
     steps = timesteps_in(timesteps)
-    check_writable(out.parent)
+    check_output(out, overwrite)
 
     from safetensors.torch import save
 

@@ -34,7 +34,7 @@ def generate(
     seed: Annotated[int, typer.Option(min=0, help="Of the first image; same seed, same image.")] = 0,
     device: cli_options.Device = None,
     dtype: cli_options.Dtype = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make files again that exist already.")] = False,
+    overwrite: cli_options.Overwrite = False,
     offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
 ) -> None:
     """Let a model make images and segment them, without inversion; for each, write SEED.overlay.png and so on.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 def name(
+    context: typer.Context,
     run: RunFolder,
     classes: Annotated[
         str | None, typer.Option(metavar="CLASSES", help="Name masks by these texts, such as 'sky,building,tree'.")
@@ -63,8 +64,8 @@ def name(
         raise GensegError("--embedder compares masks and texts; give --classes in place of --examples")
     if classes is None and resume:
         raise GensegError("--resume resumes naming by texts; leave it out with --examples, which is quick")
-    if examples is None and (split or limit):
-        raise GensegError("--split and --limit choose examples; give --examples in place of --classes")
+    if examples is None and (others := cli_options.given(context, ("dataset", "split", "limit"))):
+        raise GensegError(f"{others[0]} chooses examples; give --examples in place of --classes")
     with needing("ray", "runs need"):
         from genseg.runs.run import Run
     opened = Run(run)

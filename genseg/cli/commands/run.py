@@ -70,6 +70,7 @@ def run(
     One process does what one worker can: a single shard, a single GPU or CPU, or --workers 1. Ray shares the rest.
     A run that was killed goes on with --resume. A broken image becomes a row with an error; the exit code is then 1.
     """
+    keys = cli_options.with_clusters(options, clusters)
     with needing("ray", "runs need"):
         from genseg.runs.plan import items_of
 
@@ -80,7 +81,6 @@ def run(
         from genseg.runs.dry_run import estimate_run
         from genseg.runs.report import NAME, Summary, facts
 
-    keys = cli_options.with_clusters(options, clusters)
     shared: dict[str, Any] = {
         "seed": seed,
         "options": keys,

@@ -65,7 +65,7 @@ def segment(
     seed: Annotated[int, typer.Option(help="Same seed, same result.")] = 0,
     device: cli_options.Device = None,
     dtype: cli_options.Dtype = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make files again that exist already.")] = False,
+    overwrite: cli_options.Overwrite = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and write nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object for each image, a line each.")] = False,
     offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
@@ -77,8 +77,8 @@ def segment(
     kinds = kinds_of(save)
     unusable: dict[str, str] = {}
     images, options = split_inputs(inputs, unusable)
-    plan = planned(images, out, kinds, overwrite, unusable)
     options = cli_options.with_clusters(options, clusters)
+    plan = planned(images, out, kinds, overwrite, unusable)
     check_writable(out)
     further = load_options(load or [], revision)
     _check(recipe, options, seed)

@@ -71,8 +71,7 @@ def serve(
         raise GensegError(f"--images {images} is no folder; name the one that tasks' images are in")
     if label_studio is not None and not label_studio.startswith(("http://", "https://")):
         raise GensegError(f"--label-studio {label_studio} is no address; give one such as http://localhost:8080")
-    if embedder_model is not None and embedder is None:
-        raise GensegError("--embedder-model needs --embedder; give both")
+    cli_options.check_embedder(embedder, embedder_model)
     with needing("app", "the service needs"):
         from genseg.segmentation.merging import merger
         from genseg.service.images import ImageReader, Server
