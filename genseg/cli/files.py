@@ -227,8 +227,11 @@ def write(segmentation: Segmentation, files: OutputFiles, image: Path) -> None:
                 _write(segmentation, kind, path, written[path], image)
             for path in files.values():
                 written[path].replace(path)
-    except OSError as error:
-        raise GensegError(f"cannot write {path}: {error.strerror or error}; choose another output folder") from error
+    except (OSError, GensegError) as error:
+        cause = error.__cause__ if isinstance(error, GensegError) else error  # the former names the temporary file
+        if not isinstance(cause, OSError):
+            raise
+        raise GensegError(f"cannot write {path}: {cause.strerror or cause}; choose another output folder") from error
 
 
 def _write(segmentation: Segmentation, kind: str, path: Path, written: Path, image: Path) -> None:
