@@ -39,9 +39,9 @@ def test_every_suffix_is_taken_from_a_folder(tmp_path):
 
 def test_two_stars_reach_every_folder(tree):
     assert taken(tree / "**" / "*.png") == ["1.png", "2.png", "3.png"]
-    with pytest.warns(UserWarning, match=r"1 file is left out.*notes\.txt"):
+    with pytest.warns(UserWarning, match=r"1 file was skipped.*notes\.txt"):
         assert sorted(taken(tree / "**")) == ["1.png", "2.png", "3.png", "4.JPG"]
-    with pytest.warns(UserWarning, match=r"1 file is left out.*notes\.txt"):
+    with pytest.warns(UserWarning, match=r"1 file was skipped.*notes\.txt"):
         assert sorted(planned(tree / "**")) == ["1.png", "a/2.png", "a/b/3.png", "c/4.JPG"]
 
 
@@ -61,18 +61,18 @@ def test_files_that_genseg_wrote_are_no_images_and_others_called_so_are(tmp_path
     (tmp_path / "a.npz").touch()
     images = ["a.png", "cat.image.png", "dog.labels.png"]
     for given in (tmp_path, tmp_path / "*.png"):
-        with pytest.warns(UserWarning, match="[34] files are left out"):
+        with pytest.warns(UserWarning, match="[34] files were skipped"):
             assert taken(given) == images
-        with pytest.warns(UserWarning, match="[34] files are left out"):
+        with pytest.warns(UserWarning, match="[34] files were skipped"):
             assert planned(given) == images
-    with pytest.warns(UserWarning, match="3 files are left out"):
+    with pytest.warns(UserWarning, match="3 files were skipped"):
         assert taken(*tmp_path.glob("a*.png")) == ["a.png"]
 
 
 def test_what_generate_wrote_is_segmented_by_its_images(tmp_path):
     for kind in ("image", "labels", "overlay"):
         (tmp_path / f"000007.{kind}.png").touch()
-    with pytest.warns(UserWarning, match="2 files are left out"):
+    with pytest.warns(UserWarning, match="2 files were skipped"):
         assert taken(tmp_path) == ["000007.image.png"]
 
 
@@ -81,7 +81,7 @@ def test_what_is_left_out_is_said_once_on_standard_error(segmented_folder, photo
     result = run("segment", photo_folder, f"{photo_folder}/*.txt", photo_folder / "b.png", "-o", out)
     assert_refused(result, "*.txt matches no image; check the pattern")
     result = run("segment", photo_folder, photo_folder / "b.png", "-o", out)
-    assert result.stderr.count("left out") == 1
+    assert result.stderr.count("skipped") == 1
 
 
 def test_a_home_folder_is_found_after_an_equals_sign(segmented_folder, photo_folder, monkeypatch):

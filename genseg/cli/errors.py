@@ -13,9 +13,9 @@ EXIT_CODES = """Exit codes:
 
 0  all is done
 
-1  something failed, an image, a model of a comparison or a promise of a backend; the rest is done
+1  something failed: an image, a model of a comparison or a check of a backend; the rest is done
 
-2  refused: a mistake in the command, or a model, data set or folder that cannot be used
+2  refused: a mistake in the command, or a model, dataset or folder that cannot be used
 
 130  stopped by Ctrl-C, 143 by SIGTERM; finished files are kept"""
 

@@ -59,7 +59,7 @@ Keys: TypeAlias = Annotated[
 
 Dataset: TypeAlias = Annotated[str, typer.Argument(metavar="DATASET", help="See 'genseg datasets'; or 'folder'.")]
 
-Root: TypeAlias = Annotated[Path, typer.Argument(metavar="ROOT", help="Where the data set lies.")]
+Root: TypeAlias = Annotated[Path, typer.Argument(metavar="ROOT", help="Where the dataset lies.")]
 
 Protocols: TypeAlias = Annotated[
     list[str],
@@ -86,11 +86,11 @@ Baselines: TypeAlias = Annotated[
     list[str],
     typer.Option("--baselines", metavar="A,B,...", help="Compared with modulation; 'all', or 'none'; repeatable."),
 ]
-Resolution: TypeAlias = Annotated[str, typer.Option(help="full, 512, 320 or 128: the side of the centre square.")]
+Resolution: TypeAlias = Annotated[str, typer.Option(help="full, 512, 320 or 128: the side of the center square.")]
 
 Limit: TypeAlias = Annotated[int | None, typer.Option(metavar="N", help="At most N images, evenly spaced.")]
 
-Split: TypeAlias = Annotated[str | None, typer.Option(help="Of the data set; none for the usual one.")]
+Split: TypeAlias = Annotated[str | None, typer.Option(help="Of the dataset; none for the usual one.")]
 
 Refine: TypeAlias = Annotated[str | None, typer.Option(help="A refinement of every method's masks, such as pamr.")]
 

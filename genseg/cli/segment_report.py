@@ -129,9 +129,9 @@ def _facts(segmentation: Segmentation) -> dict[str, Any]:
 
 
 def can_show(console: Console) -> bool:
-    """Whether a picture can be seen: on a real terminal that is wide enough, with colours and half blocks."""
-    colours = console.color_system in ("256", "truecolor") and not console.no_color
-    return colours and console.file.isatty() and console.encoding.startswith("utf") and console.width >= 2 * BESIDE
+    """Whether a picture can be seen: on a real terminal that is wide enough, with colors and half blocks."""
+    colors = console.color_system in ("256", "truecolor") and not console.no_color
+    return colors and console.file.isatty() and console.encoding.startswith("utf") and console.width >= 2 * BESIDE
 
 
 def pictured(segmentation: Segmentation, width: int) -> Table:

@@ -16,14 +16,14 @@ from genseg.images.files import open_image
 
 TruthLike: TypeAlias = "str | Path | npt.NDArray[Any]"
 
-UNMEASURED = 255  # in files and arrays, as data sets have it
+UNMEASURED = 255  # in files and arrays, as datasets have it
 
 
 def load_truth(source: TruthLike, height: int, width: int, max_pixels: int) -> npt.NDArray[np.int64]:
     """Read a map of classes.
 
     Args:
-        source: The path of a greyscale or indexed PNG, or an integer array; 255 and numbers below 0 are not measured.
+        source: The path of a grayscale or indexed PNG, or an integer array; 255 and numbers below 0 are not measured.
         height: Rows that the map must have: its image's.
         width: Columns.
         max_pixels: Larger files are refused, before they are decoded.

@@ -40,11 +40,10 @@ class ImageFilter:
     def warn(self) -> None:
         """Say once how many files were left out, if any."""
         if self._left_out:
-            files = "1 file is" if self._left_out == 1 else f"{self._left_out} files are"
-            warnings.warn(
-                f"{files} left out, being no images or written by genseg beside an image, such as {self._example}",
-                stacklevel=2,
-            )
+            skipped = f"{self._left_out} files were skipped: no images, or outputs of genseg"
+            if self._left_out == 1:
+                skipped = "1 file was skipped: not an image, or an output of genseg"
+            warnings.warn(f"{skipped}, such as {self._example}", stacklevel=2)
 
     def _is_output(self, folder: str, name: str) -> bool:
         for ending in KINDS.values():

@@ -154,7 +154,7 @@ def load_centers(run: Run, classes: str) -> npt.NDArray[np.float32] | None:
     batches = run.store.batches(_centers(classes), CENTERS)
     centers = [center for batch in batches for center in batch.column("centre").to_pylist()]
     if len(centers) != len(names) or len({len(center or ()) for center in centers}) != 1:
-        raise GensegError(f"the centres of the classes {classes} are damaged; find or give the classes again")
+        raise GensegError(f"the centers of the classes {classes} are damaged; find or give the classes again")
     return np.array(centers, dtype=np.float32)
 
 

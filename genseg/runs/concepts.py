@@ -104,7 +104,7 @@ class Concepts:
         """
         names, centres = run.class_names(name), load_centers(run, name)
         if centres is None:
-            raise GensegError(f"the classes {name} have no centres; name those of 'genseg concepts' or --examples")
+            raise GensegError(f"the classes {name} have no centers; name those of 'genseg concepts' or --examples")
         return cls(name, names, centres)
 
 

@@ -87,7 +87,7 @@ def name_run_from_examples(
     device: str | None = None,
     progress: Progress | None = None,
 ) -> Concepts:
-    """Name every mask of a run by the class whose mean embedding over a few labelled images is nearest.
+    """Name every mask of a run by the class whose mean embedding over a few labeled images is nearest.
 
     It is the concept embedding of the paper's modified protocol: the examples are segmented as the run was, with its
     backend, recipe, seed and dtype, each pixel has its mask's embedding, and a class the mean over its pixels.
@@ -104,7 +104,7 @@ def name_run_from_examples(
         The classes with their means. Classes without an example are never assigned: `Concepts.absent` lists them.
 
     Raises:
-        GensegError: If the examples have no classes or no labelled pixel, one cannot be read, or the backend cannot
+        GensegError: If the examples have no classes or no labeled pixel, one cannot be read, or the backend cannot
             be loaded.
     """
     run = run if isinstance(run, Run) else Run(str(run))

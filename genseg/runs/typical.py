@@ -80,7 +80,7 @@ def typical_masks(run: Run, classes: str) -> list[TypicalMasks]:
     order = count()
     for members in _members(run, classes):
         if members.embeddings.shape[1] != centers.shape[1]:
-            raise GensegError(f"the centres of the classes {classes} are damaged; find or give the classes again")
+            raise GensegError(f"the centers of the classes {classes} are damaged; find or give the classes again")
         np.add.at(masks, members.classes, 1)
         np.add.at(pixels, members.classes, members.areas)
         distances = np.linalg.norm(members.embeddings - centers[members.classes], axis=1)

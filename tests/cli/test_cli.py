@@ -67,8 +67,8 @@ def test_plain_lines_in_order_then_the_cost_and_the_place(segmented_folder, phot
     assert second.startswith(str(photo_folder / "b.png"))
     assert re.fullmatch(r"cost per image: \d+\.\d s( \((\w+ \d+\.\d(, )?)+\))?, 1 model evaluations", cost)
     assert place == f"files in {out}: NAME.npz, NAME.overlay.png, NAME.labels.png"
-    left_out = "3 files are left out, being no images or written by genseg beside an image, such as b.labels.png"
-    assert result.stderr == f"genseg: warning: {left_out}\n"
+    skipped = "3 files were skipped: no images, or outputs of genseg, such as b.labels.png"
+    assert result.stderr == f"genseg: warning: {skipped}\n"
 
 
 def test_the_cost_of_several_images_is_their_mean_by_the_stages_that_count():

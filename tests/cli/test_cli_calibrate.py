@@ -113,7 +113,7 @@ def test_wrong_arguments_end_in_one_sentence(image, arguments, parts, tmp_path):
 
 
 def test_labels_in_colour_are_refused(image, tmp_path):
-    assert_refused(run("tiny", image, "--labels", image.parent, "-o", tmp_path / "out"), "colours, not labels")
+    assert_refused(run("tiny", image, "--labels", image.parent, "-o", tmp_path / "out"), "colors, not labels")
 
 
 def test_images_are_taken_evenly_spaced():

@@ -150,7 +150,7 @@ def test_what_cannot_be_clustered_is_one_sentence(tmp_path):
     with pytest.raises(GensegError, match="unknown set of classes"):
         Concepts.load(run, "mine")
     run.assign("mine", ["a"], lambda _: np.zeros(5, dtype=np.int32))
-    with pytest.raises(GensegError, match="classes mine have no centres"):
+    with pytest.raises(GensegError, match="classes mine have no centers"):
         Concepts.load(run, "mine")
     rows[2].masks[0].embedding[1] = np.nan
     rows.insert(1, Row("bad", ImageSource("bad.png"), FAILED, "no image"))

@@ -155,7 +155,7 @@ def test_names_in_the_place_of_concepts_have_no_centres(run):
     Concepts("set", NAMES, np.zeros((3, run_width(run)), dtype=np.float32)).assign(run)
     assert Concepts.load(run, "set").names == NAMES
     name_run(run, CLASSES, Colours(), name="set")
-    with pytest.raises(GensegError, match="have no centres"):
+    with pytest.raises(GensegError, match="have no centers"):
         Concepts.load(run, "set")
 
 

@@ -83,7 +83,7 @@ def local_path(model: str, revision: str | None = None) -> Path | None:
         return path
     if not HUB_ID.fullmatch(model) or model.endswith(FILES):
         raise GensegError(
-            f"there is no file or folder {model}, and a hub id is organisation/name; "
+            f"there is no file or folder {model}, and a hub id is organization/name; "
             "give a local folder, a .safetensors file or a hub id"
         )
     return None

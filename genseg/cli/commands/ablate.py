@@ -42,7 +42,7 @@ def ablate(
     device: cli_options.Device = None,
     dtype: cli_options.Dtype = None,
 ) -> None:
-    """Score a data set at each value of recipe keys, one at a time; write ablation.json, ablation.md, ablation.png.
+    """Score a dataset at each value of recipe keys, one at a time; write ablation.json, ablation.md, ablation.png.
 
     Masks are saved in DIR, from which a later run resumes.
     """

@@ -55,7 +55,7 @@ def list_(as_json: Json = False) -> None:
 @app.command()
 @report_errors()
 def show(name: cli_options.BackendName, model: Model = None, as_json: Json = False) -> None:
-    """Show a backend's family, licence, size, taps and points, and whether it is usable here or why not."""
+    """Show a backend's family, license, size, taps and points, and whether it is usable here or why not."""
     from genseg.registry import BACKENDS, load_backend
 
     info = BACKENDS.info(name)

@@ -157,7 +157,7 @@ def _truth(folder: Path, image: Path) -> Any:
     def read(file: Path) -> Any:
         array = np.asarray(open_image(file, Recipe.max_pixels))
         if array.ndim != 2:
-            raise GensegError(f"{file} has colours, not labels; give a PNG with one number a pixel")
+            raise GensegError(f"{file} has colors, not labels; give a PNG with one number per pixel")
         return array
 
     classes = folder / f"{image.stem}.png"

@@ -37,7 +37,7 @@ def compare(
         int | None, typer.Option("--clusters", "-k", metavar="K", help="Number of clusters, for all; else 25.")
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Ground truth: DIR/NAME.png, a class a pixel; 255 is ignored.")
+        Path | None, typer.Option(metavar="DIR", help="Ground truth: DIR/NAME.png of classes; 255 is ignored.")
     ] = None,
     protocol: cli_options.Protocols = cli_options.ORACLE,
     model: cli_options.Models = None,

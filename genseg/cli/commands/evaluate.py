@@ -52,10 +52,10 @@ def evaluate(
     all_metrics: Annotated[bool, typer.Option("--all", help="Print all metrics of table.md.")] = False,
     offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
 ) -> None:
-    """Score modulation and baselines on a data set; write results.json, table.md, table.tex, plot.png, gallery.png.
+    """Score modulation and baselines on a dataset; write results.json, table.md, table.tex, plot.png, gallery.png.
 
-    Masks are kept in DIR, and a later run goes on from there. What cannot be used is left out and told; the exit code
-    is then 1.
+    Masks are kept in DIR, and a later run goes on from there. Images that cannot be used are skipped and reported;
+    the exit code is then 1.
     """
     check_writable(out)
     options = cli_options.with_clusters(options, clusters)
@@ -138,7 +138,7 @@ def show(evaluation: Evaluation, all_metrics: bool = False) -> None:
 
 
 def datasets() -> None:
-    """List the data sets that 'genseg evaluate' reads, and the layout that each wants."""
+    """List the datasets that 'genseg evaluate' reads, and the layout that each wants."""
     from genseg.evaluation.datasets import list_datasets
 
     for info in list_datasets():

@@ -51,14 +51,14 @@ def name(
     device: cli_options.Device = None,
     offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
 ) -> None:
-    """Name the masks of a run, by texts or by a few labelled images.
+    """Name the masks of a run, by texts or by a few labeled images.
 
     Writes RUN/classes/NAME, or replaces it unless --resume is given. Masks of images that can no longer be read get no
     name; the exit code is then 1.
     """
     if (classes is None) == (examples is None):
         raise GensegError(
-            "give either --classes, such as 'sky,building,tree', or --examples, a folder of labelled images"
+            "give either --classes, such as 'sky,building,tree', or --examples, a folder of labeled images"
         )
     if classes is None and (embedder or embedder_model):
         raise GensegError("--embedder compares masks and texts; give --classes in place of --examples")

@@ -17,7 +17,7 @@ from genseg.cli.progress import Bars
 def reproduce(
     paper: Annotated[str, typer.Argument(metavar="PAPER", help="emerdiff.")],
     data: Annotated[
-        Path, typer.Option("--data", "-d", metavar="ROOT", help="Holds a folder for each data set, named as it is.")
+        Path, typer.Option("--data", "-d", metavar="ROOT", help="Holds a folder for each dataset, named as it is.")
     ],
     options: cli_options.Keys = None,
     tables: Annotated[
@@ -56,7 +56,7 @@ def reproduce(
 ) -> None:
     """Run a paper's tables and print our figures beside the published ones; write reproduction.json, .md and .tex.
 
-    A data set or model that is not there costs its rows only. Each evaluation has a folder in DIR, and a later run
+    A dataset or model that is not there costs its rows only. Each evaluation has a folder in DIR, and a later run
     goes on from there.
     """
     check_writable(out)
@@ -84,6 +84,6 @@ def reproduce(
         reproduction = reproducer.run(out, bars.on_progress)
         reproduction.save(out)
     typer.echo(f"\n{reproduction.markdown()}")
-    typer.echo(f"results in {out}: reproduction.json, reproduction.md, reproduction.tex, and a folder an evaluation")
+    typer.echo(f"results in {out}: reproduction.json, reproduction.md, reproduction.tex, and a folder per evaluation")
     if any(row["failed"] or row["failures"] for row in reproduction.rows):
         raise typer.Exit(1)

@@ -10,7 +10,7 @@ import typer
 from genseg.cli.errors import complain, report_errors
 from genseg.errors import GensegError
 
-app = typer.Typer(help="Collect evaluations into one table: model, rule and data set.", no_args_is_help=True)
+app = typer.Typer(help="Collect evaluations into one table: model, rule and dataset.", no_args_is_help=True)
 
 Table = Annotated[Path, typer.Option("--table", metavar="CSV", help="The table.")]
 TABLE = Path("results.csv")
@@ -28,7 +28,7 @@ def add(
     ],
     table: Table = TABLE,
     dataset: Annotated[
-        str | None, typer.Option(help="The data set's name in the table, for data of your own ('folder').")
+        str | None, typer.Option(help="The dataset's name in the table, for data of your own ('folder').")
     ] = None,
 ) -> None:
     """Add results to a table; a row takes the place of an older one of the same model, settings and images."""

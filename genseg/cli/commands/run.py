@@ -40,7 +40,7 @@ def run(
     dtype: cli_options.Dtype = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="How many; one a GPU, or as many as the CPUs allow, unless given."),
+        typer.Option(min=1, metavar="N", help="How many; one per GPU, or as many as the CPUs allow, unless given."),
     ] = None,
     cpus_per_worker: Annotated[
         int, typer.Option(min=1, metavar="N", help="CPUs that a worker reserves; its threads, where there is no GPU.")
@@ -65,7 +65,7 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as a JSON object.")] = False,
     offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
 ) -> None:
-    """Segment a data set into shards of Parquet, on all GPUs or CPUs; write report.html.
+    """Segment a dataset into shards of Parquet, on all GPUs or CPUs; write report.html.
 
     One process does what one worker can: a single shard, a single GPU or CPU, or --workers 1. Ray shares the rest.
     A run that was killed goes on with --resume. A broken image becomes a row with an error; the exit code is then 1.

@@ -67,7 +67,7 @@ def segment(
     dtype: cli_options.Dtype = None,
     overwrite: cli_options.Overwrite = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, and write nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object for each image, a line each.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object for each image, one per line.")] = False,
     offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
 ) -> None:
     """Segment images; for each, write NAME.overlay.png, NAME.labels.png, NAME.npz and so on.

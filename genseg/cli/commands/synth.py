@@ -21,7 +21,7 @@ def synth(
     recipe: cli_options.Recipe = None,
     prompt: Annotated[str, typer.Option(metavar="TEXT", help="What the images show; none for anything.")] = "",
     prompts: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Texts that take turns, one a line, in place of --prompt.")
+        Path | None, typer.Option(metavar="FILE", help="Texts that take turns, one per line, in place of --prompt.")
     ] = None,
     model: cli_options.Model = None,
     load: cli_options.Load = None,
