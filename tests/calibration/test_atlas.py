@@ -102,4 +102,5 @@ def test_on_the_command_line(photo_folder, tmp_path):
     assert re.search(r"^tap=\S+ t_f=1: 0\.\d\d$", result.stdout, re.MULTILINE)
     assert "mid.output" in out.read_text(encoding="utf-8")
     assert_refused(run("atlas", photo, photo_folder / "a.JPG"), "one image, not of 2")
-    assert_refused(run("atlas", photo, "n_clusters=auto", "-o", out), "give n_clusters=6")
+    assert_refused(run("atlas", photo, "n_clusters=auto", "-o", out, "--overwrite"), "give n_clusters=6")
+    assert_refused(run("atlas", photo, "-o", out), f"{out} exists; give --overwrite")

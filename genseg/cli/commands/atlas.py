@@ -11,7 +11,7 @@ from genseg.cli import completion as complete
 from genseg.cli import options as cli_options
 from genseg.cli.commands.features import timesteps_in
 from genseg.cli.errors import report_errors
-from genseg.cli.files import check_writable, split_inputs
+from genseg.cli.files import check_output, split_inputs
 from genseg.cli.options import OFFLINE, go_offline, load_options, names_in
 from genseg.cli.progress import Bars
 from genseg.errors import GensegError, needing
@@ -37,6 +37,7 @@ def atlas(
     ] = None,
     scores: Annotated[bool, typer.Option(help="Score each cell, which takes most of the time.")] = True,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The HTML file.")] = Path("atlas.html"),
+    overwrite: cli_options.Overwrite = False,
     model: cli_options.Model = None,
     load: cli_options.Load = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same result.")] = 0,
@@ -49,7 +50,7 @@ def atlas(
     if len(images) != 1:
         raise GensegError(f"an atlas is of one image, not of {len(images)}; give one")
     steps = timesteps_in(timesteps)
-    check_writable(out.parent)
+    check_output(out, overwrite)
     with Bars(1) as bars, needing("compare", "an atlas needs"):
         bars.stage("load", 0, 1)
         import jinja2  # noqa: F401
