@@ -206,7 +206,7 @@ def test_an_upsampler_after_modulation_is_compared_with_itself_alone(data: Datas
 def test_the_command_writes_every_protocol_by_name(tmp_path: Path) -> None:
     root, out = write_set(tmp_path / "data", 3), tmp_path / "out"
     arguments = ["evaluate", "folder", str(root), "--protocol", "all", "--baselines", "naive", "--resolution", "full"]
-    result = CliRunner().invoke(app, [*arguments, "-k", "4", "-o", str(out), *KEYS])
+    result = CliRunner().invoke(app, [*arguments, "-o", str(out), *KEYS])
     assert result.exit_code == 0, result.output
     assert "oracle, modulation against naive: " in result.output.splitlines()[-1]
     assert max(len(line) for line in result.stdout.splitlines() if "│" in line) <= 120

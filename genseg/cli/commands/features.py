@@ -77,8 +77,10 @@ def features(
     """Read a model's features or attention of an image, at any sites, by one pass for each timestep and noise draw."""
     if kind not in ("features", "attention"):
         raise GensegError(f"--kind must be features or attention, not {kind}")
-    if modules and (not list_ or kind == "attention"):
-        raise GensegError("--modules adds modules to the sites of --list, not to attention; give --list alone with it")
+    if modules and not list_:
+        raise GensegError("--modules lists modules; give --list too")
+    if modules and kind == "attention":
+        raise GensegError("--modules lists modules whose features can be read; leave out --kind attention")
     if list_:
         if ignored := [*(inputs or []), *given(context, READING)]:
             raise GensegError(f"--list reads nothing of an image; leave out {ignored[0]}")
