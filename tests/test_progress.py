@@ -215,8 +215,9 @@ def test_a_terminal_shows_stages_counts_and_time_left(photo, tmp_path, monkeypat
     reader = threading.Thread(target=lambda: shown.extend(iter(lambda: _read(master), b"")))
     reader.start()
     with os.fdopen(slave, "w") as terminal, contextlib.redirect_stdout(terminal):
-        options = [f"{key}={value}" for key, value in QUICK.items()] + ["draws=1", "replay_steps=1"]
-        app(["segment", str(tmp_path), "-o", str(tmp_path / "out"), *options, "-k", "8"], standalone_mode=False)
+        options = [f"{key}={value}" for key, value in (QUICK | {"n_clusters": 8}).items()]
+        options += ["draws=1", "replay_steps=1"]
+        app(["segment", str(tmp_path), "-o", str(tmp_path / "out"), *options], standalone_mode=False)
     reader.join()
     os.close(master)
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", b"".join(shown).decode())

@@ -207,14 +207,14 @@ def test_the_command_knows_all_students():
 
 def test_the_command_trains_and_says_how_well(run, tiny, tmp_path):
     out = tmp_path / "out"
-    asked = {"checkpoint": tiny, "image_size": 32, "steps": 2, "batch_size": 4, "lr": 0.01, "min_confidence": 0.5}
+    asked = {"checkpoint": tiny, "image_size": 32, "batch_size": 4, "lr": 0.01, "min_confidence": 0.5}
     asked |= {
         "val_fraction": 0.3,
         "save_every": 1,
         "seed": 3,
         "dtype": "bfloat16",
         "student": "mobilenet-v2",
-        "epochs": 7,
+        "epochs": 1,
     }
     options = [word for key, value in asked.items() for word in (f"--{key.replace('_', '-')}", str(value))]
     given = ["distill", run.store.url, "--classes", "colours", "--out", str(out), "--no-confidence-weighting", *options]
