@@ -6,10 +6,13 @@ FOLDER holds one sub-folder of photos per group (any names); they are cut to cen
 teacher, a folder that ``transformers.Dinov2Model`` loads (examples/dinov2_from_onnx.py makes one), the
 network also learns to tell the parts of a photo apart as the teacher does (examples/alignment.py).
 
+Two of three batches show photos at twice the size, where segmentation reads them. With a teacher these run
+as far as the features alone, at the noise that segmentation adds.
+
 A run is ``--samples`` long. In its last fifth the learning rate goes to zero, and the teacher has a fifth
-of its weight, so that the decoder learns to rely on its own features. It writes a checkpoint every
-``--checkpoint-minutes`` and when it is told to end (SIGTERM, Ctrl-C), and goes on from it, exactly, when
-started again with the same ``--out``.
+of its weight where photos are denoised, so that the decoder learns to rely on its own features. It writes a
+checkpoint every ``--checkpoint-minutes`` and when it is told to end (SIGTERM, Ctrl-C), and resumes from it,
+exactly, when started again with the same ``--out``.
 
 What it writes into ``--out``:
     checkpoint.pt   weights, averaged weights and optimizer, to resume from
@@ -23,25 +26,25 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import time
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.training_utils import EMAModel
-from PIL import Image, ImageOps
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from alignment import NOISIEST, Heads, Teacher, alignment_loss
+from alignment import Heads, Teacher
+from photos import Photos, load_images, noised
 
+HEAD_BATCHES = 24  # batches that the heads begin with
 SHARED_TOKENS = 8  # prompt tokens that every image has; one more names its group
 
 
@@ -84,52 +87,12 @@ class TinyModel(nn.Module):
         """Prompt embeddings [N, tokens, dim] of group numbers [N]."""
         return torch.cat([self.shared.expand(len(group), -1, -1), self.group[group][:, None]], dim=1)
 
-    def forward(self, latents: Tensor, timesteps: Tensor, group: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The prediction, and the projections of the heads."""
-        prediction = self.unet(latents, timesteps, self.prompt(group)).sample
-        return prediction, self.heads() if self.heads else {}
-
-
-def load_images(folder: Path, size: int) -> tuple[Tensor, Tensor, list[str]]:
-    """All photos below ``folder`` as uint8 [N, 3, size, size], their group numbers [N], and the groups' names."""
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in {".jpg", ".jpeg", ".png", ".webp"})
-    if len(files) < 16:
-        raise SystemExit(f"only {len(files)} photos (.jpg, .png, .webp) below {folder}; at least 16 are needed")
-    names = sorted({p.parent.name for p in files})
-
-    def read(path: Path) -> np.ndarray:
-        with Image.open(path) as image:
-            return np.asarray(ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.LANCZOS))
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        images = torch.from_numpy(np.stack(list(pool.map(read, files)))).permute(0, 3, 1, 2).contiguous()
-    return images, torch.tensor([names.index(p.parent.name) for p in files]), names
-
-
-def random_views(n: int, device: torch.device) -> Tensor:
-    """Random flips, and for half of the images a random crop of 40 to 100 % of each side; affine maps [n, 2, 3]."""
-    crop = torch.rand(n, 1, device=device) < 0.5
-    scale = torch.where(crop, 0.4 + 0.6 * torch.rand(n, 1, device=device), 1.0)
-    aspect = torch.where(crop, 0.2 * torch.rand(n, 1, device=device) - 0.1, 0.0).exp()
-    side = torch.cat([scale * aspect, scale / aspect], dim=1).clamp(max=1.0)
-    shift = (2 * torch.rand(n, 2, device=device) - 1) * (1 - side)
-    flip = 1 - 2 * (torch.rand(n, device=device) < 0.5).float()
-    theta = torch.zeros(n, 2, 3, device=device)
-    theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = side[:, 0] * flip, side[:, 1], shift
-    return theta
-
-
-def resampled(maps: Tensor, views: Tensor, side: int) -> Tensor:
-    """Resample images or token grids [N, C, H, W] to their views: [N, C, side, side]."""
-    grid = F.affine_grid(views, [*maps.shape[:2], side, side], align_corners=False)
-    return F.grid_sample(maps, grid, padding_mode="reflection", align_corners=False)
-
-
-def noised(images: Tensor, timesteps: Tensor, scheduler: DDIMScheduler, patch: int, generator: torch.Generator | None):
-    """Noisy latents and their v-prediction targets, both [N, 3·patch², H/patch, W/patch]."""
-    latents = F.pixel_unshuffle(images, patch)
-    noise = torch.randn(latents.shape, device=latents.device, generator=generator)
-    return scheduler.add_noise(latents, noise, timesteps), scheduler.get_velocity(latents, noise, timesteps)
+    def forward(self, latents: Tensor, timesteps: Tensor, group: Tensor, *, read: bool = False) -> Tensor | None:
+        """The prediction; with ``read``, None: the U-Net runs as far as the features of the heads."""
+        inputs = latents, timesteps, self.prompt(group)
+        if not read:
+            return self.unet(*inputs).sample
+        return self.heads.read(self.unet, *inputs)
 
 
 @torch.no_grad()
@@ -140,7 +103,7 @@ def held_out_loss(model: nn.Module, images: Tensor, scheduler: DDIMScheduler, pa
     for part, level in zip(images.tensor_split(8), torch.arange(50, 850, 100), strict=True):
         timesteps = level.to(images.device).expand(len(part))
         latents, target = noised(part, timesteps, scheduler, patch, generator)
-        losses.append(F.mse_loss(model(latents, timesteps, torch.full_like(timesteps, none))[0].float(), target))
+        losses.append(F.mse_loss(model(latents, timesteps, torch.full_like(timesteps, none)).float(), target))
     return torch.stack(losses).mean().item()
 
 
@@ -153,7 +116,7 @@ def sample(
     size, channels = model.unet.config["sample_size"], model.unet.config["in_channels"]
     x = torch.randn(count, channels, size, size, device=device, generator=torch.Generator(device).manual_seed(0))
     for t in scheduler.timesteps:
-        v = model(x, t.to(device).expand(count), torch.full((count,), none, device=device))[0].float()
+        v = model(x, t.to(device).expand(count), torch.full((count,), none, device=device)).float()
         x = scheduler.step(v, t, x).prev_sample
     pixels = ((F.pixel_shuffle(x, patch).clamp(-1, 1) + 1) * 127.5).round().byte().cpu()
     rows = [torch.cat(list(row), dim=2) for row in pixels.split(8)]
@@ -234,6 +197,14 @@ def main() -> None:
     bare = accelerator.unwrap_model(model)
     forward = torch.compile(model) if args.compile else model
 
+    photos = Photos(images, groups, len(names), args.no_group, scheduler, patch, teacher)
+
+    def head_batches() -> Iterator[Tensor]:
+        for _ in range(HEAD_BATCHES):
+            batch = photos.draw(args.batch_size * 3 // 8, 2, teacher.pool(0), read=True)
+            model(batch.latents, batch.timesteps, batch.group, read=True)
+            yield batch.tokens
+
     args.out.mkdir(parents=True, exist_ok=True)
     checkpoint, step, samples, minutes = args.out / "checkpoint.pt", 0, 0, 0.0
     if checkpoint.exists():
@@ -242,6 +213,8 @@ def main() -> None:
         ema.load_state_dict(saved["ema"])
         optimizer.load_state_dict(saved["optimizer"])
         step, samples, minutes = saved["step"], saved["samples"], saved["minutes"]
+    elif teacher:
+        bare.heads.fit(head_batches())
     parameters = sum(p.numel() for p in bare.parameters())
     print(
         f"{parameters / 1e6:.1f}M parameters, {len(images)} photos in {len(names)} groups, {device}, from step {step}",
@@ -273,23 +246,19 @@ def main() -> None:
         last = min(1.0, 5 * (1 - samples / args.samples))  # from 1 to 0 in the last fifth
         for parameter_group in optimizer.param_groups:
             parameter_group["lr"] = args.learning_rate * min(last, (step + 1) / args.warmup_steps)
-        large = step % 4 == 3  # every fourth batch shows photos at 1.5 times the size, half as many
-        side, n = (args.image_size * 3 // 2, args.batch_size // 2) if large else (args.image_size, args.batch_size)
-        rows = torch.randint(teacher.pool(samples) if teacher else len(images), (n,), device=device)
-        group = torch.where(torch.rand(n, device=device) < args.no_group, len(names), groups[rows])
-        timesteps = (1000 * torch.rand(n, device=device) ** 1.5).long()  # more of the low noise that segmentation uses
-        views = random_views(n, device)
-        photos = resampled(images[rows].float() / 127.5 - 1, views, side)
-        latents, target = noised(photos, timesteps, scheduler, patch, None)
-        prediction, projections = forward(latents, timesteps, group)
-        loss = F.mse_loss(prediction.float(), target)
-        figures["loss"].append(loss.item())
-        clear = timesteps < NOISIEST
-        if teacher and clear.any():
-            tokens = resampled(teacher(rows[clear]), views[clear], side // 8)
-            for name, projected in projections.items():
-                aligned, cosine = alignment_loss(projected[clear], tokens)
-                loss = loss + (1.0 if last == 1 else 0.2) * aligned
+        read = teacher is not None and step % 3 > 0
+        n, scale = (args.batch_size * 3 // 8, 2) if step % 3 else (args.batch_size, 1)
+        batch = photos.draw(n, scale, teacher.pool(samples) if teacher else len(images), read=read)
+        prediction = (model if read else forward)(batch.latents, batch.timesteps, batch.group, read=read)
+        loss = torch.zeros((), device=device)
+        if prediction is not None:
+            loss = F.mse_loss(prediction.float(), batch.target)
+            figures["loss"].append(loss.item())
+        if batch.tokens is not None and len(batch.tokens):
+            with accelerator.autocast():
+                aligned, cosines = bare.heads.loss(batch.clear, batch.tokens)
+            loss = loss + (1.0 if read or last == 1 else 0.2) * aligned
+            for name, cosine in cosines.items():
                 figures[f"cosine_{name}"].append(cosine.item())
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(model.parameters(), 1.0)

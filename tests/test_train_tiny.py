@@ -112,7 +112,7 @@ def test_alignment_heads_are_not_part_of_the_model(runs: Path):
 
 @pytest.mark.usefixtures("_examples")
 def test_tokens_are_resampled_as_their_photo_is():
-    from train_tiny import random_views, resampled
+    from photos import random_views, resampled
 
     places = torch.stack(torch.meshgrid(*2 * [(torch.arange(32) + 0.5) / 32], indexing="ij"))
     photos = places.expand(8, -1, -1, -1)
@@ -131,9 +131,30 @@ def test_cells_that_differ_as_the_teachers_do_cost_nothing():
 
     tokens = torch.randn(2, 8, 4, 4, generator=torch.Generator().manual_seed(0)) + 3
     same = 5 * (tokens - MEAN_REMOVED * tokens.mean((2, 3), keepdim=True))
-    loss, cosine = alignment_loss(same, tokens)
+    loss, cosine = alignment_loss(tokens, same, tokens)
     assert (loss.item(), cosine.item()) == pytest.approx((0, 1), abs=1e-5)
-    assert alignment_loss(same.flip(3), tokens)[0] > 0.1
+    assert alignment_loss(tokens, same.flip(3), tokens)[0] > 0.1
+    assert alignment_loss(tokens.flip(3), same, tokens)[0] > 0.1
+
+
+@pytest.mark.usefixtures("_examples")
+def test_heads_begin_with_what_the_features_already_tell():
+    from alignment import Heads
+    from train_tiny import TinyModel, new_unet
+
+    torch.manual_seed(0)
+    model = TinyModel(new_unet(32, 4, (16, 32, 16), 16), 2, components=4)
+    mix = torch.randn(4, model.heads.up.in_channels, 1, 1)
+
+    def batches(n: int) -> Iterator[torch.Tensor]:
+        for _ in range(n):
+            assert model(torch.randn(4, 48, 8, 8), torch.full((4,), 200), torch.zeros(4).long(), read=True) is None
+            yield torch.nn.functional.conv2d(model.heads.features["up"], mix)
+
+    model.heads.fit(batches(8))
+    tokens = next(batches(1))
+    assert isinstance(model.heads, Heads)
+    assert model.heads.loss(torch.ones(4).bool(), tokens)[1]["up"] > 0.95
 
 
 @pytest.mark.usefixtures("_examples")
@@ -144,7 +165,7 @@ def test_tokens_are_the_teachers_and_are_computed_once(runs: Path):
     teacher = Teacher(runs / "teacher", photos, runs / "cache")
     rows = torch.tensor([3, 7, 3])
     tokens = teacher(rows)
-    expected = teacher._encode(rows).mT.unflatten(2, (4, 4))
+    expected = teacher._encode(rows).mT.unflatten(2, (8, 8))
     torch.testing.assert_close(_distances(tokens), _distances(expected), rtol=0.01, atol=0.01)
     resumed = Teacher(runs / "teacher", photos, runs / "cache")
     resumed.network = None
