@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 NATURAL = 0.5  # height at which a tree is cut where nobody says how many segments there should be
-NATURAL_DISTANCE = 0.5  # the distance of that height, found on BSDS500 (docs/granularity.md)
+NATURAL_DISTANCE = 0.4  # the distance of that height, found on BSDS500 (docs/granularity.md)
 
 
 @dataclass(frozen=True, eq=False)

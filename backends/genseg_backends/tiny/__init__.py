@@ -84,7 +84,7 @@ RECIPE: dict[str, Any] = {
     "strength": 25.0,
     "decoder": "full",  # which costs nothing here
     # Finer cells, and no modulation, which gains nothing over the upsampler (docs/evaluation.md).
-    "plus": {"n_clusters": "auto", "size": 256, "draws": 4, "modulate": False},
+    "plus": {"n_clusters": "auto", "size": 256, "position": 0.45, "draws": 4, "modulate": False},
 }
 """The calibration, found by benchmarks/calibrate_tiny.py (docs/tiny.md)."""
 
