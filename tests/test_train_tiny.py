@@ -191,6 +191,7 @@ def test_what_it_writes_is_a_backend(runs: Path, name: str):
         point=point,
         size=32,
         margin=0,
+        modulate=True,
         replay_steps=1,
     )
     assert seg.labels.shape == (32, 32)

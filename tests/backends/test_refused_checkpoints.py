@@ -23,7 +23,7 @@ def load(name, model, **options):
     "model", ["./gone", "../gone", "~/gone", "/gone/away", "a/b/c", "gone", "models/sd.safetensors", "models/sd.ckpt"]
 )
 def test_what_is_neither_a_path_nor_a_hub_id_is_refused_without_asking_the_hub(model):
-    with pytest.raises(genseg.GensegError, match=f"there is no file or folder {model}, and a hub id is organisation/"):
+    with pytest.raises(genseg.GensegError, match=f"there is no file or folder {model}, and a hub id is organization/"):
         genseg.load_backend("sd15", model=model)
 
 
