@@ -46,14 +46,14 @@ def climb(data, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def report(climb):
-    return climb("paper,replay_steps=1", "paper,t_f=401", "naive", "paper,no_such_key=1", "paper,point=nowhere")
+    return climb("paper,replay_steps=1", "paper,t_f=901", "naive", "paper,no_such_key=1", "paper,point=nowhere")
 
 
 @pytest.mark.slow
 def test_rungs_stand_beside_paper(report):
     found, out = report
     rungs = found["rungs"]
-    assert list(rungs) == ["paper", "replay_steps=1", "t_f=401", "naive"]
+    assert list(rungs) == ["paper", "replay_steps=1", "t_f=901", "naive"]
     assert rungs["paper"]["agreement"] == {"equal": 1, "matched": 1, "ari": 1}
     assert rungs["paper"]["speedup"] == 1
     assert rungs["paper"]["change"]["miou"]["mean"] == {"value": 0, "interval": [0, 0]}
@@ -68,8 +68,8 @@ def test_only_rungs_that_move_features_have_other_clusters(report):
     rungs = report[0]["rungs"]
     for name in ("replay_steps=1", "naive"):
         assert rungs[name]["agreement_same_clusters"] == rungs[name]["agreement"]
-    assert rungs["t_f=401"]["agreement"]["matched"] < 1
-    assert rungs["t_f=401"]["agreement_same_clusters"]["matched"] == 1  # the modulation is that of paper
+    assert rungs["t_f=901"]["agreement"]["matched"] < 1
+    assert rungs["t_f=901"]["agreement_same_clusters"]["matched"] == 1  # the modulation is that of paper
 
 
 @pytest.mark.slow
