@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +17,8 @@ from diffusers import UNet2DConditionModel
 from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 from transformers import Dinov2Model
+
+from genseg.sites import recorded
 
 COMPONENTS = 128  # principal components of the tokens that are learned; they explain 96 % of DINOv2-small's
 MEAN_REMOVED = 0.8  # of the image's mean token: what counts is how the cells of an image differ
@@ -89,10 +90,6 @@ class Teacher:
         return torch.from_numpy(self.tokens[rows.cpu().numpy()]).to(self.photos.device).float()
 
 
-class _Reached(Exception):  # noqa: N818
-    """The last feature that a head needs was computed."""
-
-
 class Heads(nn.Module):
     """A convolution on the middle block and one on the last attention of the upward block that attends.
 
@@ -101,28 +98,19 @@ class Heads(nn.Module):
 
     def __init__(self, unet: UNet2DConditionModel, components: int) -> None:
         super().__init__()
-        attention = next(block for block in unet.up_blocks if hasattr(block, "attentions")).attentions[-1]
+        index = next(i for i, block in enumerate(unet.up_blocks) if hasattr(block, "attentions"))
+        attention = unet.up_blocks[index].attentions[-1]
+        self._last = f"up_blocks.{index}.attentions.{len(unet.up_blocks[index].attentions) - 1}"
         self.middle = nn.Conv2d(unet.config["block_out_channels"][-1], components, 3, padding=1)
         self.up = nn.Conv2d(attention.in_channels, components, 3, padding=1)
         self.features: dict[str, Tensor] = {}
-        self._stops = False
         unet.mid_block.register_forward_hook(lambda *call: self.features.update(middle=call[-1]))
-        attention.register_forward_hook(self._keep_last)
-
-    def _keep_last(self, *call: Any) -> None:
-        self.features["up"] = call[-1][0]
-        if self._stops:
-            raise _Reached
+        attention.register_forward_hook(lambda *call: self.features.update(up=call[-1][0]))
 
     def read(self, unet: UNet2DConditionModel, *inputs: Tensor) -> None:
         """Run the U-Net as far as the features, and no further."""
-        self._stops = True
-        try:
+        with recorded(unet, self._last, stop=True):
             unet(*inputs)
-        except _Reached:
-            pass
-        finally:
-            self._stops = False
 
     def loss(self, rows: Tensor, tokens: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Compare the features of the last pass with the teacher's tokens.

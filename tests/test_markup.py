@@ -138,3 +138,8 @@ def test_an_evaluation_is_its_table():
         ["oracle", "naive", row[-1]],
     ]
     assert f"{ESCAPED} (val), 5 images" in evaluation._repr_html_()
+
+
+def test_colors_are_stable_and_distinct():
+    assert np.array_equal(palette(5), palette(40)[:5])
+    assert len(np.unique(palette(40), axis=0)) == 40
