@@ -180,7 +180,7 @@ def read_single_file(read: Callable[..., Any], file: Path, part: str, config: st
         network = read(config=config, subfolder=part)
     except (MemoryError, torch.OutOfMemoryError):
         raise  # told elsewhere
-    except NotImplementedError as error:  # torch's, of moving a parameter without values
+    except NotImplementedError as error:  # torch cannot move a parameter that the file lacks
         raise GensegError(lacking) from error
     except Exception as error:
         raise GensegError(
