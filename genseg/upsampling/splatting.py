@@ -19,6 +19,8 @@ STEPS, LEARNING_RATE = 51, 0.1  # of Adam, on the mean absolute error (the autho
 WIDTH, COLOR = 1.0, 0.12  # σ before the first step: in cells, and in RGB, each channel in [0, 1] (the authors')
 
 OUTSIDE = 1e4  # squared distance in color to cells beyond the border: no weight
+NEGLIGIBLE = 1e-20  # weights below are set to 0: products with them would be denormal numbers, which are slow
+
 CHUNK = 2**20  # weights computed at once: with fewer, a CPU starts threads too often
 CHUNK_ON_GPU = 2**26  # there fewer would leave it idle
 
@@ -122,7 +124,7 @@ class Splats:
         contrasts[self.outside[:, chunk]] = OUTSIDE
         exponents = around[:, 3, chunk, None] * contrasts
         exponents.baddbmm_(around[:, :3, chunk].transpose(1, 2), self.forms)
-        return torch.softmax(exponents, dim=0), contrasts
+        return F.threshold(torch.softmax(exponents, dim=0), NEGLIGIBLE, 0.0), contrasts
 
 
 def _precisions(gaussians: Tensor) -> Tensor:
