@@ -74,12 +74,13 @@ def classes_of(classes: str | Sequence[str]) -> tuple[str, ...]:
         classes: Names, or one text with commas between them.
 
     Raises:
-        GensegError: If there is no name, a name is empty, or two are the same.
+        GensegError: If there is no name, a first synonym is empty, or two are the same.
     """
     names = tuple(name.strip() for name in (classes.split(",") if isinstance(classes, str) else classes))
-    if not names or not all(name.strip("| ") for name in names):
+    first = first_synonyms(names)
+    if not names or not all(first):
         raise GensegError("a class has no name; give classes such as 'sky,building,tree'")
-    if twice := next((name for name in names if names.count(name) > 1), None):
+    if twice := next((name for name in first if first.count(name) > 1), None):
         raise GensegError(f"class {twice!r} is named twice; name each once")
     return names
 

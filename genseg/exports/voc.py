@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from genseg.exports.label_values import class_values, encode_labels, voc_colors
 IGNORED = 255
 LAST = 254
 COLORS = voc_colors()
+STRUCTURE = re.compile(r"[:#\x00-\x1f\x7f]")  # separates fields, begins comments or ends lines in labelmap.txt
 
 
 def write(items: Iterable[ExportImage], target: Target) -> None:
@@ -33,7 +35,7 @@ def write(items: Iterable[ExportImage], target: Target) -> None:
     for name in ("SegmentationClass", "SegmentationObject", "ImageSets/Segmentation"):
         (root / name).mkdir(parents=True)
     lines = [
-        f"{name}:{','.join(map(str, COLORS[number].tolist()))}::\n"
+        f"{STRUCTURE.sub('_', name)}:{','.join(map(str, COLORS[number].tolist()))}::\n"
         for number, name in zip(numbers, target.categories, strict=True)
     ]
     (root / "labelmap.txt").write_text("# label:color_rgb:parts:actions\n" + "".join(lines), encoding="utf-8")

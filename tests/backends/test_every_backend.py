@@ -103,3 +103,15 @@ def test_in_bfloat16_a_photo_is_segmented_and_given_back(checkpoint, name):
 @pytest.mark.parametrize("name", sorted(TWINS))
 def test_the_others_segment_a_photo(checkpoint, name):
     genseg.contract.checks.CHECKS["a_photo_is_segmented"](small_context(load(checkpoint, name, "bfloat16"), name))
+
+
+@pytest.mark.parametrize("name", ["lcm", "sd-turbo", "sdxl-turbo", "flux-schnell", "z-image"])
+def test_models_of_few_steps_are_sampled_without_classifier_free_guidance(checkpoint, name):
+    assert load(checkpoint, name, "bfloat16").guidance_scale == 1
+
+
+@pytest.mark.parametrize(("name", "tokens"), [("flux-schnell", 256), ("flux-dev", 512)])
+def test_flux_is_told_as_many_tokens_as_it_was_trained_with(checkpoint, name, tokens):
+    backend = load(checkpoint, name, "bfloat16")
+    assert backend.conditioning["encoder_hidden_states"].shape[1] == tokens
+    assert backend.described("a cat")["encoder_hidden_states"].shape[1] == tokens

@@ -76,6 +76,8 @@ def test_a_guidance_distilled_unet_is_told_that_there_is_no_guidance(folders):
     unet, prompt = backend.network, backend.prompt_embeds.expand(2, -1, -1)
     expected = unet(x, t, prompt, timestep_cond=embedding.expand(2, -1)).sample
     torch.testing.assert_close(backend.predict(x, t), expected)
+    given = {"encoder_hidden_states": backend.prompt_embeds}  # as of another prompt
+    torch.testing.assert_close(backend.predict(x, t, conditioning=given), expected)
     assert (unet(x, t, prompt).sample - expected).abs().max() > 1e-4
 
 

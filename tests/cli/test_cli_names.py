@@ -50,6 +50,8 @@ def test_names_are_printed_and_drawn_and_kept(picture, tmp_path, monkeypatch):
     [
         (("--names", "sky", "--embedder", "maskklip"), "unknown embedder 'maskklip': did you mean maskclip"),
         (("--names", "sky,,"), "a class has no name"),
+        (("--names", "sky,|car"), "a class has no name"),
+        (("--names", "car|auto,car|truck"), "class 'car' is named twice"),
         (("--embedder", "maskclip"), "give classes too"),
         (("--names", "sky", "--embedder", "tcl"), "give it as model="),
         (("--names", "sky", "--embedder-model", "no/such/folder"), "there is no file or folder no/such/folder"),

@@ -79,6 +79,13 @@ def test_cityscapes_and_voc_are_read_by_the_readers_of_data_sets(run, tmp_path):
         assert np.array_equal(sample.truths[0], numbers[expected[key]])
 
 
+def test_names_leave_the_lines_of_vocs_label_map_whole(run, tmp_path):
+    run.assign("odd", ["a:b", "#1\nx"], lambda _: np.arange(10, dtype=np.int32) % 2)
+    genseg.export_run(run, "voc", tmp_path / "out", classes="odd")
+    lines = (tmp_path / "out/VOCdevkit/VOC2012/labelmap.txt").read_text().splitlines()
+    assert lines[1:] == ["a_b:128,0,0::", "_1_x:0,128,0::"]
+
+
 def test_voc_has_its_palette_its_ignore_its_objects_and_its_list(run, tmp_path):
     genseg.export_run(run, "voc", tmp_path / "out", classes="mine", min_confidence=0.4)
     root = tmp_path / "out/VOCdevkit/VOC2012"

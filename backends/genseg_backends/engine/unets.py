@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -27,22 +27,31 @@ class UNetBackend(LatentBackend):
         self.width = config["block_out_channels"][0]
         self.image_size = config["sample_size"] * self.codec.stride
         self.size_multiple = self.codec.stride * 2 ** (len(config["block_out_channels"]) - 1)
+        if config["time_cond_proj_dim"]:
+            self.guidance_scale = 1.0
         return sites(self.network, self.codec.stride)
+
+    def call(self, network: Callable[..., Any], x: Tensor, timesteps: Tensor, **conditioning: Any) -> Tensor:
+        """The U-Net's output under a prompt."""
+        if width := self.network.config["time_cond_proj_dim"]:
+            conditioning["timestep_cond"] = no_guidance(width, x)
+        return network(x, timesteps, **conditioning).sample
 
     def schedule_of(self, scheduler: Any) -> NoiseSchedule:
         """The noise schedule, variance-preserving."""
         return NoiseSchedule.of(scheduler)
 
 
-def no_guidance(width: int) -> Tensor:
-    """The guidance-scale embedding of w = 0, [1, width]: sines and cosines of zero, a zero more if the width is odd.
+def no_guidance(width: int, x: Tensor) -> Tensor:
+    """The guidance-scale embedding of w = 0 for each row of x [N, ...], [N, width]: sines and cosines of zero.
 
-    Latent consistency models take the scale of classifier-free guidance as an input, w = 0 being none. Their boundary
+    If the width is odd, a zero follows. Latent consistency models take the scale of classifier-free guidance as an
+    input, w = 0 being none, and never run twice for it. Their boundary
     scalings c_skip and c_out are left out: from t = 1 on they are within 0.3% of 0 and 1, and inversion by residuals
     is exact with or without them.
     """
-    half = width // 2
-    return torch.cat([torch.zeros(1, half), torch.ones(1, half), torch.zeros(1, width % 2)], dim=1)
+    rows, half = len(x), width // 2
+    return torch.cat([x.new_zeros(rows, half), x.new_ones(rows, half), x.new_zeros(rows, width % 2)], dim=1)
 
 
 def check_prompt(config: Mapping[str, Any], prompt_embeds: Any) -> None:

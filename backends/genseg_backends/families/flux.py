@@ -22,6 +22,7 @@ class Flux(TransformerBackend):
     taesd = "madebyollin/taef1"
     guidance = 3.5
     packing = 4
+    longest_prompt = 512  # tokens of T5
     stacks: ClassVar = {
         "d": Stack(
             "transformer_blocks",
@@ -49,7 +50,7 @@ class Flux(TransformerBackend):
     @classmethod
     def describe(cls, pipeline: Any, prompt: str) -> dict[str, Tensor]:
         """T5's tokens, padding and all, and the pooled ones of CLIP."""
-        embeds, pooled, _ = pipeline.encode_prompt(prompt)
+        embeds, pooled, _ = pipeline.encode_prompt(prompt, max_sequence_length=cls.longest_prompt)
         return {"encoder_hidden_states": embeds, "pooled_projections": pooled}
 
     def call(self, network: Callable[..., Any], x: Tensor, timesteps: Tensor, **conditioning: Tensor) -> Tensor:
@@ -68,6 +69,12 @@ class Flux(TransformerBackend):
         return to_latents(output, x)
 
 
+class FluxSchnell(Flux):
+    """FLUX.1 [schnell], whose prompts have half as many tokens, padding included."""
+
+    longest_prompt = 256
+
+
 flux_dev = Released(
     Flux,
     "flux-dev",
@@ -82,7 +89,7 @@ flux_dev = Released(
     ),
 )
 flux_schnell = Released(
-    Flux,
+    FluxSchnell,
     "flux-schnell",
     "FLUX.1 [schnell], of few steps",
     ModelCard(

@@ -44,14 +44,26 @@ class StableDiffusionXL(UNetBackend):
         size = [side * self.codec.stride for side in x.shape[2:]]
         sizes = rows_of([*size, 0, 0, *size], x)
         added = {"text_embeds": conditioning.pop("text_embeds"), "time_ids": sizes}
-        return network(x, timesteps, added_cond_kwargs=added, **conditioning).sample
+        return super().call(network, x, timesteps, added_cond_kwargs=added, **conditioning)
+
+
+class SDXLTurbo(StableDiffusionXL):
+    """SDXL-Turbo, which was distilled without classifier-free guidance (Sauer et al., 2311.17042)."""
+
+    guidance_scale = 1.0
 
 
 def _released(
-    name: str, about: str, model: str, licence: str, parameters: int | None, recipe: Mapping[str, Any] | None = None
+    name: str,
+    about: str,
+    model: str,
+    licence: str,
+    parameters: int | None,
+    kind: type[StableDiffusionXL] = StableDiffusionXL,
+    recipe: Mapping[str, Any] | None = None,
 ) -> Released:
     card = ModelCard("SDXL", licence, model, parameters=parameters)
-    return Released(StableDiffusionXL, name, about, card, recipe)
+    return Released(kind, name, about, card, recipe)
 
 
 OPENRAIL = "CreativeML OpenRAIL++-M"
@@ -62,6 +74,7 @@ sdxl_turbo = _released(
     "stabilityai/sdxl-turbo",
     "Stability AI Non-Commercial Community License",
     2_567_463_684,
+    SDXLTurbo,
     {"num_inference_steps": 4},
 )
 ssd_1b = _released("ssd-1b", "SSD-1B: SDXL with fewer blocks", "segmind/SSD-1B", "Apache-2.0", 1_331_334_404)

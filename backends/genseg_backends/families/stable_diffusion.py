@@ -15,7 +15,7 @@ from genseg_backends.engine.codecs import Codec
 from genseg_backends.engine.parts import check_class
 from genseg_backends.engine.patches import uncompiled
 from genseg_backends.engine.pretrained import Checkpoint, Parts
-from genseg_backends.engine.unets import UNetBackend, check_prompt, no_guidance
+from genseg_backends.engine.unets import UNetBackend, check_prompt
 from genseg_backends.families.released import Released
 from genseg_backends.loading.placement import in_dtype
 from genseg_backends.loading.prompts import given_prompt
@@ -71,14 +71,11 @@ class StableDiffusion(UNetBackend):
         check_class(uncompiled(unet), self.network_class)
         self.check_config(unet.config)
         check_prompt(unet.config, prompt_embeds)
-        prompt = {"encoder_hidden_states": prompt_embeds.reshape(1, *prompt_embeds.shape[-2:])}
-        if width := unet.config["time_cond_proj_dim"]:
-            prompt["timestep_cond"] = no_guidance(width)
         super().__init__(
             network=unet,
             vae=vae,
             scheduler=scheduler,
-            conditioning=prompt,
+            conditioning={"encoder_hidden_states": prompt_embeds.reshape(1, *prompt_embeds.shape[-2:])},
             name=name,
             recipe=recipe or {},
             preset=preset,
@@ -106,10 +103,6 @@ class StableDiffusion(UNetBackend):
     def prompt_embeds(self) -> Tensor:
         """The prompt, [1, tokens, dim]."""
         return self.conditioning["encoder_hidden_states"]
-
-    def call(self, network: Callable[..., Any], x: Tensor, timesteps: Tensor, **conditioning: Tensor) -> Tensor:
-        """The U-Net's output under a prompt."""
-        return network(x, timesteps, **conditioning).sample
 
     @classmethod
     def of_parts(cls, network: nn.Module, conditioning: Mapping[str, Tensor], **others: Any) -> Self:
@@ -151,6 +144,12 @@ class StableDiffusion(UNetBackend):
         return clip_prompt(checkpoint.whole, prompt, checkpoint.revision)
 
 
+class SDTurbo(StableDiffusion):
+    """SD-Turbo, which was distilled without classifier-free guidance (Sauer et al., 2311.17042)."""
+
+    guidance_scale = 1.0
+
+
 def _layout(layout: str, said: Mapping[str, Any]) -> str:
     """The folder of ``configs/`` for what a file says that it predicts, which tells the kinds of 2.x apart."""
     kinds = {"epsilon": "sd2-512", "v_prediction": "sd2-768-v"} if layout.startswith("sd2") else {}
@@ -169,10 +168,12 @@ def _released(
     layout: str = "sd1",
     calibration: Any = None,
     extra_parameters: int = 0,
+    kind: type[StableDiffusion] = StableDiffusion,
+    recipe: Mapping[str, Any] | None = None,
 ) -> Released:
     parameters = PARAMETERS[layout] + extra_parameters
     card = ModelCard("Stable Diffusion", licence, model, parameters=parameters, calibration=calibration or "derived")
-    return Released(StableDiffusion, name, about, card, home=str(CONFIGS / layout))
+    return Released(kind, name, about, card, recipe, home=str(CONFIGS / layout))
 
 
 sd14 = _released(
@@ -210,6 +211,8 @@ sd_turbo = _released(
     "stabilityai/sd-turbo",
     "Stability AI Community License",
     "sd2-512",
+    kind=SDTurbo,
+    recipe={"num_inference_steps": 4},
 )
 lcm = _released(
     "lcm",
