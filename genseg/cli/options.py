@@ -59,7 +59,7 @@ Keys: TypeAlias = Annotated[
 
 Dataset: TypeAlias = Annotated[str, typer.Argument(metavar="DATASET", help="See 'genseg datasets'; or 'folder'.")]
 
-Root: TypeAlias = Annotated[Path, typer.Argument(metavar="ROOT", help="Where the dataset lies.")]
+Root: TypeAlias = Annotated[Path, typer.Argument(metavar="ROOT", help="Root folder of the dataset.")]
 
 Protocols: TypeAlias = Annotated[
     list[str],
@@ -90,7 +90,7 @@ Resolution: TypeAlias = Annotated[str, typer.Option(help="full, 512, 320 or 128:
 
 Limit: TypeAlias = Annotated[int | None, typer.Option(metavar="N", help="At most N images, evenly spaced.")]
 
-Split: TypeAlias = Annotated[str | None, typer.Option(help="Of the dataset; none for the usual one.")]
+Split: TypeAlias = Annotated[str | None, typer.Option(help="Split of the dataset; its default unless given.")]
 
 Refine: TypeAlias = Annotated[str | None, typer.Option(help="A refinement of every method's masks, such as pamr.")]
 

@@ -59,8 +59,8 @@ def calibrate(
 ) -> None:
     """Find where to read features, where to add the offset, and how strong, for one model.
 
-    Writes BACKEND.yaml, for --recipe, BACKEND.png, a plot, and BACKEND.jsonl, all that was tried. A run that is begun
-    again goes on where it was.
+    Writes BACKEND.yaml, for --recipe, BACKEND.png, a plot, and BACKEND.jsonl, all that was tried. An
+    interrupted search resumes.
     """
     paths, options = split_inputs(inputs)
     chosen = _spaced(paths, images)

@@ -54,7 +54,7 @@ def evaluate(
 ) -> None:
     """Score modulation and baselines on a dataset; write results.json, table.md, table.tex, plot.png, gallery.png.
 
-    Masks are kept in DIR, and a later run goes on from there. Images that cannot be used are skipped and reported;
+    Masks are kept in DIR: an interrupted run resumes. Images that cannot be used are skipped and reported;
     the exit code is then 1.
     """
     check_writable(out)

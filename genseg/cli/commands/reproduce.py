@@ -54,10 +54,10 @@ def reproduce(
     dtype: cli_options.Dtype = None,
     offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
 ) -> None:
-    """Run a paper's tables and print our figures beside the published ones; write reproduction.json, .md and .tex.
+    """Run a paper's tables and print our scores beside the published ones; write reproduction.json, .md and .tex.
 
-    A dataset or model that is not there costs its rows only. Each evaluation has a folder in DIR, and a later run
-    goes on from there.
+    A dataset or model that is not there costs its rows only. Each evaluation has a folder in DIR: an
+    interrupted run resumes.
     """
     check_writable(out)
     from genseg.evaluation.paper.reproduce import Reproducer

@@ -52,7 +52,7 @@ def run(
     mask_confidence: Annotated[
         bool, typer.Option("--mask-confidence", help="Keep confidence by mask alone, not by pixel.")
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that DIR holds.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in DIR.")] = False,
     max_errors: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Stop once more than N images have failed.")
     ] = None,
@@ -62,13 +62,13 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Estimate time and disk from a few images, and write nothing.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as a JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as a JSON object.")] = False,
     offline: Annotated[bool, typer.Option("--offline", callback=go_offline, help=OFFLINE)] = False,  # noqa: ARG001
 ) -> None:
     """Segment a dataset into shards of Parquet, on all GPUs or CPUs; write report.html.
 
     One process does what one worker can: a single shard, a single GPU or CPU, or --workers 1. Ray shares the rest.
-    A run that was killed goes on with --resume. A broken image becomes a row with an error; the exit code is then 1.
+    An interrupted run continues with --resume. A broken image becomes a row with an error; the exit code is then 1.
     """
     keys = cli_options.with_clusters(options, clusters)
     with needing("ray", "runs need"):
