@@ -149,7 +149,7 @@ def load_centers(run: Run, classes: str) -> npt.NDArray[np.float32] | None:
         GensegError: If there are no such classes, or their centers are damaged.
     """
     names = run.class_names(classes)
-    if not run.store.names(_centers(classes)):
+    if not run.store.has(_centers(classes)):
         return None
     batches = run.store.batches(_centers(classes), CENTERS)
     centers = [center for batch in batches for center in batch.column("centre").to_pylist()]

@@ -217,7 +217,7 @@ class Run:
             self.store.remove(name)
 
     def _has(self, shard: str, classes: str) -> bool:
-        return bool(self.store.names(_of_shard(shard, classes)))
+        return self.store.has(_of_shard(shard, classes))
 
     def _classes(self, shard: str, classes: str, n_classes: int) -> Iterator[npt.NDArray[np.int32]]:
         """Read the classes of each row of a shard."""

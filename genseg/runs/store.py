@@ -65,7 +65,7 @@ class Store:
 
     def remove(self, name: str) -> None:
         """Remove a file, if there is one of the name."""
-        if self._fs.exists(self.path(name)):
+        if self.has(name):
             self._fs.rm_file(self.path(name))
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
@@ -135,10 +135,22 @@ class Store:
         """Bytes of a file."""
         return int(self._fs.size(self.path(name)))
 
-    def names(self, pattern: str) -> list[str]:
-        """Names of the files that match a pattern such as ``shards/*.parquet``, sorted."""
+    def has(self, name: str) -> bool:
+        """Return whether there is a file of the name."""
         self._fs.invalidate_cache()
-        return sorted(str(path)[len(self._root) :].lstrip("/") for path in self._fs.glob(self.path(pattern)))
+        return bool(self._fs.exists(self.path(name)))
+
+    def names(self, pattern: str) -> list[str]:
+        """List the names of the files that match a pattern with one star, such as ``shards/*.parquet``, sorted.
+
+        The store's own path is no part of the pattern, and may have brackets.
+        """
+        self._fs.invalidate_cache()
+        head, _, tail = pattern.partition("*")
+        folder = head.rpartition("/")[0]
+        files = self._fs.find(self.path(folder), maxdepth=1 + tail.count("/"))
+        names = (str(file)[len(self._root) :].lstrip("/") for file in files)
+        return sorted(name for name in names if name.startswith(head) and name[len(head) :].endswith(tail))
 
     def path(self, name: str) -> str:
         """Return the path of a file within its file system."""

@@ -57,7 +57,7 @@ def given(run: Run, classes: str) -> np.ndarray:
 def test_planted_groups_come_back_over_several_shards(tmp_path):
     rows, groups = planted(4, 40)
     rows.insert(7, Row("bad", ImageSource("bad.png"), FAILED, "no image"))
-    run = written(tmp_path / "run", rows, 9)
+    run = written(tmp_path / "run [1]", rows, 9)  # no pattern
     concepts = find_concepts(run, 4)
     assert concepts.name == "concepts-4"
     assert run.class_names("concepts-4") == concepts.names == ("concept 0", "concept 1", "concept 2", "concept 3")

@@ -116,8 +116,9 @@ def test_the_plan_has_each_image_once_in_shards_of_one_size(folder, monkeypatch)
     assert [item for items in shards for item in items] == list(items_of(str(folder)))
 
 
-def test_shards_that_have_a_file_are_not_left(tmp_path):
-    store = Store(str(tmp_path))
+@pytest.mark.parametrize("name", ["run", "masks [v2]", "masks*", "what?"])
+def test_shards_that_have_a_file_are_not_left(tmp_path, name):
+    store = Store(str(tmp_path / name))
     assert list(shards_left(store, 3)) == [0, 1, 2]
     store.write(shard_name(1), b"")
     store.write("shards/of another program.parquet", b"")
