@@ -85,6 +85,31 @@ def check_unpacked(size: int, packed: int) -> None:
         raise ValueError(f"it unpacks to {in_bytes(size)}")
 
 
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write an ``.npz`` file that `read_arrays` takes: compressed, unless it would be refused for how small it is.
+
+    Raises:
+        GensegError: As `write_whole`.
+    """
+    import numpy as np
+
+    def write(file: IO[bytes]) -> None:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+        try:
+            _check_archive(file)
+        except ValueError:
+            file.seek(0)
+            file.truncate()
+            np.savez(file, allow_pickle=False, **arrays)
+
+    write_whole(path, write)
+
+
+def _check_archive(file: IO[bytes]) -> None:
+    with zipfile.ZipFile(file) as archive:
+        check_unpacked(sum(member.file_size for member in archive.infolist()), file.seek(0, os.SEEK_END))
+
+
 def read_arrays(path: Path, layout: Layout) -> dict[str, Any]:
     """Read the arrays of an ``.npz`` file, checked against each other.
 
@@ -96,8 +121,8 @@ def read_arrays(path: Path, layout: Layout) -> dict[str, Any]:
 
     if path.exists() and not path.is_file():  # a pipe may never end
         raise ValueError("it is no regular file")
-    with zipfile.ZipFile(path) as archive:
-        check_unpacked(sum(member.file_size for member in archive.infolist()), path.stat().st_size)
+    with path.open("rb") as packed:
+        _check_archive(packed)
     arrays: dict[str, Any] = {}
     lengths = {"3": 3}
     with np.load(path, allow_pickle=False) as file:

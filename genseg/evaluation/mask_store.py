@@ -15,7 +15,7 @@ import numpy.typing as npt
 from genseg.errors import GensegError
 from genseg.evaluation.method import Masks
 from genseg.evaluation.metrics import Labels
-from genseg.files import Layout, read_arrays, write_whole
+from genseg.files import Layout, read_arrays, write_arrays, write_whole
 from genseg.parts import components
 from genseg.segmentation.tree import Tree
 
@@ -86,8 +86,8 @@ class MaskStore:
 
     def save_truths(self, key: str, truths: Sequence[Labels]) -> None:
         """Save an image's ground truth maps [H, W], at the resolution of the evaluation."""
-        arrays = {f"truth{i}": truth.astype(np.int32) for i, truth in enumerate(truths)}
-        write_whole(self._truths_path(key), lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+        arrays = {f"truth{i}": _compact(truth) for i, truth in enumerate(truths)}
+        write_arrays(self._truths_path(key), arrays)
 
     def save(self, method: str, key: str, result: MethodMasks) -> None:
         """Save a method's masks of an image."""
@@ -98,7 +98,7 @@ class MaskStore:
             arrays["named"] = result.named
         if result.masks.tree is not None:
             arrays |= {"merges": result.masks.tree.merges, "heights": result.masks.tree.heights}
-        write_whole(self._masks_path(method, key), lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+        write_arrays(self._masks_path(method, key), arrays)
 
     def truths(self, key: str) -> list[npt.NDArray[np.int32]]:
         """Load an image's ground truth maps [H, W].
@@ -135,6 +135,11 @@ class MaskStore:
 
     def _masks_path(self, method: str, key: str) -> Path:
         return self.folder / "masks" / method / f"{key}.npz"
+
+
+def _compact(labels: Labels) -> Labels:
+    """Return labels in the smallest signed type that has all of them."""
+    return labels.astype(np.min_scalar_type(min(int(labels.min()), ~int(labels.max()))))
 
 
 @contextmanager

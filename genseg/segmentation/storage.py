@@ -14,7 +14,7 @@ from PIL import Image
 
 from genseg.cost import Cost
 from genseg.errors import GensegError
-from genseg.files import Layout, read_arrays, write_json, write_whole
+from genseg.files import Layout, read_arrays, write_arrays, write_json, write_whole
 from genseg.recipe import load_recipe
 
 if TYPE_CHECKING:
@@ -60,9 +60,7 @@ def write(segmentation: Segmentation, path: Path) -> Path:
             arrays = {name: array for name, array in fields.items() if array is not None}
             meta = {name: getattr(segmentation, name) for name in ("backend", "seed", "names")}
             meta |= {"format": FORMAT, "recipe": asdict(segmentation.recipe), "cost": asdict(segmentation.cost)}
-            write_whole(
-                path, lambda file: np.savez_compressed(file, allow_pickle=False, meta=json.dumps(meta), **arrays)
-            )
+            write_arrays(path, {"meta": json.dumps(meta), **arrays})
         case _:
             raise GensegError(
                 f"cannot save as {path.suffix or 'a file without suffix'}; "

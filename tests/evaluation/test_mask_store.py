@@ -34,6 +34,24 @@ def test_what_is_saved_is_read_back(store):
     assert all(map(np.array_equal, store.truths("photo"), [SEGMENTS, SEGMENTS.T]))
 
 
+def test_what_compresses_well_is_read_back_at_any_size(store, monkeypatch):
+    monkeypatch.setattr("genseg.files.LARGE", 2**16)
+    even = np.zeros((512, 512), dtype=np.int32)
+    even[0, 0] = -1
+    store.save_truths("even", [even, even])
+    store.save("grid", "even", MethodMasks(Masks(even + 1, None), None))
+    assert all(map(np.array_equal, store.truths("even"), [even, even]))
+    assert np.array_equal(store.masks("grid", "even").masks.segments, even + 1)
+
+
+def test_truths_take_as_many_bytes_as_their_classes_need(store):
+    many = np.where(SEGMENTS > 1, 2**17, -1)
+    store.save_truths("photo", [SEGMENTS, many])
+    with np.load(store.folder / "truths/photo.npz") as file:
+        assert [array.itemsize for array in file.values()] == [1, 4]
+    assert all(map(np.array_equal, store.truths("photo"), [SEGMENTS, many]))
+
+
 def test_a_merge_tree_is_read_back_and_refused_with_other_segments(store):
     halves = np.repeat([[0, 1]], 64, axis=0).repeat(32, axis=1).astype(np.int32)
     tree = Tree(np.array([[0, 1]]), np.array([0.5]))
