@@ -6,6 +6,9 @@ and no others, under a name that the plan gives. So whatever is killed, an image
 
 from __future__ import annotations
 
+import glob
+import os
+import re
 import tarfile
 from collections.abc import Iterator
 from itertools import islice
@@ -15,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.utils import glob_translate
 
 from genseg.errors import GensegError
 from genseg.files import as_utf8
@@ -122,27 +126,58 @@ def _files(fs: Any, path: str, image_filter: ImageFilter) -> Iterator[tuple[str,
     path = path.rstrip("/") or "/"
     if any(sign in path for sign in "*?[") and not fs.exists(path):
         fixed = path[: min(path.index(sign) for sign in "*?[" if sign in path)].rpartition("/")[0]
-        matches = [match for match in sorted(fs.glob(path)) if not _hidden(match[len(fixed) :].lstrip("/"))]
-        if "**" in path:  # which matches the files in folders by themselves
-            matches = [match for match in matches if not fs.isdir(match)] or matches
-        for match in matches:
+        for match in sorted(_matches(fs, path, fixed)):
             below = match[len(fixed) :].lstrip("/")
+            if _hidden(below):
+                continue
             if fs.isdir(match):
                 yield from ((f"{below}/{key}", file) for key, file in _files(fs, match, image_filter))
             elif image_filter.takes(*_split(match), READ):
                 yield below, match
     elif fs.isdir(path):
-        for folder, folders, files in fs.walk(path):
-            folders[:] = sorted(name for name in folders if not _hidden(name))
-            below = folder[len(path) :].strip("/")
-            for name in sorted(files):
-                if not _hidden(name) and image_filter.takes(folder, name, READ):
-                    yield f"{below}/{name}".lstrip("/"), f"{folder.rstrip('/')}/{name}"
+        for folder, name in _walk(fs, path):
+            if image_filter.takes(folder, name, READ):
+                yield f"{folder[len(path) :].strip('/')}/{name}".lstrip("/"), f"{folder.rstrip('/')}/{name}"
     elif fs.exists(path):
         if image_filter.takes(*_split(path), ANY):
             yield PurePosixPath(path).name, path
     else:
         raise FileNotFoundError(path)
+
+
+def _matches(fs: Any, pattern: str, fixed: str) -> list[str]:
+    """Paths that a pattern matches; ``**`` matches files alone if there are any, as folders' files match too.
+
+    fsspec's own patterns follow no links to folders.
+    """
+    is_local = "file" in fs.protocol
+    if "**" not in pattern:
+        return list(glob.glob(pattern) if is_local else fs.glob(pattern))  # noqa: PTH207
+    if is_local:
+        whole = re.compile(glob_translate(pattern))
+        paths = (f"{folder.rstrip('/')}/{name}" for folder, name in _walk(fs, fixed or "/"))
+        files = [path for path in paths if whole.match(path)]
+    else:
+        files = [match for match in fs.glob(pattern) if not fs.isdir(match)]
+    return files or list(fs.glob(pattern))
+
+
+def _walk(fs: Any, folder: str) -> Iterator[tuple[str, str]]:
+    """Folder and name of each file below a folder that is not hidden, sorted; links to folders are followed.
+
+    A link to a folder that it lies in leads round, and is left out.
+    """
+    for _, folders, files in fs.walk(folder, maxdepth=1, detail=True):
+        linked = {name for name, entry in files.items() if entry.get("islink") and fs.isdir(entry["name"])}
+        yield from ((folder, name) for name in sorted(files.keys() - linked) if not _hidden(name))
+        for name in sorted(folders.keys() | linked):
+            path = f"{folder.rstrip('/')}/{name}"
+            if not _hidden(name) and not (name in linked and _leads_back(path)):
+                yield from _walk(fs, path)
+
+
+def _leads_back(link: str) -> bool:
+    return any(os.path.samefile(link, parent) for parent in PurePosixPath(link).parents)  # noqa: PTH121
 
 
 def _split(path: str) -> tuple[str, str]:

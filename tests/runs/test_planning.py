@@ -49,6 +49,21 @@ def test_patterns_and_single_files(folder):
     assert keys(folder / "a.png") == ["a.png"]
 
 
+@LEFT_OUT
+def test_links_to_folders_are_followed_as_folders_are(folder, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "x.png").write_bytes(png(1))
+    (folder / "b" / "linked").symlink_to(tmp_path / "other")
+    (folder / "b" / "up").symlink_to("..")
+    (folder / "b" / "self").symlink_to(".")
+    (tmp_path / "other" / "back").symlink_to(folder)
+    (folder / ".hidden-link").symlink_to(tmp_path / "other")
+    assert keys(folder) == ["a.png", "b/1.JPG", "b/2.png", "b/c/3.webp", "b/linked/x.png"]
+    assert keys(folder / "*" / "l*" / "*.png") == ["b/linked/x.png"]
+    assert keys(folder / "**" / "*.png") == ["a.png", "b/2.png", "b/linked/x.png"]
+    assert keys(folder / "b" / "l*") == ["linked/x.png"]
+
+
 def test_images_in_a_tar_are_parts_of_the_file(folder):
     with tarfile.open(folder / "set.tar", "w") as tar:
         for name, content in (("x/0.png", png(7)), ("x/0.json", b"{}"), ("x/1.png", png(8))):
