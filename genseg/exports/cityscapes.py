@@ -38,4 +38,4 @@ def write(items: Iterable[ExportImage], target: Target) -> None:
         path = target.folder / f"gtFine/train/{stem}_gtFine_labelIds.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(encode_labels(item.categories, numbers, UNLABELED)).save(path)
-        item.place(target.folder / "leftImg8bit/train", ".png", f"{stem}_leftImg8bit")
+        item.place(target.folder / "leftImg8bit/train", f"{stem}_leftImg8bit")

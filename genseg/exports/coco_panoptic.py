@@ -34,7 +34,7 @@ def write(items: Iterable[ExportImage], target: Target) -> None:
     folder.mkdir(parents=True)
     with JsonArrayWriter(target.folder / "annotations/panoptic.json", head, "images", "annotations") as arrays:
         for item in items:
-            placed = item.place(target.folder / "images", ".jpg")  # which detectron2 takes for granted
+            placed = item.place(target.folder / "images")
             arrays.add("images", image_entry(item.number, placed, item.row.size) | {"key": item.row.key})
             kinds = item.categories
             of_thing = is_thing[kinds] & (kinds >= 0)

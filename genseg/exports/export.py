@@ -108,7 +108,7 @@ def export_run(
                 lines.writerow(["name", "key"])
             for row in islice(source.rows(classes=classes), limit):
                 try:
-                    row = verified(row, images)
+                    row = verified(row, images, chosen.suffix)
                 except GensegError as error:
                     exported.skipped.add(str(error))
                     continue
@@ -126,7 +126,7 @@ def export_run(
 
     with whole_folder(Path(out)) as folder:
         described = f"masks by genseg, backend {source.settings.get('backend', 'unknown')}"
-        target = Target(folder, names, images, min_confidence, min_area, described, apart)
+        target = Target(folder, names, images, min_confidence, min_area, described, apart, chosen.suffix)
         chosen.write(items(target), target)
     if isinstance(source, Run):
         with suppress(GensegError):  # a run that others own can be exported too

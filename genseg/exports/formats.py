@@ -19,6 +19,7 @@ class Format(NamedTuple):
         keys: Whether the format has a place for keys; if not, they are in ``keys.csv`` beside it.
         needs_classes: Whether the format holds classes alone, not segments.
         has_things: Whether the format tells things, whose masks are segments, from stuff.
+        suffix: The one that images may have; None for any.
     """
 
     module: str
@@ -26,6 +27,7 @@ class Format(NamedTuple):
     keys: bool = True
     needs_classes: bool = False
     has_things: bool = False
+    suffix: str | None = None
 
     @property
     def write(self) -> Callable[[Iterable[ExportImage], Target], None]:
@@ -36,10 +38,10 @@ class Format(NamedTuple):
 
 EXPORTS = {
     "coco-instances": Format("coco_instances"),
-    # detectron2's evaluator and others know files by their last part
-    "coco-panoptic": Format("coco_panoptic", "flat", has_things=True),
-    "cityscapes": Format("cityscapes", "city", keys=False, needs_classes=True),
-    "voc": Format("voc", "flat", keys=False),
+    # detectron2's evaluator and others know files by their last part, and it takes .jpg for granted
+    "coco-panoptic": Format("coco_panoptic", "flat", has_things=True, suffix=".jpg"),
+    "cityscapes": Format("cityscapes", "city", keys=False, needs_classes=True, suffix=".png"),
+    "voc": Format("voc", "flat", keys=False, suffix=".jpg"),
     "yolo-seg": Format("yolo", "flat", keys=False),
     "huggingface": Format("huggingface"),
     "label-studio": Format("label_studio"),

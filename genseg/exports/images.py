@@ -72,8 +72,16 @@ def encoded(row: Row, suffix: str | None = None) -> tuple[bytes, str]:
     return buffer.getvalue(), suffix or ".png"
 
 
-def verified(row: Row, images: str) -> Row:
+def verified(row: Row, images: str, suffix: str | None = None) -> Row:
     """Check that the maps of a row and its image can be used; the image is then in memory unless it is linked.
+
+    Args:
+        row: Of a run.
+        images: One of `IMAGES`.
+        suffix: The one format that may be written; see `place`.
+
+    Returns:
+        The row with its image as `place` puts it: what has to be written anew has been.
 
     Raises:
         GensegError: If one cannot be read, or has another size.
@@ -82,12 +90,9 @@ def verified(row: Row, images: str) -> Row:
     if images == "none":
         return row
     file = local_file(row.source) if images == "link" and row.image is None else None
-    if file and stored_suffix(file, row.size):
+    if file and stored_suffix(file, row.size, suffix):
         return row
-    content = row.source.read() if row.image is None else row.image
-    if not stored_suffix(io.BytesIO(content), row.size):
-        replace(row, image=content).picture()
-    return replace(row, image=content)
+    return replace(row, image=encoded(row, suffix)[0])
 
 
 def local_file(source: ImageSource) -> Path | None:

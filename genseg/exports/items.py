@@ -27,6 +27,7 @@ class Target:
         min_area: Segments with fewer pixels are ignored.
         description: Where the masks come from, in a line.
         things: Classes of which each mask is a thing, in formats that tell things from stuff.
+        suffix: The one that images may have; None for any.
     """
 
     folder: Path
@@ -36,6 +37,7 @@ class Target:
     min_area: int = 0
     description: str = ""
     things: tuple[str, ...] = ()
+    suffix: str | None = None
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -96,9 +98,9 @@ class ExportImage:
             return next(mask.rle for mask in self.row.masks if mask.label == label)
         return rle_of(self._sure == label)
 
-    def place(self, folder: Path, suffix: str | None = None, name: str | None = None) -> str:
+    def place(self, folder: Path, name: str | None = None) -> str:
         """Put the image into a folder, under the item's name or another; see `genseg.exports.images.place`."""
-        return place(self.row, folder, name or self.name, self.target.images, suffix)
+        return place(self.row, folder, name or self.name, self.target.images, self.target.suffix)
 
     @cached_property
     def _sure(self) -> npt.NDArray[np.int32]:

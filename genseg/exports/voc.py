@@ -50,7 +50,7 @@ def write(items: Iterable[ExportImage], target: Target) -> None:
             order = np.searchsorted([segment.label for segment in item.segments], item.labels) + 1
             objects = np.where(item.labels < 0, IGNORED, order).astype(np.uint8)
             _save(root / f"SegmentationObject/{item.name}.png", objects)
-            item.place(root / "JPEGImages", ".jpg")
+            item.place(root / "JPEGImages")
             split.write(f"{item.name}\n")
 
 

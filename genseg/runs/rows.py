@@ -172,7 +172,7 @@ class Row:
             GensegError: If it cannot be read, or has another size than when it was segmented.
         """
         most = max(Recipe.max_pixels, self.size[0] * self.size[1])
-        picture = load_image(self.source.read() if self.image is None else self.image, most)
+        picture = load_image(self.source.read() if self.image is None else self.image, most, self.key)
         if any(self.size) and picture.size != self.size[::-1]:
             raise ImageError(f"{self.key} has another size than when it was segmented; bring back the image of the run")
         return picture

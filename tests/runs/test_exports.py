@@ -127,6 +127,18 @@ def test_images_that_cannot_be_read_are_left_out_and_told(tmp_path):
     assert "2 images or shards are left out; the first: street/a photo.jpg has another size" in told.stderr
 
 
+@pytest.mark.parametrize("images", ["link", "copy"])
+@pytest.mark.parametrize(("name", "stored"), [("voc", "b.png"), ("coco-panoptic", "b.png"), ("cityscapes", "a.jpg")])
+def test_an_image_that_is_cut_off_is_left_out_where_it_must_be_written_anew(tmp_path, name, stored, images):
+    cut = made(tmp_path)
+    path = tmp_path / "images" / stored
+    path.write_bytes(path.read_bytes()[:-2000])
+    found = genseg.export_run(cut, name, tmp_path / "out", classes="streets", images=images)
+    assert (found.images, found.skipped.count) == (4, 1)
+    key = next(row.key for row in cut.rows(["key", "uri"]) if row.source.uri.endswith(stored))
+    assert found.skipped.reason.startswith(f"{key} is damaged or truncated")
+
+
 def test_an_export_that_fails_leaves_nothing(tmp_path):
     moved = made(tmp_path)
     (tmp_path / "images/a.jpg").unlink()
