@@ -145,30 +145,60 @@ def read_arrays(path: Path, layout: Layout) -> dict[str, Any]:
 def whole_folder(path: Path) -> Iterator[Path]:
     """A folder of a temporary name beside ``path``: renamed when all went well, removed when not.
 
+    An empty folder at ``path`` stays, as it may be a mount, or the one that a shell is in: the temporary folder is then
+    in it, and what it holds is moved up at the end, or back if that fails. Links are followed.
+
     It is locked while it is written, so that the next call in the same place can remove those of killed processes.
 
     Raises:
         GensegError: If ``path`` is there and not empty, or cannot be written; it is then as it was.
     """
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise GensegError(f"{path} is there already; remove it or name another folder")
+    place = Path(os.path.realpath(path))
     temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for abandoned in path.parent.glob(f"{TEMPORARY_FOLDER}*"):
+        _check_empty(place, path)
+        is_there = place.is_dir()
+        parent = place if is_there else place.parent
+        parent.mkdir(parents=True, exist_ok=True)
+        for abandoned in parent.glob(f"{TEMPORARY_FOLDER}*"):
             with _locked(abandoned) as is_ours:
                 if is_ours:
                     shutil.rmtree(abandoned, ignore_errors=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=TEMPORARY_FOLDER))
+        temporary = Path(tempfile.mkdtemp(dir=parent, prefix=TEMPORARY_FOLDER))
         with _locked(temporary):
             yield temporary
-            temporary.chmod(0o777 & ~_umask())
-            temporary.replace(path)
+            if is_there:
+                _check_empty(place, path)
+                _move_up(temporary)
+            else:
+                temporary.chmod(0o777 & ~_umask())
+                temporary.replace(place)
     except OSError as error:
         raise GensegError(f"cannot write {path}: {error.strerror or error}; choose another output folder") from error
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_empty(place: Path, path: Path) -> None:
+    """Refuse a place that holds anything but temporary folders, as ``path``."""
+    if place.exists() and not (
+        place.is_dir() and all(child.name.startswith(TEMPORARY_FOLDER) for child in place.iterdir())
+    ):
+        raise GensegError(f"{path} is there already; remove it or name another folder")
+
+
+def _move_up(folder: Path) -> None:
+    """Move all that a folder holds to where the folder is, or nothing."""
+    children = list(folder.iterdir())
+    try:
+        for child in children:
+            child.rename(folder.parent / child.name)
+    except BaseException:
+        for child in children:
+            if not os.path.lexists(child):
+                (folder.parent / child.name).rename(child)
+        raise
 
 
 @contextmanager

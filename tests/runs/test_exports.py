@@ -196,6 +196,22 @@ def test_a_folder_that_is_there_is_left_alone(run, tmp_path):
     assert (tmp_path / "out").stat().st_mode & 0o777 == 0o777 & ~umask
 
 
+@pytest.mark.parametrize("out", [".", "linked", "dangling"])
+def test_the_folder_one_is_in_and_links_to_folders_are_written_into(run, tmp_path, monkeypatch, out):
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    monkeypatch.chdir(inside)
+    if out != ".":
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / out).symlink_to("inside" if out == "linked" else "new")
+    before = inside.stat().st_ino
+    genseg.export_run(run, "voc", out, limit=1)
+    assert sorted(path.name for path in Path(out).iterdir()) == ["VOCdevkit", "keys.csv"]
+    assert inside.stat().st_ino == before  # a mount stays one, and no shell is left in a folder that is gone
+    with pytest.raises(GensegError, match="is there already"):
+        genseg.export_run(run, "voc", out, limit=1)
+
+
 def test_what_is_not_there_is_a_sentence(run, tmp_path):
     for options, said in [
         ({"format": "coco"}, "'coco': did you mean coco-instances or coco-panoptic.*: cityscapes, coco-instances, "),
