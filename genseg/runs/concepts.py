@@ -28,7 +28,7 @@ from genseg.runs.run import Run
 
 AUTO_RANGE = range(2, 61)  # the numbers of concepts that k="auto" chooses from
 ELBOW_MASKS = 4  # a concept, at least: an inertia falls to 0 as each mask becomes a concept of its own
-CHUNK = 4096  # masks that each step of mini-batch k-means sees, whatever the sizes of shards
+CHUNK = 4096  # masks, at least, that each step of mini-batch k-means sees, whatever the sizes of shards
 PASSES = 3  # of mini-batch k-means over the run
 
 COLUMNS = ["key", *(f"masks.list.element.{name}" for name in ("label", "area", "embedding"))]
@@ -159,7 +159,8 @@ def find_concepts(
         means = MiniBatchKMeans(
             n_concepts, init=centres, n_init=1, random_state=seed, batch_size=CHUNK, reassignment_ratio=0
         )
-        for chunk in rows_in_chunks(_embeddings(run, "centres", total, PASSES, on_progress), CHUNK):
+        size = max(CHUNK, n_concepts)  # the first step must have a mask for each
+        for chunk in rows_in_chunks(_embeddings(run, "centres", total, PASSES, on_progress), size):
             means.partial_fit(chunk)
         centres = means.cluster_centers_
     names = tuple(f"concept {number}" for number in range(n_concepts))

@@ -105,6 +105,13 @@ def test_more_masks_than_the_sample_improve_the_centres(tmp_path, monkeypatch):
     assert streamed < inertia(sample.cluster_centers_)
 
 
+def test_there_can_be_more_concepts_than_a_step_sees_masks(tmp_path, monkeypatch):
+    monkeypatch.setattr("genseg.evaluation.reservoir.MAX_VECTORS", 60)
+    monkeypatch.setattr("genseg.runs.concepts.CHUNK", 16)
+    run = written(tmp_path / "run", planted(4, 17)[0], 5)  # 85 masks: the last step sees fewer
+    assert np.isfinite(find_concepts(run, 20).centres).all()
+
+
 @pytest.mark.parametrize("n_groups", [3, 7])
 def test_the_elbow_finds_how_many_groups_are_planted(tmp_path, n_groups):
     rows, groups = planted(n_groups, 40)
