@@ -15,7 +15,6 @@ from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.utils import glob_translate
@@ -24,7 +23,7 @@ from genseg.errors import GensegError
 from genseg.files import as_utf8
 from genseg.images.files import SUFFIXES
 from genseg.images.listing import ANY, ImageFilter
-from genseg.runs.sources import NAMES, ImageSource, image_column, uri_of
+from genseg.runs.sources import NAMES, ImageSource, file_system, image_column, uri_of
 from genseg.runs.store import Store
 
 PART = 1000  # shards to a file of the plan
@@ -62,7 +61,7 @@ def items_of(given: str) -> Iterator[PlannedImage]:
     """
     is_empty, reading = True, str(given)
     try:
-        fs, path = fsspec.core.url_to_fs(given)
+        fs, path = file_system(given)
         image_filter = ImageFilter(lambda folder: [PurePosixPath(file).name for file in fs.ls(folder, detail=False)])
         for key, file in _files(fs, path, image_filter):
             reading = file

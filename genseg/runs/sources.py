@@ -66,11 +66,22 @@ def uri_of(fs: Any, path: str) -> str:
     return path
 
 
+def file_system(url: str) -> tuple[Any, str]:
+    """The file system of a local path or an fsspec URL, and the path there.
+
+    Two colons, by which fsspec chains URLs, are part of a local path.
+    """
+    if fsspec.core.split_protocol(url)[0] in (None, "file", "local"):
+        fs = fsspec.filesystem("file")
+        return fs, fs._strip_protocol(url)
+    return cast(tuple[Any, str], fsspec.core.url_to_fs(url))
+
+
 def locate(uri: str) -> tuple[Any, str]:
     """The file system of a place, and the path there: the inverse of `uri_of`."""
     if uri.startswith("file:"):
         uri = os.fsdecode(unquote_to_bytes(uri.removeprefix("file://")))
-    return cast(tuple[Any, str], fsspec.core.url_to_fs(uri))
+    return file_system(uri)
 
 
 def image_column(schema: pa.Schema, uri: str) -> str:

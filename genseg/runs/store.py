@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from genseg.errors import GensegError
 from genseg.files import check_unpacked, write_whole
+from genseg.runs.sources import file_system
 from genseg.runs.validation import check_columns
 
 BATCH = 32  # rows of a shard in memory at once
@@ -34,7 +34,7 @@ class Store:
 
     def __init__(self, url: str) -> None:
         try:
-            self._fs, self._root = fsspec.core.url_to_fs(url)
+            self._fs, self._root = file_system(url)
         except (ImportError, ValueError) as error:
             raise GensegError(f"{url} cannot be opened: {error}") from error
         self.url = url
@@ -43,7 +43,7 @@ class Store:
     def inside(self, url: str) -> bool:
         """Return whether this is a folder in another one."""
         try:
-            fs, root = fsspec.core.url_to_fs(url)
+            fs, root = file_system(url)
         except (ImportError, ValueError):
             return False
         return type(fs) is type(self._fs) and f"{self._root}/".startswith(f"{root.rstrip('/')}/")

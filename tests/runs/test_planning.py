@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+import zipfile
 
 import fsspec
 import numpy as np
@@ -98,6 +99,24 @@ def test_a_bucket_is_read_by_its_url():
     found = dict(items_of("memory://bucket"))
     assert {key: source.read() for key, source in found.items()} == {"b.png": png(4), "deep/a.png": png(3)}
     assert all(source.uri.startswith("memory://") for source in found.values())
+
+
+def test_two_colons_are_part_of_a_local_path_and_chain_urls(tmp_path):
+    folder = tmp_path / "a::b"
+    folder.mkdir()
+    (folder / "c::d.png").write_bytes(png(5))
+    pq.write_table(pa.table({"image": [png(6)]}), folder / "e::f.parquet")
+    for given in (folder, folder / "*", folder.as_uri().replace("%3A", ":")):
+        found = dict(items_of(str(given)))
+        assert {key: source.read() for key, source in found.items()} == {"c::d.png": png(5), "e::f.parquet/0": png(6)}
+    store = Store(str(folder / "run::1"))
+    store.write("a::b", b"")
+    assert store.local
+    assert store.inside(str(folder))
+    assert store.names("a*") == ["a::b"]
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("in/y.png", png(7))
+    assert keys(f"zip://in::{tmp_path / 'x.zip'}") == ["y.png"]
 
 
 @pytest.mark.parametrize(
