@@ -29,12 +29,12 @@ def seeds() -> dict[str, bytes]:
     """A small image file of each kind, by name."""
     rng = np.random.default_rng(0)
     photo = Image.fromarray(rng.integers(0, 256, (4, 6, 3), dtype=np.uint8)).resize((24, 16))
-    grey = np.asarray(photo.convert("L"))
+    gray = np.asarray(photo.convert("L"))
     exif = Image.Exif()
     exif.update({0x0112: 6, 0x010F: "maker", 0x011A: 72.0, 0x0132: "2026:01:01 00:00:00"})
     exif.get_ifd(0x8769).update({0x829A: 0.01, 0x9003: "2026:01:01 00:00:00"})
     turned = [photo.rotate(90), photo.rotate(180)]
-    deep = Image.fromarray(grey.astype(np.uint16) * 257)
+    deep = Image.fromarray(gray.astype(np.uint16) * 257)
     files: dict[str, tuple[Image.Image, str, dict[str, Any]]] = {
         "jpeg": (photo, "JPEG", {"exif": exif}),
         "jpeg-progressive": (photo, "JPEG", {"progressive": True, "exif": exif}),
@@ -51,7 +51,7 @@ def seeds() -> dict[str, bytes]:
         "tiff-jpeg": (photo, "TIFF", {"compression": "jpeg"}),
         "tiff-fax": (photo.convert("1"), "TIFF", {"compression": "group4"}),
         "tiff-deep": (deep, "TIFF", {"tiffinfo": {280: 0, 281: 65535}}),
-        "tiff-float": (Image.fromarray(grey.astype(np.float32) / 255), "TIFF", {"compression": "tiff_deflate"}),
+        "tiff-float": (Image.fromarray(gray.astype(np.float32) / 255), "TIFF", {"compression": "tiff_deflate"}),
         "tiff-stack": (photo, "TIFF", {"append": turned}),
         "gif": (photo.convert("P"), "GIF", {}),
         "gif-animated": (photo, "GIF", {"append": turned}),

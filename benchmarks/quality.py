@@ -104,11 +104,11 @@ def model_labels(backend: Backend, square: Image.Image, recipe: genseg.Recipe, s
     return {name: masks.segments for name, masks in labels.items()}
 
 
-def colour_labels(square: Image.Image, recipe: genseg.Recipe) -> dict[str, Labels]:
-    """Segments [SIDE, SIDE] of the methods that see colours alone; SLIC is asked for K segments and gives fewer."""
+def color_labels(square: Image.Image, recipe: genseg.Recipe) -> dict[str, Labels]:
+    """Segments [SIDE, SIDE] of the methods that see colors alone; SLIC is asked for K segments and gives fewer."""
     seen = MethodInput(square, (SIDE, SIDE), recipe)
     labels = baselines.METHODS["rgb-kmeans"](seen).segments
-    asked = int(labels.max()) + 1  # K, which the recipe may leave to the colours
+    asked = int(labels.max()) + 1  # K, which the recipe may leave to the colors
     return {"rgb-kmeans": labels, "slic": slic(np.asarray(seen.resized_image()), n_segments=asked, start_label=0)}
 
 
@@ -158,7 +158,7 @@ def cached_labels(
         start = time.perf_counter()
         labels = model_labels(backend, sample.square, recipe, seed)
         seconds = time.perf_counter() - start
-        small = {k: v.astype(np.uint8) for k, v in (labels | colour_labels(sample.square, recipe)).items()}
+        small = {k: v.astype(np.uint8) for k, v in (labels | color_labels(sample.square, recipe)).items()}
         write_whole(file, lambda stream: np.savez_compressed(stream, allow_pickle=False, seconds=seconds, **small))
     with np.load(file, allow_pickle=False) as kept:
         return {n: kept[n].astype(np.int64) for n in kept.files if n != "seconds"}, float(kept["seconds"])

@@ -110,10 +110,10 @@ def plot(report: Mapping[str, Any], file: Path) -> None:
     left.set(xlabel="seconds an image", title=f"{report['backend']}, K = {report['clusters']}")
     left.margins(x=0.25)
     for axes, what, scale in ((right, "seconds_per_mask", 1), (right.twinx(), "peak_memory", 1e6)):
-        colour = "#4c78a8" if axes is right else "#e45756"
+        color = "#4c78a8" if axes is right else "#e45756"
         values = [entry[what] / scale for entry in sweep]
-        axes.plot([entry["recipe"]["n_clusters"] for entry in sweep], values, "o-", color=colour)
+        axes.plot([entry["recipe"]["n_clusters"] for entry in sweep], values, "o-", color=color)
         axes.set_ylim(0, 1.15 * max(values, default=1))
-        axes.set_ylabel("seconds a mask" if axes is right else "peak memory, MB", color=colour)
+        axes.set_ylabel("seconds a mask" if axes is right else "peak memory, MB", color=color)
     right.set(xlabel="K, number of masks", title="`paper` over K")
     write_whole(file, lambda stream: figure.savefig(stream, format="png", dpi=120))

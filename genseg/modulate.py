@@ -168,8 +168,8 @@ def labels_and_confidence(maps: Tensor, height: int, width: int) -> tuple[Tensor
 def pack_masks(masks: Tensor, reach: int | None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """Pack masks whose surroundings do not overlap into shared branches, so that fewer images are regenerated.
 
-    A mask's surroundings are the grid cells at most ``reach`` from it. Masks whose surroundings overlap are neighbours
-    in a graph, which is coloured greedily; masks of the same colour share a branch.
+    A mask's surroundings are the grid cells at most ``reach`` from it. Masks whose surroundings overlap are neighbors
+    in a graph, which is colored greedily; masks of the same color share a branch.
 
     Args:
         masks: float32 [K, h, w] in {0, 1}, disjoint.

@@ -91,7 +91,7 @@ def test_a_range_that_is_not_known_is_refused(image, problem):
         load_image(encoded(image), LIMIT)
 
 
-def test_twelve_bits_a_colour_in_sixteen_are_refused():
+def test_twelve_bits_a_color_in_sixteen_are_refused():
     image = np.stack([GREY.astype(np.uint16) * 16] * 3, axis=2)
     width, height, data = 64, 32, image.tobytes()
     tags = [(256, width), (257, height), (258, 16), (259, 1), (262, 2), (273, 8), (277, 3), (278, height)]
@@ -154,7 +154,7 @@ def test_pillows_limit_is_raised_for_one_image_alone(monkeypatch):
     assert Image.MAX_IMAGE_PIXELS == 100
 
 
-def test_premultiplied_grey_is_read():
+def test_premultiplied_gray_is_read():
     assert np.array_equal(
         np.asarray(load_image(Image.fromarray(GREY).convert("LA").convert("La"), LIMIT))[..., 0], GREY
     )

@@ -18,9 +18,9 @@ def loaded(source) -> np.ndarray:
     return np.asarray(image)
 
 
-def test_greyscale_is_the_same_in_all_channels(tmp_path):
-    Image.fromarray(GREY).save(tmp_path / "grey.png")
-    assert np.array_equal(loaded(tmp_path / "grey.png"), np.stack([GREY] * 3, axis=2))
+def test_grayscale_is_the_same_in_all_channels(tmp_path):
+    Image.fromarray(GREY).save(tmp_path / "gray.png")
+    assert np.array_equal(loaded(tmp_path / "gray.png"), np.stack([GREY] * 3, axis=2))
 
 
 def test_transparency_goes_white(tmp_path):
@@ -45,11 +45,11 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
         assert np.array_equal(loaded(source)[..., 0], GREY)
 
 
-def test_cmyk_jpeg_has_the_colours_of_its_rgb(tmp_path):
-    colours = np.zeros((32, 96, 3), np.uint8)
-    colours[:, :32, 0], colours[:, 32:64, 1], colours[:, 64:, 2] = 255, 255, 255
-    Image.fromarray(colours).convert("CMYK").save(tmp_path / "cmyk.jpg", quality=95)
-    assert np.abs(loaded(tmp_path / "cmyk.jpg")[:, 16::32].astype(int) - colours[:, 16::32]).max() < 10
+def test_cmyk_jpeg_has_the_colors_of_its_rgb(tmp_path):
+    colors = np.zeros((32, 96, 3), np.uint8)
+    colors[:, :32, 0], colors[:, 32:64, 1], colors[:, 64:, 2] = 255, 255, 255
+    Image.fromarray(colors).convert("CMYK").save(tmp_path / "cmyk.jpg", quality=95)
+    assert np.abs(loaded(tmp_path / "cmyk.jpg")[:, 16::32].astype(int) - colors[:, 16::32]).max() < 10
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])

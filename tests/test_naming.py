@@ -9,7 +9,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
-from colours import COLOURS, Colours, registry
+from colors import COLORS, Colors, registry
 from PIL import Image
 
 import genseg
@@ -33,7 +33,7 @@ ORDER = ("red", "green", "blue", "red")  # of the stripes 0, 1, 3 and 4; no pixe
 def stripes() -> tuple[np.ndarray, Image.Image]:
     """Labels of four vertical stripes, two rows of each another's, and the picture that they are of: 128×64 pixels."""
     labels = np.repeat(np.array([0, 1, 3, 4], dtype=np.int32), 32)[None].repeat(64, axis=0)
-    values = np.array([COLOURS[name] for name in ORDER])
+    values = np.array([COLORS[name] for name in ORDER])
     pixels = np.repeat(values, 32, axis=0)[None].repeat(64, axis=0)
     return labels, Image.fromarray(((pixels + 1) * 127.5).astype(np.uint8))
 
@@ -53,13 +53,13 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("genseg.registry.EMBEDDERS.plugins", registry())
 
 
-def test_every_segment_gets_the_name_of_its_colour(stripes):
-    names, scores = name_masks(*stripes, "blue, green,red", Colours())
+def test_every_segment_gets_the_name_of_its_color(stripes):
+    names, scores = name_masks(*stripes, "blue, green,red", Colors())
     assert names == ("red", "green", "", "blue", "red")
     assert scores.shape == (5, 3)
     assert scores.dtype == np.float32
     assert scores.max(axis=1) == pytest.approx([1, 1, 0, 1, 1], abs=1e-3), "a label without pixels scores nothing"
-    assert named_classes(*stripes, ["blue", "green", "red"], Colours()).tolist() == [2, 1, -1, 0, 2]
+    assert named_classes(*stripes, ["blue", "green", "red"], Colors()).tolist() == [2, 1, -1, 0, 2]
 
 
 def test_the_mean_is_over_the_pixels_of_a_segment():
@@ -72,7 +72,7 @@ def test_the_mean_is_over_the_pixels_of_a_segment():
 
 
 def test_prompts_are_averaged_at_length_one():
-    class Two(Colours):
+    class Two(Colors):
         def texts(self, prompts):
             return torch.tensor(
                 [{"a cat": [4.0, 0.0], "the cat": [0.0, 1.0], "a lynx": [2.0, 0.0]}[p] for p in prompts]
@@ -95,7 +95,7 @@ def test_the_templates_are_those_of_clip_and_maskclip():
 
 
 def test_texts_are_embedded_once_for_all_images_and_forgotten_with_the_embedder(stripes):
-    embedder = Colours()
+    embedder = Colors()
     for _ in range(2):
         named_classes(*stripes, ["red", "blue"], embedder)
     assert len(embedder.asked) == 2 * 85
@@ -119,26 +119,26 @@ def test_classes_that_cannot_be_used(classes, said):
 @pytest.mark.parametrize("templates", [[], ["a photo"]])
 def test_templates_that_cannot_be_used(stripes, templates):
     with pytest.raises(GensegError, match="every template needs"):
-        name_masks(*stripes, "red", Colours(), templates)
+        name_masks(*stripes, "red", Colors(), templates)
 
 
 @pytest.mark.usefixtures("installed")
 def test_embedders_are_listed_and_loaded_through_the_hook():
     infos = {info.name: info for info in genseg.list_embedders()}
-    assert {"maskclip", "tcl", "clippy", "colours"} == set(infos)
+    assert {"maskclip", "tcl", "clippy", "colors"} == set(infos)
     assert all(info.usable and info.description for info in infos.values())
-    assert infos["colours"].provider == "test:colours"
+    assert infos["colors"].provider == "test:colors"
     assert infos["maskclip"].card.licence == "MIT"
-    assert isinstance(genseg.load_embedder("colours"), Colours)
+    assert isinstance(genseg.load_embedder("colors"), Colors)
     with pytest.raises(GensegError, match="unknown embedder 'maskklip': did you mean maskclip"):
         genseg.load_embedder("maskklip")
-    with pytest.raises(GensegError, match="unknown option of embedder 'colours', 'sise': available: none"):
-        genseg.load_embedder("colours", sise=3)
+    with pytest.raises(GensegError, match="unknown option of embedder 'colors', 'sise': available: none"):
+        genseg.load_embedder("colors", sise=3)
 
 
 @pytest.mark.usefixtures("installed")
 def test_a_segmentation_is_named(seg):
-    named = seg.name("blue,red|grey,green", embedder="colours")
+    named = seg.name("blue,red|gray,green", embedder="colors")
     assert named.names == ("red", "green", "", "blue", "red", ""), "labels 2 and 5 have no pixel"
     assert named.classes == ("red", "green", "blue")
     assert named.class_labels.dtype == np.int32
@@ -153,7 +153,7 @@ def test_a_segmentation_is_named(seg):
 
 @pytest.mark.usefixtures("installed")
 def test_masks_are_named_by_the_name_of_an_embedder(stripes):
-    assert name_masks(*stripes, "blue,green,red", "colours").names == ("red", "green", "", "blue", "red")
+    assert name_masks(*stripes, "blue,green,red", "colors").names == ("red", "green", "", "blue", "red")
     with pytest.raises(GensegError, match="unknown embedder 'nothing'"):
         name_masks(*stripes, "blue", "nothing")
 

@@ -1,4 +1,4 @@
-"""Specks go to the neighbour that they touch most, and nothing else changes."""
+"""Specks go to the neighbor that they touch most, and nothing else changes."""
 
 import numpy as np
 import pytest

@@ -202,14 +202,14 @@ def test_npz_round_trip(seg: Segmentation, tmp_path: Path):
     assert [p.name for p in tmp_path.iterdir()] == ["x.npz"], "no temporary file stays"
 
 
-def test_png_is_indexed_with_the_labels_colours(seg: Segmentation, tmp_path: Path):
+def test_png_is_indexed_with_the_labels_colors(seg: Segmentation, tmp_path: Path):
     with Image.open(seg.save(tmp_path / "x.png")) as picture:
         assert picture.mode == "P"
         assert np.array_equal(np.asarray(picture), seg.labels)
         assert np.array_equal(np.asarray(picture.convert("RGB")), seg.colors[seg.labels])
 
 
-def test_more_labels_than_a_palette_holds_are_16_bits_of_grey(seg: Segmentation, tmp_path: Path):
+def test_more_labels_than_a_palette_holds_are_16_bits_of_gray(seg: Segmentation, tmp_path: Path):
     many = replace(seg, colors=palette(300), labels=seg.labels + 290)
     with Image.open(many.save(tmp_path / "x.PNG")) as picture:
         assert picture.mode == "I;16"
@@ -287,7 +287,7 @@ def test_an_unwritable_place_is_an_error_and_leaves_nothing(seg: Segmentation, t
     assert (tmp_path / "file").read_text() == ""
 
 
-def test_overlay_draws_boundaries_and_colours(seg: Segmentation):
+def test_overlay_draws_boundaries_and_colors(seg: Segmentation):
     overlay = np.asarray(seg.overlay(opacity=1.0))
     assert overlay.shape == seg.image.shape
     assert np.array_equal(overlay[5, 5], seg.colors[seg.labels[5, 5]])

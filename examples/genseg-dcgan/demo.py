@@ -17,7 +17,7 @@ for seed in SEEDS:
     face = Image.fromarray(seg.image)
     cells = [face.resize((SIDE, SIDE), Image.Resampling.BICUBIC)]
     for labels in (seg.grid_labels, seg.labels):
-        colours = Image.fromarray(np.asarray(seg.colors, dtype=np.uint8)[labels])
-        cells.append(Image.blend(cells[0], colours.resize((SIDE, SIDE), Image.Resampling.NEAREST), 0.6))
+        colors = Image.fromarray(np.asarray(seg.colors, dtype=np.uint8)[labels])
+        cells.append(Image.blend(cells[0], colors.resize((SIDE, SIDE), Image.Resampling.NEAREST), 0.6))
     columns.append(np.concatenate([np.asarray(cell) for cell in cells]))
 Image.fromarray(np.concatenate(columns, axis=1)).save(sys.argv[1], quality=90)

@@ -125,7 +125,7 @@ class Atlas:
         )
 
     def _clusters(self, cell: AtlasCell, reference: AtlasCell) -> str:
-        """The clusters of a cell in the colours of those of the reference that they match, as an image; "" for none."""
+        """The clusters of a cell in the colors of those of the reference that they match, as an image; "" for none."""
         if cell.grid_labels is None:
             return ""
         number = int(self.recipe.n_clusters)

@@ -108,7 +108,7 @@ class SupervisedCriterion:
         seed: Fixes the protocol's random draws.
 
     Raises:
-        GensegError: If the numbers of images and ground truths differ, or a ground truth has no labelled pixel.
+        GensegError: If the numbers of images and ground truths differ, or a ground truth has no labeled pixel.
     """
 
     seeds = 1
@@ -127,7 +127,7 @@ class SupervisedCriterion:
             if classes:
                 maps = [np.where((each == 255) | (each < 0), IGNORE, each) for each in maps]
             if not maps or any((each == IGNORE).all() for each in maps):
-                raise GensegError(f"truth {number} has no labelled pixel; leave its image out")
+                raise GensegError(f"truth {number} has no labeled pixel; leave its image out")
             self._truths.append(maps)
         self._n_classes = 1 + max(int(maps[0].max()) for maps in self._truths) if classes else None
         content = b"".join(each.tobytes() for maps in self._truths for each in maps)
@@ -198,7 +198,7 @@ def unsupervised_terms(pixels: Tensor, results: Sequence[SeedResult]) -> dict[st
     Returns:
         Three terms in [0, 1]. ``localisation``: how well each difference map separates the pixels of its own mask from
         the others, 2 AUC - 1, averaged over masks and seeds; 0 for a map unrelated to its mask. ``stability``: adjusted
-        Rand index between the labels of the two seeds. ``explained``: the share of the image's variance in Lab colours
+        Rand index between the labels of the two seeds. ``explained``: the share of the image's variance in Lab colors
         that lies between labels, not within them, averaged over seeds.
     """
     first, second = (each.maps.argmax(dim=0).flatten().numpy() for each in results)
@@ -223,7 +223,7 @@ def _localisation(result: SeedResult) -> float:
 
 
 def _explained(colors: npt.NDArray[Any], labels: npt.NDArray[Any]) -> float:
-    """Share of the variance of colours [N, 3] that labels [N] explain; 0 if there is only one colour."""
+    """Share of the variance of colors [N, 3] that labels [N] explain; 0 if there is only one color."""
     whole = ((colors - colors.mean(axis=0)) ** 2).sum()
     sizes = np.maximum(np.bincount(labels), 1)[:, None]
     means = np.stack([np.bincount(labels, weights=channel) for channel in colors.T], axis=1) / sizes

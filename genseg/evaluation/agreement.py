@@ -85,15 +85,15 @@ def common(first: Labels, second: Labels) -> npt.NDArray[np.int64]:
 
 
 def matched_colors(labels: npt.NDArray[np.int32], reference: npt.NDArray[np.int32], n: int) -> npt.NDArray[np.uint8]:
-    """Order the palette of ``n`` colours so that segments have the colours of those they match in another label map.
+    """Order the palette of ``n`` colors so that segments have the colors of those they match in another label map.
 
     Args:
         labels: int32 (H, W) in 0..n-1.
-        reference: int32 (H, W) in 0..n-1, whose label k has the palette's colour k.
-        n: Number of colours.
+        reference: int32 (H, W) in 0..n-1, whose label k has the palette's color k.
+        n: Number of colors.
 
     Returns:
-        uint8 (n, 3): the colour of each label, by the one-to-one matching with most pixels in common.
+        uint8 (n, 3): the color of each label, by the one-to-one matching with most pixels in common.
     """
     _, partners = linear_sum_assignment(overlaps(labels, reference, n, n), maximize=True)
     colors: npt.NDArray[np.uint8] = palette(n)[partners]

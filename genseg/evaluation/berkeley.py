@@ -28,9 +28,9 @@ HEIGHTS = tuple(round(0.05 * step, 2) for step in range(1, 20))  # at which merg
 
 
 def boundary_map(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Mark pixels that differ from their right, lower or lower right neighbour: bool [H, W].
+    """Mark pixels that differ from their right, lower or lower right neighbor: bool [H, W].
 
-    It is the benchmark's ``seg2bdry`` at the size of the image, and DAVIS' ``seg2bmap``. The right neighbour of the
+    It is the benchmark's ``seg2bdry`` at the size of the image, and DAVIS' ``seg2bmap``. The right neighbor of the
     pixels in the last row differs, or the lower one of those in the last column; the last pixel is never marked.
     """
     edge = np.zeros(labels.shape, dtype=bool)
@@ -140,7 +140,7 @@ def f_measure(precision: Any, recall: Any) -> Floats:
 
 
 def best_scale(counts: Floats) -> Floats:
-    """Compute the best F over scales, of precision and recall interpolated between neighbouring scales (``maxF``).
+    """Compute the best F over scales, of precision and recall interpolated between neighboring scales (``maxF``).
 
     Args:
         counts: Counts of the whole dataset at each scale: float64 [T, 4, ...].

@@ -47,7 +47,7 @@ class Plan:
         resolution: One of `genseg.evaluation.resolution.RESOLUTIONS`.
         limit: Upper bound of the number of images, evenly spaced over the dataset; None for all.
         refine: One of `genseg.evaluation.refinements.REFINEMENTS`, applied to every method; None for no refinement.
-        min_pixels: Connected components with fewer pixels are merged into their neighbours, for every method.
+        min_pixels: Connected components with fewer pixels are merged into their neighbors, for every method.
         seed: Fixes every random draw.
         named: Whether an embedder names masks, as the protocol ``open-vocabulary`` needs.
         rules: Rules of a published method, which set classes, protocol, resolution and refinement; None for no rules.
@@ -147,7 +147,7 @@ def evaluate(
         resolution: One of `genseg.evaluation.resolution.RESOLUTIONS`.
         limit: Upper bound of the number of images, evenly spaced over the dataset; None for all.
         refine: One of `genseg.evaluation.refinements.REFINEMENTS`, applied to every method; None for no refinement.
-        min_pixels: Connected components with fewer pixels are merged into their neighbours, for every method.
+        min_pixels: Connected components with fewer pixels are merged into their neighbors, for every method.
         encoder: A vision encoder whose features are clustered in place of the backend's; see
             ``genseg.registry.ENCODERS``.
         embedder: An embedder that names masks, for the protocol ``open-vocabulary``; see `genseg.list_embedders`.

@@ -46,7 +46,7 @@ class MethodInput:
         size: (H, W) of the segments: the evaluation's resolution.
         recipe: The resolved recipe; its K is the number of segments of every method.
         seed: Fixes random draws.
-        segmenter: The model with that recipe; None if all methods use colours only.
+        segmenter: The model with that recipe; None if all methods use colors only.
         with_tree: Whether masks get a merge tree, which takes some tenths of a second each.
         encoder: A vision encoder in place of a model, for features only. The recipe's margin and sites do not apply.
     """

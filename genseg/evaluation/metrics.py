@@ -61,7 +61,7 @@ def mean_iou(hits: npt.NDArray[Any], true: npt.NDArray[Any], predicted: npt.NDAr
 
 
 def boundaries(labels: Labels, measured: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Mark measured pixels whose right or lower neighbour is measured and has another label: bool [H, W]."""
+    """Mark measured pixels whose right or lower neighbor is measured and has another label: bool [H, W]."""
     edge = np.zeros(labels.shape, dtype=bool)
     edge[:, :-1] |= (labels[:, :-1] != labels[:, 1:]) & measured[:, :-1] & measured[:, 1:]
     edge[:-1] |= (labels[:-1] != labels[1:]) & measured[:-1] & measured[1:]

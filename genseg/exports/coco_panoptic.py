@@ -46,7 +46,7 @@ def write(items: Iterable[ExportImage], target: Target) -> None:
 
 
 def rgb_of(numbers: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
-    """Numbers (H, W) as colours, uint8 (H, W, 3): the number is R + 256 G + 256² B."""
+    """Numbers (H, W) as colors, uint8 (H, W, 3): the number is R + 256 G + 256² B."""
     return np.stack([numbers % 256, numbers // 256 % 256, numbers // 256**2], axis=-1).astype(np.uint8)
 
 

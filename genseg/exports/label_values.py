@@ -34,7 +34,7 @@ def encode_labels(indices: npt.NDArray[np.int32], numbers: Sequence[int], ignore
 
 
 def voc_colors() -> npt.NDArray[np.uint8]:
-    """PASCAL VOC's colour of each value, uint8 (256, 3): the value's bits in turn, from the top bit of R, G and B."""
+    """PASCAL VOC's color of each value, uint8 (256, 3): the value's bits in turn, from the top bit of R, G and B."""
     values = np.arange(256)
     colors = np.zeros((256, 3), dtype=np.int64)
     for bit in range(8):

@@ -53,7 +53,7 @@ def name_of(source: Path | bytes) -> str:
 
 
 def decode(source: Path | bytes, max_pixels: int, name: str) -> tuple[Image.Image, bool]:
-    """Do as `open_image` does; also tell whether the file has 16 bits a channel, of which Pillow keeps 8 of colours."""
+    """Do as `open_image` does; also tell whether the file has 16 bits a channel, of which Pillow keeps 8 of colors."""
     with _opened(source) as file:
         with image_errors(name, "cannot be opened ({}); check it"):
             image, is_deep = _header(file, max_pixels, name)

@@ -57,7 +57,7 @@ class Row:
         masks: Its segments, each with at least one pixel, by ascending label.
         cost: What it took; all seconds are one stage, ``"image"``.
         recipe_hash: That of the run.
-        labels_png: The label map as a grey PNG, of 8 bits, or of 16 where there are more than 256 labels.
+        labels_png: The label map as a gray PNG, of 8 bits, or of 16 where there are more than 256 labels.
         confidence_png: Confidence in steps of 1/15 as a PNG; None where it was not kept.
         image: The image as an encoded file; None where it was not kept.
         classes: int32: the class of each label, -1 for none; None where none was asked for.

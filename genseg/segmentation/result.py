@@ -42,7 +42,7 @@ class Segmentation(Pictures):
         labels: int32 (H, W) at the input image's own resolution, every pixel in 0..K-1.
         grid_labels: int32 (h, w): the low-resolution clusters.
         embeddings: float32 (K, C): mean tap feature of each cluster.
-        colors: uint8 (K, 3): the colour of each label.
+        colors: uint8 (K, 3): the color of each label.
         image: uint8 (H, W, 3): the input, upright and in RGB.
         scores: float32 (K, H', W') maps at the model's resolution, as the argmax took them: difference maps, or masks
             of clusters if the recipe does not `modulate`. None unless `keep_scores` asked for them, and after merges.

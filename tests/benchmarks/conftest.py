@@ -21,8 +21,8 @@ def data(tmp_path):
             truth = np.zeros((150, 200), np.uint8)
             truth[:, int(rng.integers(80, 120)) :] = 1
             truth[100:] += 2
-            colours = rng.integers(0, 256, (4, 3))[truth] + rng.normal(0, 8, (150, 200, 3))
-            Image.fromarray(colours.clip(0, 255).astype(np.uint8)).save(tmp_path / name / "images" / f"{photo}.png")
+            colors = rng.integers(0, 256, (4, 3))[truth] + rng.normal(0, 8, (150, 200, 3))
+            Image.fromarray(colors.clip(0, 255).astype(np.uint8)).save(tmp_path / name / "images" / f"{photo}.png")
             for suffix in suffixes:
                 truth[:5] = 255 if suffix == "" else truth[5]
                 Image.fromarray(truth).save(tmp_path / name / "labels" / f"{photo}{suffix}.png")

@@ -27,7 +27,7 @@ def test_quality_measures_every_method_and_resumes(data, monkeypatch, capsys):
             low, high = entry["interval"]["accuracy"]
             assert 0 <= low <= entry["accuracy"] <= high <= 1
             assert 0 < entry["covering"] <= 1
-        assert figures["methods"]["rgb-kmeans"]["accuracy"] > 0.95  # four plain colours
+        assert figures["methods"]["rgb-kmeans"]["accuracy"] > 0.95  # four plain colors
         assert figures["methods"]["naive"]["gain_over_naive"]["miou"] == [0, 0]
     assert report["recipe"]["n_clusters"] == 4
     assert report["recipe"]["draws"] == 1

@@ -60,7 +60,7 @@ def test_an_offset_that_leaks_everywhere_is_not_localised():
     assert unsupervised_terms(BLACK_AND_WHITE, [leak, leak])["localisation"] == 0
 
 
-def test_labels_across_the_images_edge_explain_none_of_its_colours():
+def test_labels_across_the_images_edge_explain_none_of_its_colors():
     across = found_as(halves(2, 4).T.copy(), maps_of(halves(16).T.copy()))
     terms = unsupervised_terms(BLACK_AND_WHITE, [across, across])
     assert terms["localisation"] == 1
@@ -84,7 +84,7 @@ def test_truths_are_scaled_and_the_ignored_does_not_count():
 TILES = np.repeat(np.repeat(np.array([[0, 1], [2, 3]], np.int32), 16, axis=0), 16, axis=1)  # four segments
 
 
-def labelled(protocol: str, truths: list[np.ndarray], embeddings: list[list[int]]) -> tuple[float, dict[str, float]]:
+def labeled(protocol: str, truths: list[np.ndarray], embeddings: list[list[int]]) -> tuple[float, dict[str, float]]:
     """The score of images whose segments are `TILES`, by the embedding of each segment along one axis."""
     criterion = SupervisedCriterion(truths, [(32, 32)] * len(truths), protocol)
     rows = [
@@ -98,18 +98,18 @@ def labelled(protocol: str, truths: list[np.ndarray], embeddings: list[list[int]
 def test_a_protocol_that_learns_sees_all_images_before_it_scores_any(protocol):
     plain, left, top = np.zeros((32, 32), np.int32), halves(16), halves(16).T.copy()
     # The first image, of one class, says nothing of the other.
-    score, terms = labelled(protocol, [plain, left], [[0, 0, 0, 0], [0, 9, 0, 9]])
+    score, terms = labeled(protocol, [plain, left], [[0, 0, 0, 0], [0, 9, 0, 9]])
     assert terms == pytest.approx({f"{protocol}_miou": 1, f"{protocol}_boundary_f": 1})
     assert score == pytest.approx(1)
     # Alone, either would be perfect; but their classes are the other way round.
-    _, terms = labelled(protocol, [left, top], [[9, 0, 9, 0], [0, 0, 9, 9]])
+    _, terms = labeled(protocol, [left, top], [[9, 0, 9, 0], [0, 0, 9, 9]])
     assert terms[f"{protocol}_miou"] < 0.5
 
 
 def test_a_matching_in_each_image_leaves_segments_over():
-    _, terms = labelled("per-image-hungarian", [halves(16)], [[0] * 4])
+    _, terms = labeled("per-image-hungarian", [halves(16)], [[0] * 4])
     assert terms["per-image-hungarian_miou"] == pytest.approx(0.5)  # one quarter of the image for each half
-    assert labelled("oracle", [halves(16)], [[0] * 4])[1]["oracle_miou"] == 1
+    assert labeled("oracle", [halves(16)], [[0] * 4])[1]["oracle_miou"] == 1
 
 
 # --- the search -----------------------------------------------------------------------------------------------------
@@ -275,7 +275,7 @@ def test_json_holds_recipe_and_trials(found):
         ({"grid": {"t_f": [1000]}}, "t_f must be"),
         ({"rounds": 0}, "rounds"),
         ({"truths": []}, "as many truths"),
-        ({"truths": [np.full((64, 96), 255)]}, "no labelled pixel"),
+        ({"truths": [np.full((64, 96), 255)]}, "no labeled pixel"),
         ({"truths": [np.ones((50, 50), np.uint8)]}, "truth 0 has 50x50 pixels and its image 96x64; scale the labels"),
         ({"truths": [[np.ones((64, 96), np.uint8), np.ones((96, 64), np.uint8)]]}, "truth 0 has 64x96 pixels"),
         ({"truths": [np.ones((64, 96))]}, "truth 0 must hold one whole number a pixel"),

@@ -112,7 +112,7 @@ def test_wrong_arguments_end_in_one_sentence(image, arguments, parts, tmp_path):
     assert_refused(run("tiny", image, *arguments, "-o", tmp_path / "out"), *parts)
 
 
-def test_labels_in_colour_are_refused(image, tmp_path):
+def test_labels_in_color_are_refused(image, tmp_path):
     assert_refused(run("tiny", image, "--labels", image.parent, "-o", tmp_path / "out"), "colors, not labels")
 
 

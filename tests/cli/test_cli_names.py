@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from colours import registry
+from colors import registry
 from typer.testing import CliRunner
 
 import genseg
@@ -28,10 +28,10 @@ def test_names_are_printed_and_drawn_and_kept(picture, tmp_path, monkeypatch):
     monkeypatch.setattr("genseg.registry.EMBEDDERS.plugins", registry())
     common = ("segment", picture, *QUICK, "--save", "labels,overlay,npz")
     plain = run(*common, "-o", tmp_path / "plain")
-    named = run(*common, "-o", tmp_path / "named", "--names", "red,blue, grey", "--embedder", "colours")
+    named = run(*common, "-o", tmp_path / "named", "--names", "red,blue, gray", "--embedder", "colors")
     assert plain.exit_code == named.exit_code == 0, named.stderr
     seg = genseg.Segmentation.load(tmp_path / "named/photo.npz")
-    assert set(seg.names) <= {"red", "blue", "grey"}
+    assert set(seg.names) <= {"red", "blue", "gray"}
     labels, sizes = np.unique(seg.labels, return_counts=True)
     largest = labels[sizes.argmax()]
     lines = [line for line in named.stdout.splitlines() if line.startswith("  ")]

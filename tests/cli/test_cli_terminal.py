@@ -54,11 +54,11 @@ def test_a_picture_of_many_segments_names_as_many_as_there_is_room_for(found):
     assert "and 16 more" in console.file.getvalue()
 
 
-NO_COLOURS = {"TERM": "xterm", "COLORTERM": ""}
+NO_COLORS = {"TERM": "xterm", "COLORTERM": ""}
 
 
 @pytest.mark.parametrize(
-    "what", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, NO_COLOURS, {"encoding": "ascii"}, {"width": 40}], ids=str
+    "what", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, NO_COLORS, {"encoding": "ascii"}, {"width": 40}], ids=str
 )
 def test_a_terminal_that_cannot_show_a_picture_is_spared_it(what):
     with terminal() as console:
@@ -98,5 +98,5 @@ def test_one_image_is_shown_on_a_terminal_and_several_are_not(segmented_folder):
                 shown += part
     os.close(main)
     assert shown.decode().count("▄") == 48 * 16
-    assert b"38;5;" in shown  # 256 colours
+    assert b"38;5;" in shown  # 256 colors
     assert shown.count(b"b.png: 4 segments") == 2

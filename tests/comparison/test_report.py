@@ -175,24 +175,24 @@ def test_the_smallest_format_is_taken():
     assert len(plain) < 1000
 
 
-def test_segments_that_match_have_the_colour_of_the_first_backends():
+def test_segments_that_match_have_the_color_of_the_first_backends():
     reference = np.tile(np.arange(12) // 4, (6, 1)).astype(np.int32)
     renumbered = np.array([3, 0, 2], dtype=np.int32)[reference]  # of 4 labels, 1 is unused
-    colours = matched_colors(renumbered, reference, 4)
-    assert np.array_equal(colours[renumbered], palette(4)[reference])
-    assert {tuple(colour) for colour in colours} == {tuple(colour) for colour in palette(4)}
+    colors = matched_colors(renumbered, reference, 4)
+    assert np.array_equal(colors[renumbered], palette(4)[reference])
+    assert {tuple(color) for color in colors} == {tuple(color) for color in palette(4)}
     moved = renumbered.copy()
     moved[:, 3:5] = 3
-    assert np.array_equal(matched_colors(moved, reference, 4), colours)
+    assert np.array_equal(matched_colors(moved, reference, 4), colors)
 
 
-def test_overlays_are_coloured_by_the_matching(found):
+def test_overlays_are_colored_by_the_matching(found):
     tiny, other = (found.segmentation("image1", name).resized(report.WIDTH) for name in NAMES)
-    colours = matched_colors(other.labels, tiny.labels, 4)
+    colors = matched_colors(other.labels, tiny.labels, 4)
     overlay = dict(report._pictures(found, "image1"))[f"{NAMES[1]}: {other.n_segments} segments"]
     picture = Image.open(io.BytesIO(base64.b64decode(overlay.split(",")[1]))).convert("RGB")
     seen = np.asarray(picture, dtype=float)
-    matched, plain = (np.asarray(replace(other, colors=c).overlay(), dtype=float) for c in (colours, palette(4)))
+    matched, plain = (np.asarray(replace(other, colors=c).overlay(), dtype=float) for c in (colors, palette(4)))
     differs = (matched != plain).any(axis=2)
     assert differs.any()
     assert np.abs(seen - matched)[differs].mean() < np.abs(seen - plain)[differs].mean() / 2

@@ -113,7 +113,7 @@ def ade20k(root: Path) -> None:
 
 
 def coco_object_of_diffcut(root: Path) -> None:
-    """Person, stop sign, wood, unlabelled: things of COCO-Stuff's maps, and background."""
+    """Person, stop sign, wood, unlabeled: things of COCO-Stuff's maps, and background."""
     for key in COCO_KEYS:
         photo(root / f"coco/images/val2017/{key}.jpg")
         png(root / f"coco/annotations/val2017/{key}.png", columns(0, 12, 181, 255))
@@ -220,7 +220,7 @@ def cityscapes_27(root: Path) -> None:
 
 
 def potsdam(root: Path) -> None:
-    """Cars, buildings, trees, unlabelled."""
+    """Cars, buildings, trees, unlabeled."""
     for key in ("100_0_0", "100_0_1"):
         mat(root / f"potsdam/imgs/{key}.mat", img=np.concatenate([PHOTO, PHOTO[..., :1]], axis=2))
         mat(root / f"potsdam/gt/{key}.mat", gt=columns(4, 1, 3, 255, dtype=np.int32))

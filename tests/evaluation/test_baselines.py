@@ -45,14 +45,14 @@ def scene(segmenter, photo):
     return MethodInput(photo, SIZE, segmenter.recipe, 1, segmenter)
 
 
-class Colours(Encoder):
-    """An encoder whose features are the mean colours of its patches, in three more channels than it needs."""
+class Colors(Encoder):
+    """An encoder whose features are the mean colors of its patches, in three more channels than it needs."""
 
-    name, image_size, size_multiple = "colours", 64, 4
+    name, image_size, size_multiple = "colors", 64, 4
 
     def features(self, image: torch.Tensor) -> torch.Tensor:
-        colours = F.avg_pool2d(image, 4)[0]
-        return torch.cat([colours, -colours])
+        colors = F.avg_pool2d(image, 4)[0]
+        return torch.cat([colors, -colors])
 
 
 QUARTERS = np.repeat(np.repeat(np.arange(4).reshape(2, 2), 32, axis=0), 32, axis=1)
@@ -61,9 +61,9 @@ FOUR = np.array([[220, 30, 30], [30, 220, 30], [30, 30, 220], [220, 220, 30]], d
 
 @pytest.fixture(scope="module")
 def quarters():
-    """Four flat colours, seen by an encoder; K is 4."""
+    """Four flat colors, seen by an encoder; K is 4."""
     recipe = genseg.load_recipe(n_clusters=4, n_init=3)
-    return MethodInput(Image.fromarray(FOUR[QUARTERS]), (64, 64), recipe, 0, None, Colours())
+    return MethodInput(Image.fromarray(FOUR[QUARTERS]), (64, 64), recipe, 0, None, Colors())
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -140,18 +140,18 @@ def test_feature_upsampling_takes_each_pixel_to_the_nearest_centre(scene):
 
 
 def test_feature_upsampling_knows_places_where_the_clusters_do():
-    """Two squares of one colour, that only their places tell apart."""
+    """Two squares of one color, that only their places tell apart."""
     photo = np.full((64, 64, 3), FOUR[0])
     photo[:, 24:40] = FOUR[1]
     scene = MethodInput(
-        Image.fromarray(photo), (64, 64), genseg.load_recipe(n_clusters=3, position=0.9), 0, None, Colours()
+        Image.fromarray(photo), (64, 64), genseg.load_recipe(n_clusters=3, position=0.9), 0, None, Colors()
     )
     segments = METHODS["feature-upsampling"](scene).segments
     assert len({int(segments[32, column]) for column in (8, 32, 56)}) == 3
 
 
 @pytest.mark.parametrize("name", ["naive", "feature-upsampling", "ncut", "kl-merge", "rgb-kmeans", "slic"])
-def test_planted_colours_are_found(name, quarters):
+def test_planted_colors_are_found(name, quarters):
     masks = METHODS[name](quarters)
     inside = (np.abs(np.arange(64) - 31.5) > 3)[:, None] & (np.abs(np.arange(64) - 31.5) > 3)
     assert ari(masks.segments[inside], QUARTERS[inside]) == 1
@@ -161,7 +161,7 @@ def test_planted_colours_are_found(name, quarters):
 
 
 @pytest.mark.parametrize("name", ["rgb-kmeans", "slic", "grid", "random"])
-def test_methods_that_see_colours_need_no_model(name, scene):
+def test_methods_that_see_colors_need_no_model(name, scene):
     blind = replace(scene, segmenter=None)
     masks = METHODS[name](blind)
     assert masks.embeddings is None
@@ -175,7 +175,7 @@ def test_methods_that_need_a_model_say_so(scene, quarters):
         if needs_model(name):
             with pytest.raises(GensegError, match="needs a model; name a backend"):
                 METHODS[name](blind)
-    with pytest.raises(GensegError, match="encoder 'colours' has no modulation point"):
+    with pytest.raises(GensegError, match="encoder 'colors' has no modulation point"):
         METHODS["modulation"](quarters)
     for look_up in (method_named, needs_model):
         with pytest.raises(GensegError, match="unknown method 'nave': did you mean naive"):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from colours import registry
+from colors import registry
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -21,7 +21,7 @@ from genseg.evaluation.evaluate import evaluate
 from genseg.evaluation.protocols import PROTOCOLS
 from genseg_backends import tiny
 
-COLOURS = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200]], dtype=np.uint8)
+COLORS = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200]], dtype=np.uint8)
 QUICK = {"size": 32, "margin": 0, "n_clusters": 4, "draws": 1, "n_init": 1, "replay_steps": 1}
 KEYS = [f"{key}={value}" for key, value in QUICK.items()]
 FREE = {"methods": ("grid", "slic"), "protocols": ("oracle", "per-image-hungarian"), "resolution": "full"}
@@ -35,7 +35,7 @@ def write_set(root: Path, count: int) -> Path:
         truth = np.zeros((32, 40), dtype=np.uint8)
         truth[:, 10 + i :] = 1
         truth[20 - i :, 25:] = 2
-        Image.fromarray(COLOURS[truth]).save(root / "images" / f"photo{i}.png")
+        Image.fromarray(COLORS[truth]).save(root / "images" / f"photo{i}.png")
         Image.fromarray(truth).save(root / "labels" / f"photo{i}.png")
     (root / "classes.txt").write_text("red\ngreen\nblue\n")
     return root
@@ -159,13 +159,13 @@ def test_what_fails_to_load_leaves_the_folder_to_others(data: Dataset, tmp_path:
 
 def test_names_are_kept_for_a_later_protocol(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("genseg.registry.EMBEDDERS.plugins", registry())
-    settings = {"methods": ("slic",), "resolution": "full", "n_clusters": 4, "embedder": "colours"}
+    settings = {"methods": ("slic",), "resolution": "full", "n_clusters": 4, "embedder": "colors"}
     evaluate(data, tmp_path / "out", protocols=("oracle",), **settings)
     witness = Witness()
     found = evaluate(data, tmp_path / "out", protocols=("open-vocabulary",), progress=witness, **settings)
     assert witness.stages.count("kept") == 5
     assert found.results["figures"]["slic"]["open-vocabulary"]["accuracy"]["value"] > 0.8
-    assert found.results["settings"]["model"]["names"]["embedder"] == "colours"
+    assert found.results["settings"]["model"]["names"]["embedder"] == "colors"
 
 
 def test_a_protocol_that_needs_features_is_refused_for_a_method_without(data: Dataset, tmp_path: Path) -> None:

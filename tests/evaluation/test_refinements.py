@@ -1,4 +1,4 @@
-"""Refinement by colour: coarse masks find the edges of the image, and filters agree with their definitions."""
+"""Refinement by color: coarse masks find the edges of the image, and filters agree with their definitions."""
 
 import numpy as np
 import pytest
@@ -17,11 +17,11 @@ DISC = ((np.indices((SIDE, SIDE)) - 23.5) ** 2).sum(axis=0) < 15**2
 
 @pytest.fixture(scope="module")
 def image():
-    """A disc on a ground of another colour, with a little noise."""
-    colours = np.where(DISC[..., None], (200, 60, 60), (60, 90, 190)) + np.random.default_rng(0).normal(
+    """A disc on a ground of another color, with a little noise."""
+    colors = np.where(DISC[..., None], (200, 60, 60), (60, 90, 190)) + np.random.default_rng(0).normal(
         0, 4, (SIDE, SIDE, 3)
     )
-    return Image.fromarray(colours.clip(0, 255).astype(np.uint8))
+    return Image.fromarray(colors.clip(0, 255).astype(np.uint8))
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_coarse_masks_come_to_the_edges_of_the_image(how, image, coarse):
 
 
 @pytest.mark.parametrize("how", REFINEMENTS)
-def test_masks_that_follow_the_colours_stay(how, image):
+def test_masks_that_follow_the_colors_stay(how, image):
     masks = Masks(DISC.astype(np.int32))
     found = refined(masks, image.resize((2 * SIDE, 2 * SIDE), Image.Resampling.NEAREST), how)
     assert (found.segments == DISC).mean() > 0.995
@@ -62,17 +62,17 @@ def test_an_unknown_refinement_gives_the_nearest(image, coarse):
         refined(coarse, image, "pmar")
 
 
-def test_affinity_is_even_where_all_is_of_one_colour_and_small_across_an_edge():
+def test_affinity_is_even_where_all_is_of_one_color_and_small_across_an_edge():
     flat = affinity_of(torch.full((3, 9, 9), 0.3))
     assert flat.sum(dim=0) == pytest.approx(np.ones((9, 9)), abs=1e-5)
     assert flat.max() == pytest.approx(1 / 48)
     halves = torch.zeros(3, 64, 64)
     halves[:, :, 32:] = 1
-    weights = affinity_of(halves)[:, 32, 31].reshape(6, 8)  # beside the edge; the neighbours to the right are across
+    weights = affinity_of(halves)[:, 32, 31].reshape(6, 8)  # beside the edge; the neighbors to the right are across
     assert weights[:, [2, 4, 7]].max() < weights[:, [0, 1, 3, 5, 6]].min() / 100
 
 
-def test_affinity_is_the_softmax_of_distances_in_deviations_of_whole_neighbourhoods():
+def test_affinity_is_the_softmax_of_distances_in_deviations_of_whole_neighborhoods():
     image = np.random.default_rng(0).random((3, 3, 3)).astype(np.float32)
     around = np.delete(image.reshape(3, 9), 4, axis=1)
     deviation = image.reshape(3, 9).std(axis=1, ddof=1)  # with the pixel itself, as in the authors' code
@@ -82,13 +82,13 @@ def test_affinity_is_the_softmax_of_distances_in_deviations_of_whole_neighbourho
     assert weights == pytest.approx(expected / expected.sum(), abs=1e-6)
 
 
-def test_the_grid_filters_as_the_gaussian_over_position_and_colour_does():
+def test_the_grid_filters_as_the_gaussian_over_position_and_color_does():
     rng = np.random.default_rng(0)
     ramp = np.linspace(0, 120, 16)[None, :, None] + rng.normal(0, 5, (16, 16, 3))
-    colours = ramp.clip(0, 255).astype(np.uint8)
-    position, colour = 6.0, 20.0
-    found = BilateralGrid(colours, position, colour)
-    where = np.concatenate([np.indices((16, 16)).reshape(2, -1) / position, colours.reshape(-1, 3).T / colour])
+    colors = ramp.clip(0, 255).astype(np.uint8)
+    position, color = 6.0, 20.0
+    found = BilateralGrid(colors, position, color)
+    where = np.concatenate([np.indices((16, 16)).reshape(2, -1) / position, colors.reshape(-1, 3).T / color])
     kernel = np.exp(-((where[:, :, None] - where[:, None]) ** 2).sum(axis=0) / 2)
     maps = rng.random((16, 16, 2))
     expected = kernel @ maps.reshape(256, 2) / kernel.sum(axis=1, keepdims=True)

@@ -99,7 +99,7 @@ def test_an_image_without_objects_is_background(tmp_path):
     assert not dataset[layouts.COCO_KEYS[1]].truths[0].any()
 
 
-def test_a_colour_picture_is_no_map(tmp_path):
+def test_a_color_picture_is_no_map(tmp_path):
     dataset = opened(layouts.camvid, tmp_path)
     layouts.png(dataset.labels.paths[dataset.keys[0]][0], layouts.PHOTO)
     with pytest.raises(GensegError, match="one whole number a pixel"):

@@ -37,7 +37,7 @@ TOWER = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "nu
 
 
 class Letters(Embedder):
-    """Texts by how long they are, pixels by their colour: enough to name masks, without weights."""
+    """Texts by how long they are, pixels by their color: enough to name masks, without weights."""
 
     image_size, size_multiple = 32, 4
 

@@ -9,11 +9,11 @@ from genseg.evaluation.metrics import IGNORE
 CLASSES = np.tile(np.arange(20, dtype=np.uint8) // 5, (16, 1))
 
 
-def test_a_greyscale_or_indexed_png_is_read_as_the_numbers_it_holds(tmp_path):
-    grey = Image.fromarray(np.where(CLASSES == 3, 255, CLASSES).astype(np.uint8))
-    indexed = grey.copy()
+def test_a_grayscale_or_indexed_png_is_read_as_the_numbers_it_holds(tmp_path):
+    gray = Image.fromarray(np.where(CLASSES == 3, 255, CLASSES).astype(np.uint8))
+    indexed = gray.copy()
     indexed.putpalette([9, 9, 9] * 256)
-    for name, picture in (("grey", grey), ("indexed", indexed)):
+    for name, picture in (("gray", gray), ("indexed", indexed)):
         picture.save(tmp_path / f"{name}.png")
         found = load_truth(tmp_path / f"{name}.png", 16, 20, 10**6)
         assert found.dtype == np.int64

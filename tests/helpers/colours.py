@@ -1,4 +1,4 @@
-"""An embedder that knows colours, registered through the hook: what segments must be called is plain to see."""
+"""An embedder that knows colors, registered through the hook: what segments must be called is plain to see."""
 
 from collections.abc import Sequence
 
@@ -10,19 +10,19 @@ from genseg import Embedder
 from genseg.hookspecs import hookimpl
 from genseg.plugins import Plugins
 
-COLOURS = {
-    "red": (1.0, -1.0, -1.0), "green": (-1.0, 1.0, -1.0), "blue": (-1.0, -1.0, 1.0), "grey": (0.2, 0.2, 0.2),
+COLORS = {
+    "red": (1.0, -1.0, -1.0), "green": (-1.0, 1.0, -1.0), "blue": (-1.0, -1.0, 1.0), "gray": (0.2, 0.2, 0.2),
 }  # fmt: skip
 
 
-class Colours(Embedder):
-    """Cells of 4 × 4 pixels have their mean colour, a prompt that of the colour it speaks of, of any length."""
+class Colors(Embedder):
+    """Cells of 4 × 4 pixels have their mean color, a prompt that of the color it speaks of, of any length."""
 
     image_size = 32
     size_multiple = 4
 
     def __init__(self) -> None:
-        super().__init__("colours")
+        super().__init__("colors")
         self.asked: list[str] = []
 
     def pixels(self, image: Tensor) -> Tensor:
@@ -30,25 +30,25 @@ class Colours(Embedder):
 
     def texts(self, prompts: Sequence[str]) -> Tensor:
         self.asked += prompts
-        found = [next(value for name, value in COLOURS.items() if name in prompt) for prompt in prompts]
+        found = [next(value for name, value in COLORS.items() if name in prompt) for prompt in prompts]
         return torch.tensor(found) * torch.arange(1, len(found) + 1)[:, None]
 
 
-def colours(model=None, device=None, dtype=None) -> Colours:  # noqa: ARG001
-    """Names by colour (no licence needed)."""
-    return Colours()
+def colors(model=None, device=None, dtype=None) -> Colors:  # noqa: ARG001
+    """Names by color (no licence needed)."""
+    return Colors()
 
 
 @hookimpl
 def register_embedders(register):
-    register("colours", "colours:colours")
+    register("colors", "colors:colors")
 
 
 def registry() -> Plugins:
     """The installed plug-ins, and this module beside them."""
-    import colours
+    import colors
 
     made = Plugins("embedder")
     made.discover()
-    made.add(colours, "test:colours")
+    made.add(colors, "test:colors")
     return made

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from two_colours import SIDE, row_of, run_of
+from two_colors import SIDE, row_of, run_of
 from typer.testing import CliRunner
 
 import genseg
@@ -16,7 +16,7 @@ from genseg.runs.rows import png_of, rle_of
 from genseg.runs.run import Run
 from genseg.runs.worker import CrashLog
 
-SHARD, CLASSES = "shards/shard-00000.parquet", "classes/colours/shard-00000.parquet"
+SHARD, CLASSES = "shards/shard-00000.parquet", "classes/colors/shard-00000.parquet"
 OTHER = np.zeros((20, 20), dtype=np.uint8)
 
 
@@ -29,7 +29,7 @@ def folder(tmp_path):
 
 def exported(folder) -> tuple[int, str]:
     """How many images can be exported, and what is said of the others."""
-    found = genseg.export_run(folder, "coco-panoptic", folder.parent / "out", classes="colours", min_confidence=0.5)
+    found = genseg.export_run(folder, "coco-panoptic", folder.parent / "out", classes="colors", min_confidence=0.5)
     return found.images, found.skipped.reason
 
 
@@ -126,7 +126,7 @@ def test_classes_are_given_to_what_is_whole(folder):
         ("run.json", "[]"),
         ("run.json", "[" * 100_000),
         ("run.json", '{"images": "many"}'),
-        ("classes/colours/classes.json", '{"names": 3}'),
+        ("classes/colors/classes.json", '{"names": 3}'),
     ],
 )
 def test_a_damaged_record_is_a_sentence(folder, file, text):
@@ -144,4 +144,4 @@ def test_a_damaged_log_of_crashes_is_a_sentence(folder):
 
 def test_classes_without_counts_are_a_sentence(folder):
     with pytest.raises(GensegError, match="has no counts"):
-        ClassCounts.of(Run(str(folder)), "colours")
+        ClassCounts.of(Run(str(folder)), "colors")

@@ -106,14 +106,14 @@ def test_voc_has_its_palette_its_ignore_its_objects_and_its_list(run, tmp_path):
         assert Image.open(root / f"JPEGImages/{name}.jpg").format == "JPEG"
 
 
-def test_the_colours_of_voc():
+def test_the_colors_of_voc():
     """As published with the data: of background, the classes, and 255."""
-    colours = voc_colors()
-    assert colours[:8].tolist() == [
+    colors = voc_colors()
+    assert colors[:8].tolist() == [
         [0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128], [128, 0, 128], [0, 128, 128], [128, 128, 128]
     ]  # fmt: skip
-    assert colours[[15, 20, 255]].tolist() == [[192, 128, 128], [0, 64, 128], [224, 224, 192]]
-    assert len(np.unique(colours, axis=0)) == 256
+    assert colors[[15, 20, 255]].tolist() == [[192, 128, 128], [0, 64, 128], [224, 224, 192]]
+    assert len(np.unique(colors, axis=0)) == 256
 
 
 def test_masks_without_classes_are_objects_of_voc(run, tmp_path):

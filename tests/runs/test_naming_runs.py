@@ -1,10 +1,10 @@
-"""Masks of a run are named as one image's are, by text; or by the nearest mean of a few labelled images."""
+"""Masks of a run are named as one image's are, by text; or by the nearest mean of a few labeled images."""
 
 from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from colours import Colours, registry
+from colors import Colors, registry
 from PIL import Image
 from text_aligned import write_siglip
 from typer.testing import CliRunner
@@ -20,8 +20,8 @@ from genseg.runs.sources import ImageSource
 from genseg.runs.store import Store
 from genseg.runs.tables import table_of
 
-CLASSES = "red,blue|green,grey"
-NAMES = ("red", "blue", "grey")
+CLASSES = "red,blue|green,gray"
+NAMES = ("red", "blue", "gray")
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def expected(found, embedder, classes) -> list[list[str]]:
 
 
 def test_names_are_those_of_each_image(run, found):
-    embedder = Colours()
+    embedder = Colors()
     unnamed = name_run(run, CLASSES, embedder)
     assert (unnamed.count, unnamed.reason) == (0, "")
     assert run.class_names("names") == NAMES
@@ -90,11 +90,11 @@ def test_names_by_a_siglip_are_those_of_each_image(run, found, tmp_path):
 
 def test_an_image_that_is_gone_is_left_without_names(run, found, tmp_path):
     (tmp_path / "1.png").unlink()
-    unnamed = name_run(run, CLASSES, Colours())
+    unnamed = name_run(run, CLASSES, Colors())
     assert unnamed.count == 1
     assert "1.png does not exist" in unnamed.reason
     first, gone, last = names_in(run)
-    assert [first, last] == [expected(found, Colours(), CLASSES)[n] for n in (0, 2)]
+    assert [first, last] == [expected(found, Colors(), CLASSES)[n] for n in (0, 2)]
     assert gone == [""] * (found[1].labels.max() + 1)
     assert ClassCounts.of(run, "names").masks == tuple(sum(row.count(name) for row in (first, last)) for name in NAMES)
 
@@ -103,7 +103,7 @@ class Killed(Exception):  # noqa: N818 - it stands for a signal
     """An interruption of a naming."""
 
 
-class Counting(Colours):
+class Counting(Colors):
     """Counts the images it sees, and can be killed by one."""
 
     def __init__(self, last: int = 99):
@@ -125,36 +125,36 @@ def test_names_go_on_after_a_kill(run, found):
     again = Counting()
     name_run(run, CLASSES, again, resume=True)
     assert again.seen == 1
-    assert names_in(run) == expected(found, Colours(), CLASSES)
-    name_run(run, CLASSES, Colours(), name="whole")
+    assert names_in(run) == expected(found, Colors(), CLASSES)
+    name_run(run, CLASSES, Colors(), name="whole")
     assert ClassCounts.of(run, "names") == ClassCounts.of(run, "whole")
 
 
 def test_names_are_not_mixed_with_those_of_other_classes(run, found):
     """Neither by going on with them nor by going on with what replaced them and was killed."""
-    name_run(run, CLASSES, Colours())
+    name_run(run, CLASSES, Colors())
     with pytest.raises(GensegError, match="the classes names were given in another way"):
-        name_run(run, "grey,blue", Colours(), resume=True)
+        name_run(run, "gray,blue", Colors(), resume=True)
     assert run.class_names("names") == NAMES
     with pytest.raises(Killed):
-        name_run(run, "grey,blue", Counting(last=1))
-    name_run(run, "grey,blue", Colours(), resume=True)
-    assert names_in(run) == expected(found, Colours(), "grey,blue")
+        name_run(run, "gray,blue", Counting(last=1))
+    name_run(run, "gray,blue", Colors(), resume=True)
+    assert names_in(run) == expected(found, Colors(), "gray,blue")
 
 
 @pytest.mark.parametrize("named", [False, True], ids=["never named", "named before"])
 def test_classes_that_were_given_by_hand_are_not_taken_for_names(run, found, named):
     if named:
-        name_run(run, CLASSES, Colours())
+        name_run(run, CLASSES, Colors())
     run.assign("names", NAMES, lambda row: np.zeros(row.labels.max() + 1, dtype=np.int32))
-    name_run(run, CLASSES, Colours(), resume=True)
-    assert names_in(run) == expected(found, Colours(), CLASSES)
+    name_run(run, CLASSES, Colors(), resume=True)
+    assert names_in(run) == expected(found, Colors(), CLASSES)
 
 
 def test_names_in_the_place_of_concepts_have_no_centres(run):
     Concepts("set", NAMES, np.zeros((3, run_width(run)), dtype=np.float32)).assign(run)
     assert Concepts.load(run, "set").names == NAMES
-    name_run(run, CLASSES, Colours(), name="set")
+    name_run(run, CLASSES, Colors(), name="set")
     with pytest.raises(GensegError, match="have no centers"):
         Concepts.load(run, "set")
 
@@ -165,16 +165,16 @@ def run_width(run: Run) -> int:
 
 def test_images_without_names_are_tried_again(run, found, tmp_path):
     (tmp_path / "1.png").rename(tmp_path / "away.png")
-    assert name_run(run, CLASSES, Colours()).count == 1
+    assert name_run(run, CLASSES, Colors()).count == 1
     (tmp_path / "away.png").rename(tmp_path / "1.png")
     again = Counting()
     assert name_run(run, CLASSES, again, resume=True).count == 0
     assert again.seen == 1
-    assert names_in(run) == expected(found, Colours(), CLASSES)
+    assert names_in(run) == expected(found, Colors(), CLASSES)
 
 
 def examples(found, classes=("none", "left", "right")):
-    """The images, whose first two labels are called left and the others right; half of the pixels are unlabelled."""
+    """The images, whose first two labels are called left and the others right; half of the pixels are unlabeled."""
     rows = []
     for each in found:
         label = np.where(each.labels < 2, 1, 2).astype(np.uint8)
@@ -243,16 +243,16 @@ def command(*arguments: object):
 
 def test_the_command_names_by_text(run, found, tmp_path, monkeypatch):
     monkeypatch.setattr("genseg.registry.EMBEDDERS.plugins", registry())
-    done = command(tmp_path / "run", "--classes", CLASSES, "--embedder", "colours", "--name", "mine")
+    done = command(tmp_path / "run", "--classes", CLASSES, "--embedder", "colors", "--name", "mine")
     assert done.exit_code == 0, done.stderr
-    assert names_in(run, "mine") == expected(found, Colours(), CLASSES)
+    assert names_in(run, "mine") == expected(found, Colors(), CLASSES)
     head, *lines, last, _ = done.stdout.splitlines()
     counts = ClassCounts.of(run, "mine")
     assert head.split() == ["class", "masks", "pixels"]
     assert {line.split()[0]: int(line.split()[1]) for line in lines} == dict(zip(NAMES, counts.masks, strict=True))
     assert last == f"mine: {sum(counts.masks)} masks in 3 classes"
     (tmp_path / "0.png").write_bytes(b"broken")
-    left = command(tmp_path / "run", "--classes", CLASSES, "--embedder", "colours")
+    left = command(tmp_path / "run", "--classes", CLASSES, "--embedder", "colors")
     assert left.exit_code == 1
     assert left.stderr.startswith("genseg: 1 images have no names; the first: ")
 

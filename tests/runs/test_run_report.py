@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from colours import Colours
+from colors import Colors
 from PIL import Image
-from two_colours import COLOURS, row_of, run_of
+from two_colors import COLORS, row_of, run_of
 
 from genseg import export_run, find_concepts, name_run
 from genseg.runs.report import NAME, write_report
@@ -38,7 +38,7 @@ def section(run: Run, classes: str) -> str:
     return Path(run.store.path(NAME)).read_text().split(f'id="classes-{classes}"')[1].split("</section>")[0]
 
 
-@pytest.mark.parametrize("classes", ["concepts", "colours"])
+@pytest.mark.parametrize("classes", ["concepts", "colors"])
 def test_the_masks_nearest_to_the_center_stand_for_a_class(run, classes):
     """Of concepts it is that of k-means, which the mean of the masks is too; of other classes the mean."""
     find_concepts(run, 2, name="concepts")
@@ -72,14 +72,14 @@ def test_the_report_shows_typical_masks_and_shares(run):
         pictures = re.findall(r"base64,([^\"]+)\" alt=\"(mask \d of image-\d+)\"", part)
         assert [alt for _, alt in pictures] == [f"mask {place.label} of {place.key}" for place in mask.places]
         seen = np.asarray(Image.open(io.BytesIO(base64.b64decode(pictures[0][0]))).convert("RGB"), dtype=float)
-        color = COLOURS[mask.places[0].label]
+        color = COLORS[mask.places[0].label]
         assert (np.abs(seen - color).max(axis=2) < 60).mean() > 0.5
 
 
 def test_the_report_is_never_stale(run, tmp_path):
     find_concepts(run, 2)
     assert "concept 1" in section(run, "concepts-2")
-    name_run(run, "red,blue", Colours())
+    name_run(run, "red,blue", Colors())
     assert "<h3>blue" in section(run, "names")
     row = replace(row_of(N), key="late")
     run.store.write_table("shards/shard-00009.parquet", table_of([row]))
@@ -92,7 +92,7 @@ def test_a_class_whose_images_are_gone_has_no_pictures(run):
         rows = [replace(row, image=None) for row in run.rows(shards=[shard])]
         run.store.write_table(shard, table_of(rows))
     write_report(run)
-    assert section(run, "colours").count("Its images cannot be read any more.") == 2
+    assert section(run, "colors").count("Its images cannot be read any more.") == 2
 
 
 def test_a_run_that_cannot_be_written_to_can_be_exported(run, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from two_colours import COLOURS, SIDE, row_of, run_of
+from two_colors import COLORS, SIDE, row_of, run_of
 
 from genseg.errors import GensegError
 from genseg.runs.rows import LEVELS, Row, png_of
@@ -53,19 +53,19 @@ def test_weights_are_confidence_and_0_where_it_is_low_or_no_class_is(tmp_path):
 
 
 def test_crops_keep_pixels_and_classes_together(run):
-    for sample in islice(Samples(run, "colours", image_size=SIDE, val_fraction=0).training(), 40):
-        nearest = np.square(sample.pixels[:, :, None].astype(int) - COLOURS.astype(int)).sum(axis=3).argmin(axis=2)
+    for sample in islice(Samples(run, "colors", image_size=SIDE, val_fraction=0).training(), 40):
+        nearest = np.square(sample.pixels[:, :, None].astype(int) - COLORS.astype(int)).sum(axis=3).argmin(axis=2)
         assert (nearest == sample.classes).mean() > 0.97  # all but pixels on an edge
 
 
 def test_each_crop_is_one_of_its_own(tmp_path):
     run = run_of(tmp_path, [row_of(0), replace(row_of(0), key="again")])
-    crops = [sample.pixels.tobytes() for sample in islice(Samples(run, "colours", image_size=16).training(), 6)]
+    crops = [sample.pixels.tobytes() for sample in islice(Samples(run, "colors", image_size=16).training(), 6)]
     assert len(set(crops)) == 6
 
 
 def test_an_epoch_has_every_image_once_in_an_order_of_its_own(run):
-    samples = Samples(run, "colours", image_size=8, val_fraction=0.3)
+    samples = Samples(run, "colors", image_size=8, val_fraction=0.3)
     assert samples.n_training + samples.n_validation == 24
     assert samples.n_validation == len(list(samples.validation())) > 0
     first, second = ([row.key for row in samples._shuffled(epoch)] for epoch in (0, 1))
@@ -75,7 +75,7 @@ def test_an_epoch_has_every_image_once_in_an_order_of_its_own(run):
 
 
 def test_what_comes_after_a_start_is_the_same(run):
-    samples = Samples(run, "colours", image_size=16, val_fraction=0.3)
+    samples = Samples(run, "colors", image_size=16, val_fraction=0.3)
     whole = list(islice(samples.training(), 40))  # more than two epochs
     for start in (3, samples.n_training, 25):
         for sample, expected in zip(islice(samples.training(start), 5), whole[start:], strict=False):
@@ -89,8 +89,8 @@ def gone(index: int) -> Row:
 
 def test_an_image_that_is_gone_changes_nothing_of_the_others(tmp_path):
     rows, of = [row_of(i) for i in range(12)], {"image_size": 16, "val_fraction": 0}
-    whole = Samples(run_of(tmp_path / "whole", rows), "colours", **of)
-    less = Samples(run_of(tmp_path / "less", [*rows[:5], gone(5), *rows[6:]]), "colours", **of)
+    whole = Samples(run_of(tmp_path / "whole", rows), "colors", **of)
+    less = Samples(run_of(tmp_path / "less", [*rows[:5], gone(5), *rows[6:]]), "colors", **of)
     kept = 0
     for sample, expected in zip(islice(less.training(), 24), whole.training(), strict=False):
         if sample.weights.any():
@@ -103,7 +103,7 @@ def test_an_image_that_is_gone_changes_nothing_of_the_others(tmp_path):
 
 
 def test_a_run_whose_images_are_gone_is_a_sentence(tmp_path):
-    samples = Samples(run_of(tmp_path, [gone(i) for i in range(12)]), "colours", image_size=16, val_fraction=0)
+    samples = Samples(run_of(tmp_path, [gone(i) for i in range(12)]), "colors", image_size=16, val_fraction=0)
     with pytest.raises(
         GensegError, match=r"more images of the run cannot be read than can; .* gone.png does not exist"
     ):
@@ -121,8 +121,8 @@ def test_memory_does_not_grow_with_the_run(tmp_path):
             store.write_table(f"shards/shard-{shard:05}.parquet", table_of(rows))
         store.write_json(MANIFEST, {})
         run = Run(str(tmp_path / str(n)))
-        run.assign("colours", ["red", "blue"], lambda _: np.arange(2, dtype=np.int32), ["key"])
-        samples, process, most = Samples(run, "colours", image_size=8), psutil.Process(), 0
+        run.assign("colors", ["red", "blue"], lambda _: np.arange(2, dtype=np.int32), ["key"])
+        samples, process, most = Samples(run, "colors", image_size=8), psutil.Process(), 0
         for count, _row in enumerate(samples._shuffled(0)):
             most = max(most, process.memory_info().rss) if count % 50 == 0 else most
         return most
@@ -133,7 +133,7 @@ def test_memory_does_not_grow_with_the_run(tmp_path):
 @pytest.mark.filterwarnings("ignore:.*is damaged")
 def test_a_run_that_is_damaged_while_it_is_read_is_a_sentence(tmp_path):
     run = run_of(tmp_path, [row_of(i) for i in range(2)])
-    crops = Samples(run, "colours", image_size=16, val_fraction=0).training()
+    crops = Samples(run, "colors", image_size=16, val_fraction=0).training()
     run.store.write(run.shards[0], b"PAR1")
     with pytest.raises(GensegError, match="no image of the run can be read any more"):
         next(crops)

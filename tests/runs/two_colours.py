@@ -1,4 +1,4 @@
-"""A run whose images have two colours, and their classes."""
+"""A run whose images have two colors, and their classes."""
 
 import numpy as np
 
@@ -9,21 +9,21 @@ from genseg.runs.store import Store
 from genseg.runs.tables import table_of
 
 SIDE = 32
-COLOURS = np.array([[200, 60, 40], [40, 80, 190]], dtype=np.uint8)
+COLORS = np.array([[200, 60, 40], [40, 80, 190]], dtype=np.uint8)
 
 
-def two_colours(index: int) -> tuple[np.ndarray, np.ndarray]:
-    """An image with a rectangle of one colour on the other, noise over both; and the map of classes."""
+def two_colors(index: int) -> tuple[np.ndarray, np.ndarray]:
+    """An image with a rectangle of one color on the other, noise over both; and the map of classes."""
     draws = np.random.default_rng(index)
     labels = np.zeros((SIDE, SIDE + 8), dtype=np.int32)
     top, left = draws.integers(0, SIDE // 2, 2)
     labels[top : top + 14, left : left + 18] = 1
     noise = draws.normal(0, 10, (*labels.shape, 3))
-    return np.clip(COLOURS[labels] + noise, 0, 255).astype(np.uint8), labels
+    return np.clip(COLORS[labels] + noise, 0, 255).astype(np.uint8), labels
 
 
 def row_of(index: int, confidence: np.ndarray | None = None) -> Row:
-    image, labels = two_colours(index)
+    image, labels = two_colors(index)
     levels = np.full(labels.shape, LEVELS, np.uint8) if confidence is None else confidence
     return Row(
         f"image-{index}",
@@ -44,5 +44,5 @@ def run_of(folder, rows: list[Row], shard: int = 8) -> Run:
         store.write_table(f"shards/shard-{first // shard:05}.parquet", table_of(rows[first : first + shard]))
     store.write_json(MANIFEST, {"recipe_hash": "hash"})
     run = Run(str(folder))
-    run.assign("colours", ["red", "blue"], lambda _: np.arange(2, dtype=np.int32))
+    run.assign("colors", ["red", "blue"], lambda _: np.arange(2, dtype=np.int32))
     return run

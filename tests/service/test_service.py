@@ -11,7 +11,7 @@ from PIL import Image
 
 pytest.importorskip("gradio", reason="the app's extra is not installed")
 
-from colours import Colours
+from colors import Colors
 from serving import QUICK, client, client_of, expected, labels_of, png, segmenter  # noqa: F401
 
 from genseg import GensegError
@@ -64,7 +64,7 @@ def test_a_request_chooses_clusters_and_segments(client, photo):
 
 
 def test_segments_are_named_by_the_classes_of_a_request(photo):
-    named = ImageSegmenter(SegmentRequest(options=QUICK, device="cpu"), embedder=Colours())
+    named = ImageSegmenter(SegmentRequest(options=QUICK, device="cpu"), embedder=Colors())
     content = segment(client_of(named), png(photo), "?classes=red,blue").json()
     assert {category["name"] for category in content["categories"]} <= {"red", "blue"}
 

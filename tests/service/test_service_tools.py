@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 pytest.importorskip("gradio", reason="the app's extra is not installed")
 
-from colours import Colours
+from colors import Colors
 from label_studio_converter.brush import decode_rle
 from serving import QUICK, client, client_of, data_uri, expected, segmenter  # noqa: F401
 
@@ -99,7 +99,7 @@ def test_annotators_choose_among_several_labels(client, photo):
 
 
 def test_an_embedder_chooses_among_several_labels(photo):
-    named = ImageSegmenter(SegmentRequest(options=QUICK, device="cpu"), embedder=Colours())
+    named = ImageSegmenter(SegmentRequest(options=QUICK, device="cpu"), embedder=Colors())
     answer = predict(client_of(named), data_uri(photo), label_config=config(labels=TWO)).json()
     labels = [region["value"]["brushlabels"] for region in answer["results"][0]["result"]]
     assert labels

@@ -1,4 +1,4 @@
-"""Baselines without features: colour k-means, superpixels, a grid and random cells."""
+"""Baselines without features: color k-means, superpixels, a grid and random cells."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COMPACTNESS = 10.0  # scikit-image's default of SLIC
 
 
 def rgb_kmeans(method_input: MethodInput) -> Masks:
-    """Cluster colours in place of features by k-means, with the recipe's K and number of starts.
+    """Cluster colors in place of features by k-means, with the recipe's K and number of starts.
 
     For speed, centres are fitted to an image of at most `MAX_FITTED` pixels. Each pixel then takes the nearest centre.
     """

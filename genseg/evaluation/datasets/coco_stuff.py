@@ -1,6 +1,6 @@
 """COCO-Stuff with 171 fine or 27 coarse classes (Caesar et al., 2018).
 
-Values of the published pixel maps are the ids 1..182 of cocostuff's ``labels.txt`` minus one, 255 for unlabelled
+Values of the published pixel maps are the ids 1..182 of cocostuff's ``labels.txt`` minus one, 255 for unlabeled
 pixels; eleven of the ids occur in no file. Converters number the 171 others from 0 on. The 27 classes and what they
 comprise are those of IIC and PiCIE, which STEGO and EmerDiff report on.
 """

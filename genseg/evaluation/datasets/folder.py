@@ -45,7 +45,7 @@ def _by_annotator(paths: dict[str, list[Path]]) -> dict[str, list[Path]]:
     for name, (path,) in paths.items():
         key, _, number = name.rpartition(".")
         if not number.isdigit() or not key:
-            raise GensegError(f"{path} must be named NAME.0.png, NAME.1.png, ... like its neighbours, by annotators")
+            raise GensegError(f"{path} must be named NAME.0.png, NAME.1.png, ... like its neighbors, by annotators")
         by_image.setdefault(key, []).append((int(number), path))
     return {key: [path for _, path in sorted(numbers)] for key, numbers in by_image.items()}
 

@@ -134,7 +134,7 @@ def measured(evaluation: Evaluation, table: Table, row: PublishedRow) -> dict[st
         pairs = {(each["method"], each["protocol"]): each["why"] for each in evaluation.results["unmeasured"]}
         return facts | {"why": pairs[row.method, table.protocol]}
     if miou["value"] is None:
-        return facts | {"why": f"no measured image of {row.dataset} has a labelled pixel"}
+        return facts | {"why": f"no measured image of {row.dataset} has a labeled pixel"}
     ours = {"value": 100 * miou["value"], "interval": [100 * end for end in miou["interval"]]}
     if row.published is None:
         return facts | {"ours": ours}

@@ -1,4 +1,4 @@
-"""Refinement of a method's masks by the image's colours. `REFINEMENTS` has them by name."""
+"""Refinement of a method's masks by the image's colors. `REFINEMENTS` has them by name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from genseg.evaluation.refinements.pamr import pamr, pamr_diffcut
 from genseg.evaluation.resolution import aliased, lanczos
 
 Refinement = Callable[[npt.NDArray[np.int32], npt.NDArray[np.uint8]], npt.NDArray[np.int32]]
-"""Maps segments int32 [H, W] in 0..K-1 and colours uint8 [H, W, 3] to refined segments in 0..K-1."""
+"""Maps segments int32 [H, W] in 0..K-1 and colors uint8 [H, W, 3] to refined segments in 0..K-1."""
 
 REFINEMENTS: dict[str, Refinement] = {
     "pamr": pamr,
@@ -30,7 +30,7 @@ RESIZED = {"pamr-diffcut": aliased}
 
 
 def refined(masks: Masks, image: Image.Image, how: str) -> Masks:
-    """Refine masks by the colours of the image.
+    """Refine masks by the colors of the image.
 
     Args:
         masks: Masks at any resolution.

@@ -1,6 +1,6 @@
-"""A fully connected conditional random field over labels, colours and positions (Krähenbühl and Koltun, NIPS 2011).
+"""A fully connected conditional random field over labels, colors and positions (Krähenbühl and Koltun, NIPS 2011).
 
-Mean field as published, with one other approximation: its Gaussian filter over position and colour runs on a bilateral
+Mean field as published, with one other approximation: its Gaussian filter over position and color runs on a bilateral
 grid (Chen et al., 2007) in place of the permutohedral lattice. Vertices that no pixel is near are left out of it.
 """
 
@@ -28,7 +28,7 @@ class Parameters(NamedTuple):
     Attributes:
         smoothness: Weight of the kernel over positions alone.
         near: Its σ in pixels.
-        appearance: Weight of the kernel over positions and colours.
+        appearance: Weight of the kernel over positions and colors.
         far: Its σ in pixels.
         color: Its σ in levels of 0..255.
         margin: Log odds of a pixel's label before refinement against each other one; None for a probability of
@@ -88,7 +88,7 @@ def _blurred(maps: Floats, deviation: float) -> Floats:
 
 
 class BilateralGrid:
-    """A Gaussian filter over positions and colours, on a sparse grid in these five dimensions.
+    """A Gaussian filter over positions and colors, on a sparse grid in these five dimensions.
 
     Args:
         colors: uint8 [H, W, 3].
@@ -122,7 +122,7 @@ class BilateralGrid:
 
 
 def _along(vertices: npt.NDArray[np.int64], step: int) -> sparse.csr_array:
-    """Build the filter [1, 2, 1] / 4 along one axis of the grid, where neighbours' keys differ by ``step``."""
+    """Build the filter [1, 2, 1] / 4 along one axis of the grid, where neighbors' keys differ by ``step``."""
     upper = np.searchsorted(vertices, vertices + step).clip(max=len(vertices) - 1)
     (has,) = np.nonzero(vertices[upper] == vertices + step)
     shape = (len(vertices), len(vertices))
