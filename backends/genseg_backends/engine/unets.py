@@ -46,9 +46,8 @@ def no_guidance(width: int, x: Tensor) -> Tensor:
     """The guidance-scale embedding of w = 0 for each row of x [N, ...], [N, width]: sines and cosines of zero.
 
     If the width is odd, a zero follows. Latent consistency models take the scale of classifier-free guidance as an
-    input, w = 0 being none, and never run twice for it. Their boundary
-    scalings c_skip and c_out are left out: from t = 1 on they are within 0.3% of 0 and 1, and inversion by residuals
-    is exact with or without them.
+    input, w = 0 being none, and never run twice for it. Their boundary scalings c_skip and c_out are left out: from
+    t = 1 on they are within 0.3% of 0 and 1, and inversion by residuals is exact with or without them.
     """
     rows, half = len(x), width // 2
     return torch.cat([x.new_zeros(rows, half), x.new_ones(rows, half), x.new_zeros(rows, width % 2)], dim=1)
