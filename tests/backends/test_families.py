@@ -74,7 +74,10 @@ def pipeline(name):
 
 def sampled(name, pipeline, height, width):
     """The image that the pipeline makes in two steps, without classifier-free guidance."""
-    options = {"qwen-image": {}, "z-image": {"guidance_scale": 0.0}, "flux-dev": {"guidance_scale": 3.5}}
+    options = {
+        "qwen-image": {}, "z-image": {"guidance_scale": 0.0}, "flux-dev": {"guidance_scale": 3.5},
+        "flux-schnell": {"max_sequence_length": 256},
+    }  # fmt: skip
     given = options.get(name, {"guidance_scale": 1.0})
     if name.startswith(("pixart", "hunyuan")):
         given |= {"use_resolution_binning": False}
